@@ -83,7 +83,8 @@ def test_money_energy_and_carbon_follow_from_the_hours() -> None:
 
 def test_a_measurement_gives_its_own_speed_back() -> None:
     asked = recipe(max_length=1024, packing=True)
-    rate = cost.operations(QWEN, asked, 1024).hardware * 1000
+    keys = asked.per_device_train_batch_size * 1024
+    rate = cost.operations(QWEN, asked, 1024, keys=keys).hardware * 1000
     found = cost.estimate(
         QWEN, asked, None, CPU, 3.6e6, measured=measured(hardware_flops_s=rate), tariff=FREE
     )
@@ -230,7 +231,8 @@ def test_money_and_energy_in_words() -> None:
 def test_a_measured_forecast_by_hand() -> None:
     tariff = cost.Prices(per_hour=2.0)
     asked = recipe(max_length=1024, packing=True)
-    rate = cost.operations(QWEN, asked, 1024).hardware * 1000
+    keys = asked.per_device_train_batch_size * 1024
+    rate = cost.operations(QWEN, asked, 1024, keys=keys).hardware * 1000
     work = measured(hardware_flops_s=rate, tok_per_s=1000.0)
     found = cost.estimate(QWEN, asked, None, "T4", 3.6e6, measured=work, tariff=tariff)
     assert found.hours and found.money and found.kwh and found.co2_kg and not found.assumed
@@ -302,3 +304,23 @@ def test_old_measurements_make_room() -> None:
         calibration.store(measured(), CARD, QWEN, recipe(lora_r=rank), VALUES)
     assert calibration.find(CARD, QWEN, recipe(lora_r=1), VALUES) is None
     assert calibration.find(CARD, QWEN, recipe(lora_r=calibration.MOST_CALIBRATIONS + 2), VALUES) is not None
+
+
+def test_packed_rows_cost_what_attention_computes() -> None:
+    asked = recipe(max_length=1024, packing=True, per_device_train_batch_size=4)
+    values = unresolved(asked)
+    assert cost.attended_tokens(asked, values) == (1024, 4096)
+    # of a token: documents of 100 and 300 tokens have (100² + 300²) / 400 on average
+    assert cost.attended_tokens(asked, values, 200, [100, 300]) == (250, 4096)
+    values.packed_attention = "varlen"
+    assert cost.attended_tokens(asked, values, 200, [100, 300]) == (250, 250)
+    assert cost.attended_tokens(asked.changed(packing=False), values, 200, [100, 300]) == (200, 200)
+    data = cost.DataFacts(rows=1000, mean_tokens=200, lengths=(100, 300))
+    without = cost.estimate(QWEN, asked, values, "A100 80GB", data=data, tariff=FREE)
+    values.packed_attention = "mask"
+    masked = cost.estimate(QWEN, asked, values, "A100 80GB", data=data, tariff=FREE)
+    assert masked.tokens == without.tokens and masked.operations.model == without.operations.model
+    # 4·q·K FLOPs a layer, forward and twice backward
+    extra = 3 * 4 * QWEN.layers * QWEN.heads * QWEN.head_dim * (4096 - 250)
+    assert masked.operations.hardware - without.operations.hardware == pytest.approx(extra)
+    assert masked.hours and without.hours and masked.hours.value > without.hours.value

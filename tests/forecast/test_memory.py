@@ -12,7 +12,7 @@ from tui_lab.core.errors import LabError
 from tui_lab.forecast import activations, memory
 from tui_lab.models import catalog, shapes
 from tui_lab.recipes import presets
-from tui_lab.recipes.resolve import resolve
+from tui_lab.recipes.resolve import resolve, unresolved
 
 QWEN = "Qwen/Qwen2.5-0.5B"
 
@@ -38,6 +38,7 @@ def errors() -> list[tuple[float, dict]]:
         recipe = memory_table.recipe_of(row["model"], row["recipe"])
         device = memory_table.CARD if row["device"] == "cuda" else memory_table.CPU
         values = resolve(recipe, device, entry).values
+        values.packed_attention = "mask"  # as in the table
         said = memory.forecast(entry.shape, recipe, values, row["device"]).tensors_bytes
         found.append((said / row["peak_bytes"] - 1, row))
     return found
@@ -160,3 +161,18 @@ def test_the_playground_grows_with_rows_and_tokens() -> None:
     assert one.part("kv_cache") == 1000 * 2 * 24 * 2 * 64 * 2
     assert six.part("kv_cache") == 6 * one.part("kv_cache")
     assert six.part("weights") == one.part("weights")
+
+
+def test_packed_rows_without_a_mask_have_no_square() -> None:
+    asked = presets.make_recipe("premium", model="Qwen/Qwen2.5-1.5B")
+    shape = catalog.find("Qwen/Qwen2.5-1.5B").shape
+    assert shape is not None
+    values = unresolved(asked)
+    values.compute_dtype = "bfloat16"
+    masked = memory.forecast(shape, asked, values)
+    values.packed_attention = "varlen"
+    without = memory.forecast(shape, asked, values)
+    square = (asked.per_device_train_batch_size * asked.max_length) ** 2
+    # a byte per pair, and once more in two bytes for the layer that is computed again
+    assert masked.total_bytes - without.total_bytes > 2.9 * square
+    assert without.total_bytes < masked.total_bytes / 2

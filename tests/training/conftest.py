@@ -116,6 +116,7 @@ def make_trainer(tiny_llama: Path, tmp_path: Path) -> Callable[..., LabTrainer]:
         after_step: Any = lambda trainer: None,
         folder: str = "checkpoints",
         saves: bool = False,
+        packed_attention: str = "mask",
     ) -> LabTrainer:
         torch.manual_seed(recipe.seed)
         base = load_base(ModelSource(str(tiny_llama)), recipe, CPU, "float32", "sdpa")
@@ -125,6 +126,7 @@ def make_trainer(tiny_llama: Path, tmp_path: Path) -> Callable[..., LabTrainer]:
             compute_dtype="float32",
             optim=recipe.optim,
             max_length=recipe.max_length,
+            packed_attention=packed_attention,
         )
         trainer = build_trainer(
             recipe,

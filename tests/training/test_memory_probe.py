@@ -121,6 +121,17 @@ def test_four_bit_weights_equal_bitsandbytes() -> None:
     assert probed.weights_bytes == pytest.approx(loaded_bytes, rel=0.02)  # rounded up, tensor by tensor
 
 
+def test_packed_rows_without_a_mask_are_counted() -> None:
+    """The kernel on fake tensors: less than with a mask by at least the mask of the whole batch."""
+    recipe, values = settled("llama", {**CASES["packed"], "compute_dtype": "bfloat16", "max_length": 256})
+    peaks = {}
+    for way in ("mask", "varlen"):
+        values.packed_attention = way
+        peaks[way] = memory_probe.probe(config_of("llama"), recipe, values, "cuda").peak_bytes
+    tokens = recipe.per_device_train_batch_size * 256
+    assert peaks["varlen"] < peaks["mask"] - tokens**2
+
+
 def test_three_rows_of_the_table() -> None:
     """Others each week, so that all are looked at now and then, and the same within a day's runs."""
     with pytest.MonkeyPatch.context() as patched:

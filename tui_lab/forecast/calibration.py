@@ -82,6 +82,8 @@ def key_of(device: DeviceFacts, shape: Shape, recipe: Recipe, values: ResolvedVa
         **{name: bool(getattr(recipe, name)) for name in _SWITCHES},
         **{name: getattr(values, name) for name in _VALUES},
     }
+    if recipe.packing:
+        key["packed_attention"] = values.packed_attention
     plain = json.dumps(key, sort_keys=True, default=str)
     return hashlib.sha256(plain.encode()).hexdigest()[:24]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -159,10 +159,11 @@ def estimate(
     max_length = values.max_length
     tokens, basis = (tokens, "as given") if tokens else planned_tokens(recipe, max_length, rows, mean_tokens)
     length = max_length if recipe.packing or not mean_tokens else min(float(mean_tokens), max_length)
+    document, keys = attended_tokens(recipe, values, mean_tokens, data.lengths)
     card, notes = _card(device)
     # without Triton the logits of every token are computed
     share = 1.0 if isinstance(device, DeviceFacts) and device.type != "cuda" else data.trained_share
-    found = operations(shape, recipe, length, head_share=share)
+    found = operations(shape, recipe, document, head_share=share, keys=keys)
     dtype = _dtype(shape, values, card)
     peak = card.rate_flops(dtype) if card else None
 
@@ -220,7 +221,7 @@ def estimate(
         kwh=kwh,
         co2_kg=None if kwh is None else kwh.times(tariff.g_co2_per_kwh / 1000),
         basis=source,
-        formula=formula_text(found, length),
+        formula=formula_text(found, document),
         notes=tuple(notes),
         card=card,
     )
@@ -244,6 +245,24 @@ def planned_tokens(
         times = f"{recipe.num_train_epochs:g} times" if recipe.num_train_epochs != 1 else "once"
         return found, f"{rows:,} rows{general} of {mean:,.0f} tokens, {times}"
     return float(TOKENS_UNKNOWN), f"for each {count(TOKENS_UNKNOWN)} tokens: the data is not counted yet"
+
+
+def attended_tokens(
+    recipe: Recipe, values: ResolvedValues, mean_tokens: float | None = None, lengths: Sequence[int] = ()
+) -> tuple[float, float]:
+    """The tokens that a token attends to by the model, and those that the hardware computes: of packed rows
+    with a mask all of the micro-batch, else of the document. ``lengths`` are a sample of the rows; without
+    them and the mean, rows are taken to be full."""
+    most = float(values.max_length)
+    document = min(float(mean_tokens), most) if mean_tokens else most
+    if not recipe.packing:
+        return document, document
+    if lengths:  # of a token, not of a row: long documents have more of them
+        cut = [min(float(each), most) for each in lengths]
+        document = sum(each * each for each in cut) / max(1.0, sum(cut))
+    if values.packed_attention == "varlen":
+        return document, document
+    return document, recipe.per_device_train_batch_size * most
 
 
 def formula_text(found: Operations, length: float) -> str:
@@ -272,10 +291,10 @@ def flops_figures(
     length: float,
     trained_share: float,
 ) -> FlopsFigures:
-    """The figures that a run records before its first step, for its MFU."""
+    """The figures that a run records before its first step, for its MFU; rows have ``length`` tokens, packed
+    or not."""
     card, notes = _card(device)
     dtype = _dtype(shape, values, card)
-    length = float(values.max_length) if recipe.packing else length
     found = operations(shape, recipe, length, head_share=trained_share)
     return FlopsFigures(
         flops_per_token=round(found.model),

@@ -74,10 +74,17 @@ def adapter_weights(shape: Shape, recipe: RecipeLike) -> int:
 
 
 def operations(
-    shape: Shape, recipe: CostedRecipe, length: float, *, head_share: float = 1.0, causal: bool = False
+    shape: Shape,
+    recipe: CostedRecipe,
+    length: float,
+    *,
+    head_share: float = 1.0,
+    causal: bool = False,
+    keys: float | None = None,
 ) -> Operations:
-    """FLOPs per token in rows of ``length`` tokens (packed: of the packed row). ``head_share`` is the share
-    of trained tokens: on CUDA logits are computed only for them."""
+    """FLOPs per token in rows of ``length`` tokens (packed: of a document). ``head_share`` is the share of
+    trained tokens: on CUDA logits are computed only for them. ``keys`` are the positions for which attention
+    is computed on the hardware: with a mask all of a packed batch; None for ``length``."""
     blocks, head = block_weights(shape), shape.vocabulary * shape.hidden
     trained_part = max(0, shape.layers - recipe.frozen_layers) / shape.layers
     adapter = adapter_weights(shape, recipe)
@@ -97,8 +104,10 @@ def operations(
     backward += 2 * out if head_trained else 0
     model = forward + backward
     hardware = model + 2 * out  # the output layer's tiles are computed again for their gradient
+    hidden = attention_flops(shape, keys + virtual, causal) - attention if keys is not None else 0.0
+    hardware += (1 + 2 * trained_part) * hidden * lengthened
     if recipe.gradient_checkpointing:
-        hardware += trained_part * through_blocks
+        hardware += trained_part * (through_blocks + hidden * lengthened)
     # the gradient of a second pass through the output layer: of its input, and of itself where it is trained
     back = 4 if head_trained else 2
     extra = []

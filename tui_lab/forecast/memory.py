@@ -190,6 +190,7 @@ class StepShape:
     tokens: int  # of a micro-batch
     trained: int  # parameters
     targets: tuple[Linear, ...]  # layers with an adapter
+    varlen: bool = False  # packed rows without a mask
 
     @property
     def full(self) -> bool:
@@ -198,7 +199,7 @@ class StepShape:
     @property
     def masked(self) -> bool:
         """Whether attention gets a mask: for padded or packed rows."""
-        return self.recipe.packing or self.rows > 1
+        return (self.recipe.packing or self.rows > 1) and not self.varlen
 
 
 def training_step(shape: Shape, recipe: Recipe, values: ResolvedValues, device: str) -> StepShape:
@@ -220,6 +221,7 @@ def training_step(shape: Shape, recipe: Recipe, values: ResolvedValues, device: 
         tokens=rows * (length + virtual),
         trained=trainable_count(shape, recipe),
         targets=tuple(target_modules.matching(shape, recipe.target_modules)) if has_targets else (),
+        varlen=recipe.packing and values.packed_attention == "varlen",
     )
 
 
@@ -358,7 +360,7 @@ def _mask_bytes(step: StepShape, layers: float) -> float:
     """
     shape, size = step.shape, step.value_bytes
     window, sliding_share = WINDOWS.get(shape.model_type, (0, 0.0))
-    slides = bool(window) and step.length >= window
+    slides = bool(window) and step.length >= window and not step.varlen
     if shape.model_type in EAGER:
         return float((2 if slides else 1) * size * step.rows * step.length**2)
     if not (step.masked or slides):

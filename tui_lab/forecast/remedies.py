@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.format import count
+from tui_lab.forecast.cost import attended_tokens
 from tui_lab.forecast.flops import operations
 from tui_lab.forecast.memory import MemoryForecast, forecast
 from tui_lab.hardware.device import DeviceFacts
@@ -121,7 +122,8 @@ class _Search:
     def operations(self, changes: Values) -> float:
         """Operations per token, including recomputation."""
         changed = self.recipe.model_copy(update=dict(changes))
-        return operations(self.shape, changed, float(self.length)).hardware
+        document, keys = attended_tokens(changed, self.values)
+        return operations(self.shape, changed, document, keys=keys).hardware
 
 
 # --------------------------------------------------------------------------------------------------

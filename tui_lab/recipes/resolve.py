@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
@@ -29,6 +31,14 @@ METHODS_WITH_TARGETS = (*LORA_LIKE_METHODS, "ia3")
 
 #: Their attention caps its logits (softcap), which the sdpa kernels leave out.
 SOFTCAP_MODELS = ("gemma2",)
+#: Architectures whose packed rows were compared with the same rows alone, without a mask (losses and
+#: gradients, tests/training/test_packed_attention.py).
+VARLEN_MODELS = (
+    "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma3_text", "olmo2", "granite", "phi", "phi3",
+    "gpt_neox", "gpt2", "smollm3", "cohere", "starcoder2", "olmo", "olmo3", "glm", "glm4", "ernie4_5", "exaone4",
+)  # fmt: skip
+#: The first torch whose attention for packed rows is causal and takes windows.
+VARLEN_TORCH = (2, 11)
 #: A float32 CPU run of more than this is a matter of hours, not of minutes.
 CPU_PARAMETERS_LIMIT = 200_000_000
 #: The shortest useful row, in tokens (also the lower limit of max_length).
@@ -68,6 +78,7 @@ class ResolvedValues(Struct, kw_only=True):
     compute_dtype: str
     optim: str
     attn_implementation: str = "sdpa"
+    packed_attention: str = "mask"  # or "varlen"
     max_length: int
     target_modules: list[str] = []
     feedforward_modules: list[str] = []
@@ -119,6 +130,7 @@ def resolve(recipe: Recipe, device: DeviceFacts, model: ModelFacts) -> Resolutio
         _quantization,
         _optim,
         _attention,
+        _packed_attention,
         _max_length,
         _targets,
         _gradient_checkpointing,
@@ -224,6 +236,56 @@ def _attention(case: _Case) -> None:
     else:
         reason = "torch's own fused attention: exact, on every device"
         case.settle("attn_implementation", "sdpa", reason)
+
+
+def _packed_attention(case: _Case) -> None:
+    if not case.recipe.packing:
+        return
+    asked = case.recipe.packed_attention
+    reason = "because the recipe sets it" if asked == "mask" else _why_mask(case, asked)
+    if reason:
+        if asked == "varlen":
+            case.found.warnings.append(f"packed_attention = 'varlen' is not possible here: {reason}")
+        tokens = case.recipe.per_device_train_batch_size * case.recipe.max_length
+        case.settle(
+            "packed_attention", "mask", f"{reason}; the mask has up to {tokens:,} × {tokens:,} entries"
+        )
+        return
+    if case.device.type == "cuda":
+        reason = "each packed row is computed by its bounds in one kernel, without a mask of the whole batch"
+    else:
+        reason = "each packed row is computed by its bounds, one after the other"
+    case.settle("packed_attention", "varlen", reason)
+
+
+def _why_mask(case: _Case, asked: str) -> str:
+    """Why packed rows need a mask; "" where they do not."""
+    model_type, device = case.model.model_type, case.device
+    if case.found.values.attn_implementation != "sdpa":
+        return f"packed rows share a mask because {model_type} caps its attention logits, as varlen does not"
+    if model_type not in VARLEN_MODELS:
+        name = model_type or "this architecture"
+        return f"packed rows share a mask because {name} was not compared without one"
+    if device.type != "cuda":
+        return (
+            "" if asked == "varlen" else "packed rows share a mask because the kernel without one needs CUDA"
+        )
+    if not device.bf16 or case.found.values.compute_dtype == "float32":
+        return "packed rows share a mask because the kernel without one needs a card with bf16, and 16 bits"
+    if _torch_version() < VARLEN_TORCH:
+        found = ".".join(map(str, _torch_version()))
+        needed = ".".join(map(str, VARLEN_TORCH))
+        return f"packed rows share a mask because torch {found} has no kernel without one; torch {needed} has"
+    return ""
+
+
+@lru_cache(maxsize=1)
+def _torch_version() -> tuple[int, int]:
+    try:
+        major, minor, *_ = version("torch").split(".")
+        return int(major), int(minor)
+    except (PackageNotFoundError, ValueError):
+        return 0, 0
 
 
 # --------------------------------------------------------------------------------------------------

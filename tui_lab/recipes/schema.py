@@ -103,6 +103,13 @@ class RecipeSchema(BaseModel):
         "data",
     )
 
+    packed_attention: Literal["auto", "varlen", "mask"] = _field(
+        "auto",
+        "packed attention",
+        "How packed rows stay apart: varlen computes each by its bounds, mask hides the others at a cost that grows with the square.",
+        "data",
+    )
+
     # --- quantisation
     quantization: Literal["none", "nf4"] = _field(
         "none",

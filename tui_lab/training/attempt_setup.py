@@ -33,7 +33,7 @@ from tui_lab.runs.schema import (
     StartedEvent,
     WarningEvent,
 )
-from tui_lab.training import adapters, base_model, regularise, trackers
+from tui_lab.training import adapters, base_model, packed_attention, regularise, trackers
 from tui_lab.training.attempt_records import (
     AttemptContext,
     ResolvedRecipe,
@@ -234,6 +234,9 @@ def prepare_model(
             base.config.model_type, recipe.target_modules, module_stats.linear_names(base)
         )
         values.target_modules, values.feedforward_modules = list(targets.modules), list(targets.feedforward)
+    if values.packed_attention == "varlen" and (reason := packed_attention.why_not(base)):
+        values.packed_attention = "mask"
+        context.events.write(ChoiceEvent(field="packed_attention", value="mask", reason=reason))
     ladder = Ladder(recipe, values, context.events.write)
     if context.group.size == 1 and context.before.ladder:
         ladder.resume(context.before.ladder[-1].after or LadderSettings())
@@ -280,7 +283,9 @@ def _cost(
     rows = prepared.train
     tokens = sum(len(row["input_ids"]) for row in rows)
     trained = sum(map(trained_tokens, rows))
-    length, share = tokens / max(1, len(rows)), trained / max(1, tokens)
+    lengths = [len(row["input_ids"]) for row in rows]
+    length, _ = cost.attended_tokens(recipe, resolved.values, tokens / max(1, len(rows)), lengths)
+    share = trained / max(1, tokens)
     figures = cost.flops_figures(shape, recipe, resolved.device, resolved.values, length, share)
     return CostFacts(**figures._asdict())
 

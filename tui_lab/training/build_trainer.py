@@ -89,6 +89,7 @@ def build_trainer(
         after_step=hooks.after_step,
         ladder=hooks.ladder or Ladder(recipe, values),
         group=hooks.group,
+        packed_attention=values.packed_attention,
     )
     trainer.checkpoints_kept = recipe.save_total_limit
     trainer.add_callback(RelocateBestCheckpoint(hooks.warn))

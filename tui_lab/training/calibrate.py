@@ -81,9 +81,10 @@ def measure(
     max_length = values.max_length
     lengths = [max(2, min(length, max_length)) for length in lengths] or [max_length]
     short = _shortened(recipe)
-    mean = max_length if short.packing else sum(lengths) / len(lengths)
-    found = operations(shape, short, mean, head_share=_share(device, trained_share))
-    _check_duration(found.hardware, short, mean, device)
+    mean = sum(lengths) / len(lengths)
+    document, keys = cost.attended_tokens(short, values, mean, lengths)
+    found = operations(shape, short, document, head_share=_share(device, trained_share), keys=keys)
+    _check_duration(found.hardware, short, max_length if short.packing else mean, device)
     clock = _Clock(device, on_step)
     try:
         with tempfile.TemporaryDirectory() as folder:
@@ -105,7 +106,7 @@ def measure(
         power_w=clock.power_w,
         cuda=device.type == "cuda",
         steps=STEPS - WARM_UP_STEPS,
-        length=round(mean),
+        length=round(document),
         date=datetime.now(UTC).date().isoformat(),
     )
 

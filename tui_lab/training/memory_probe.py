@@ -42,7 +42,7 @@ from tui_lab.models.module_stats import linear_names
 from tui_lab.pocket import MODEL_DIR
 from tui_lab.recipes.recipe import Recipe, build
 from tui_lab.recipes.resolve import METHODS_WITH_TARGETS, ResolvedValues, resolve
-from tui_lab.training import fake_model, objective
+from tui_lab.training import fake_model, objective, packed_attention
 from tui_lab.training.base_model import precision_of
 from tui_lab.training.build_trainer import EncodedRows, build_trainer
 from tui_lab.training.cuda_stand_ins import dequantized_bytes, operations_of
@@ -50,7 +50,7 @@ from tui_lab.training.live_storages import LiveStorages, rounded
 from tui_lab.training.regularise import Dense, LowRank
 from tui_lab.training.torch_internals import storage_key
 from tui_lab.training.trainer import LabTrainer
-from tui_lab.training.types import Model
+from tui_lab.training.types import Inputs, Model
 
 FORWARD, LOSS, BACKWARD, OPTIMIZER = "forward", "loss", "backward", "optimizer"
 
@@ -189,11 +189,18 @@ def _steps(
     )
 
 
-def _batch(recipe: Recipe, rows: int, length: int) -> dict[str, torch.Tensor]:
+def _batch(recipe: Recipe, rows: int, length: int) -> Inputs:
     """Inputs as trl's collators make them: one long row of packed documents, or padded rows (B, T)."""
     if recipe.packing:
         ids = torch.zeros((1, rows * length), dtype=torch.int64)
-        return {"input_ids": ids, "labels": ids.clone(), "position_ids": ids.clone()}
+        bounds = torch.zeros(rows + 1, dtype=torch.int32)
+        return {
+            "input_ids": ids,
+            "labels": ids.clone(),
+            "position_ids": ids.clone(),
+            packed_attention.BOUNDS: bounds,
+            packed_attention.LONGEST: length,
+        }
     ids = torch.zeros((rows, length), dtype=torch.int64)
     return {"input_ids": ids, "labels": ids.clone(), "attention_mask": ids.clone()}
 

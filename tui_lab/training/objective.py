@@ -19,7 +19,7 @@ from torch import Tensor
 
 from tui_lab.data.rows import TokenRow
 from tui_lab.recipes.recipe import Recipe
-from tui_lab.training import losses, regularise
+from tui_lab.training import losses, packed_attention, regularise
 from tui_lab.training.micro_batches import WHOLE, PartShare
 from tui_lab.training.rng import preserve_rng_state
 from tui_lab.training.types import Inputs, Model
@@ -29,7 +29,10 @@ NO_TASK = "general"
 #: Learning rate of the task weights: a handful of numbers around 1, whatever the model's rate.
 SIGMA_RATE = 1e-2
 #: Columns of a batch that the backbone takes.
-_BACKBONE_COLUMNS = ("input_ids", "attention_mask", "position_ids")
+_BACKBONE_COLUMNS = (
+    *("input_ids", "attention_mask", "position_ids"),
+    *("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k"),
+)
 _FILE = "task_weights.safetensors"
 
 
@@ -188,7 +191,8 @@ class Objective:
         adapter."""
         read = {name: inputs[name] for name in _BACKBONE_COLUMNS if name in inputs}
         if self._frozen is not None:
-            with torch.no_grad():
+            active = packed_attention.is_active(self._plain)
+            with torch.no_grad(), packed_attention.document_attention(self._frozen, active):
                 return _hidden_states(self._frozen.base_model(**read, use_cache=False))
         assert self._peft is not None
         # peft makes adapters trainable when it enables them again, including frozen ones

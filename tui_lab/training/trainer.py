@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from transformers import PrinterCallback
 from transformers.trainer_utils import rotate_checkpoints
 
 from tui_lab.runs import checkpoints
-from tui_lab.training import adalora_state, layers, objective
+from tui_lab.training import adalora_state, layers, objective, packed_attention
 from tui_lab.training.adapters import orthogonality
 from tui_lab.training.callbacks import AdaLoraSchedule
 from tui_lab.training.distributed import ProcessGroup
@@ -51,10 +52,12 @@ class LabTrainer(SeamTrainer):
         after_step: Callable[[LabTrainer], None],
         ladder: Ladder,
         group: ProcessGroup | None = None,
+        packed_attention: str = "mask",
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.group = group or ProcessGroup()
+        self._without_mask = packed_attention == "varlen"
         self.restarter = StepRestarter(
             self, ladder, save_checkpoint=self.checkpoint_now, metric_weight=self.metric_weight
         )
@@ -135,7 +138,13 @@ class LabTrainer(SeamTrainer):
     def training_step(self, model: Model, inputs: Inputs, num_items_in_batch: TokenCount = None) -> Tensor:
         """Forward and backward of a micro-batch, in parts where memory runs out; its loss, a scalar. Raises
         OutOfMemory."""
-        return self.restarter.training_step(super().training_step, model, inputs, num_items_in_batch)
+        with self._attention(inputs):
+            return self.restarter.training_step(super().training_step, model, inputs, num_items_in_batch)
+
+    def _attention(self, inputs: Inputs) -> AbstractContextManager[None]:
+        """Attention without a mask for packed batches, where it was chosen."""
+        active = self._without_mask and packed_attention.is_packed(inputs)
+        return packed_attention.document_attention(self.model, active)
 
     def create_optimizer(self, model: Model = None) -> torch.optim.Optimizer:
         """The optimiser, with parameter groups by depth and one for the weights of tasks, where needed."""
@@ -153,7 +162,8 @@ class LabTrainer(SeamTrainer):
         """Mean negative log-likelihood of a trained token over the validation rows, in nats."""
 
         def evaluate(inputs: Inputs) -> tuple[float, int]:
-            outputs = self.model(**self.to_device(inputs), use_cache=False, fused_lm_head=True)
+            with self._attention(inputs):
+                outputs = self.model(**self.to_device(inputs), use_cache=False, fused_lm_head=True)
             return -float(outputs.log_probs.double().sum()), int(outputs.label_mask.sum())
 
         total, tokens = 0.0, 0

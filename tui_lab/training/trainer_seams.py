@@ -17,7 +17,7 @@ import trl.kernels.chunked_divergence as divergence
 import trl.kernels.chunked_logprob as logprob
 import trl.trainer.utils as trl_utils
 from torch import Tensor, nn
-from transformers import EarlyStoppingCallback, TrainerState
+from transformers import EarlyStoppingCallback, PreTrainedConfig, TrainerState
 from trl import SFTTrainer
 from typing_extensions import override
 
@@ -82,6 +82,12 @@ SEAMS: tuple[Seam, ...] = (
          "_n_gpu: no DataParallel"),
     Seam(_TRAINER + "_inner_training_loop", "transformers/trainer.py:1583", "3b8b7359ad08",
          "the order of steps, logs and checkpoints"),
+    Seam("transformers.configuration_utils:PreTrainedConfig._attn_implementation.fget",
+         "transformers/configuration_utils.py:594", "7e84402e207b",
+         "attention_name: packed rows without a mask"),
+    Seam("transformers.configuration_utils:PreTrainedConfig._attn_implementation.fset",
+         "transformers/configuration_utils.py:598", "2a5d009907f0",
+         "set_attention_name: the same"),
     Seam("trl.trainer.utils:_CHUNKED_LOGPROB_CHUNK_SIZE", "trl/trainer/utils.py:1506", "0948626f2280",
          "set_loss_tile: vocabulary entries of a tile"),
     Seam("trl.kernels.chunked_logprob:TOKEN_CHUNK_SIZE", "trl/kernels/chunked_logprob.py:31", "9806dd174fc5",
@@ -102,6 +108,16 @@ def set_loss_tile(tokens: int, vocabulary: int) -> None:
     """Sets the tiles of trl's fused output layer and of its divergence, for the whole process."""
     logprob.TOKEN_CHUNK_SIZE = divergence.TOKEN_CHUNK_SIZE = tokens
     trl_utils._CHUNKED_LOGPROB_CHUNK_SIZE = divergence.VOCAB_CHUNK_SIZE = vocabulary
+
+
+def attention_name(config: PreTrainedConfig) -> str:
+    """The attention implementation that a model of ``config`` uses."""
+    return str(config._attn_implementation)
+
+
+def set_attention_name(config: PreTrainedConfig, name: str) -> None:
+    """Sets it: layers read it at every call. The model's own setter checks each module and takes longer."""
+    config._attn_implementation = name
 
 
 def use_one_gpu(args: TrainingArguments) -> None:
