@@ -35,7 +35,8 @@ SOFTCAP_MODELS = ("gemma2",)
 #: gradients, tests/training/test_packed_attention.py).
 VARLEN_MODELS = (
     "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma3_text", "olmo2", "granite", "phi", "phi3",
-    "gpt_neox", "gpt2", "smollm3", "cohere", "starcoder2", "olmo", "olmo3", "glm", "glm4", "ernie4_5", "exaone4",
+    "gpt_neox", "gpt2", "smollm3", "cohere", "starcoder2", "olmo", "olmo3", "glm", "glm4", "ernie4_5",
+    "exaone4",
 )  # fmt: skip
 #: The first torch whose attention for packed rows is causal and takes windows.
 VARLEN_TORCH = (2, 11)

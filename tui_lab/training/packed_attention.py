@@ -112,10 +112,10 @@ def attention(
         )
     device = query.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else value.dtype
-    rows = [each[0].transpose(0, 1).to(dtype) for each in (query, key, value)]  # (T, heads, D)
+    q, k, v = (each[0].transpose(0, 1).to(dtype) for each in (query, key, value))  # (T, heads, D)
     compute = kernel if device == "cuda" else document_by_document
     longest = kwargs.get(LONGEST) or query.shape[2]
-    return compute(*rows, bounds, int(longest), scaling, sliding_window)[None], None
+    return compute(q, k, v, bounds, int(longest), scaling, sliding_window)[None], None
 
 
 def kernel(
