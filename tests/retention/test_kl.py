@@ -139,7 +139,7 @@ def test_a_summary_takes_little_memory() -> None:
 def test_logits_equal_those_of_separate_sequences(
     kind: str, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kl, "MAX_LOGITS", chunk * VOCABULARY)
+    monkeypatch.setattr(kl, "positions_per_block", lambda _device, _vocabulary: chunk)
     monkeypatch.setattr(kl, "BATCH_TOKENS", 20)
     model = models(kind)
     found = list(kl.logits_of(model, SEQUENCES))

@@ -15,21 +15,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
 from tui_lab.core.errors import LabError
 from tui_lab.data.rows import Model
-from tui_lab.retention.scoring.forward import (
-    MAX_LOGITS,
-    evaluation_mode,
-    logits_in_chunks,
-    virtual_token_count,
-)
+from tui_lab.retention.scoring.forward import evaluation_mode, virtual_token_count
+from tui_lab.retention.scoring.head import logits_in_blocks, positions_per_block
 
 TOP, TAIL = 64, 8
-#: Tokens of one forward pass. It bounds the hidden states; MAX_LOGITS bounds the logits.
+#: Tokens of one forward pass. It bounds the hidden states; `positions_per_block` bounds the logits.
 BATCH_TOKENS = 4_096
 
 
@@ -165,18 +160,17 @@ def logits_of(model: Model, sequences: Sequence[Sequence[int]]) -> Iterator[torc
     The model itself computes them, soft caps and biases included: its output layer is fed selected states.
     Raises LabError for a model without an output layer over its vocabulary."""
     plain = model.get_base_model() if hasattr(model, "get_base_model") else model
-    head = plain.get_output_embeddings()
-    if head is None:
+    if plain.get_output_embeddings() is None:
         raise LabError(
             f"models of type {plain.config.model_type} have no output layer over their vocabulary, so there "
             "is no distance to measure; choose a causal language model"
         )
     reader = model if virtual_token_count(model) else plain
-    vocabulary = int(plain.get_input_embeddings().weight.shape[0])
-    chunk = max(1, MAX_LOGITS // vocabulary)
+    weights = plain.get_input_embeddings().weight
+    block = positions_per_block(weights.device, int(weights.shape[0]))
     for batch in _batches(sequences):
         with evaluation_mode(model):
-            yield from _batch_logits(reader, head, batch, chunk)
+            yield from _batch_logits(reader, plain, batch, block)
 
 
 def _batches(sequences: Sequence[Sequence[int]]) -> Iterator[Sequence[Sequence[int]]]:
@@ -195,11 +189,11 @@ def _batches(sequences: Sequence[Sequence[int]]) -> Iterator[Sequence[Sequence[i
 
 
 def _batch_logits(
-    model: Model, head: Any, batch: Sequence[Sequence[int]], chunk: int
+    reader: Model, plain: Model, batch: Sequence[Sequence[int]], block: int
 ) -> Iterator[torch.Tensor]:
     width = max(map(len, batch))
     # padded on the right, which causal attention of the real positions never sees
     rows = [[*row, *[0] * (width - len(row))] for row in batch]
-    ids = torch.tensor(rows, device=model.get_input_embeddings().weight.device)  # (B, T)
+    ids = torch.tensor(rows, device=plain.get_input_embeddings().weight.device)  # (B, T)
     places = torch.tensor([(at, place) for at, row in enumerate(batch) for place in range(len(row))])
-    return logits_in_chunks(model, head, {"input_ids": ids}, places, chunk)
+    return logits_in_blocks(reader, plain, {"input_ids": ids}, places, block)

@@ -7,6 +7,7 @@ import math
 import string
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import peft
@@ -17,7 +18,7 @@ from transformers import PreTrainedTokenizerFast
 
 from tests.decoding.conftest import tiny
 from tui_lab.core.errors import LabError
-from tui_lab.retention.scoring import encode, forward, prefix_tree
+from tui_lab.retention.scoring import encode, forward, head, prefix_tree
 from tui_lab.retention.scoring import score as scoring
 from tui_lab.retention.scoring.forward import LogLikelihoodScorer
 from tui_lab.retention.scoring.score import Cancelled, ItemScore, score
@@ -309,11 +310,55 @@ def test_logits_are_computed_in_chunks(
     letters: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    model, suite = tiny_model("gemma2"), questions()
-    wanted = score(model, letters, suite)
-    monkeypatch.setattr(forward, "MAX_LOGITS", 7 * 160)
-    for one, other in zip(score(model, letters, suite), wanted, strict=True):
-        assert close(one.loglikelihoods, other.loglikelihoods)
+    """Soft caps and scaling apply in every block, and the layers below the output layer run once a batch."""
+    suite = questions()
+    for kind in ("gemma2", "granite"):
+        model, runs = tiny_model(kind), 0
+        wanted = score(model, letters, suite)
+
+        def count(*_: object) -> None:
+            nonlocal runs
+            runs += 1
+
+        layer = model.model.layers[0]
+        with monkeypatch.context() as patch:
+            handle = layer.register_forward_hook(count)
+            score(model, letters, suite)
+            in_one_block, runs = runs, 0
+            patch.setattr(forward, "positions_per_block", lambda _device, _vocabulary: 7)
+            found = score(model, letters, suite)
+            handle.remove()
+        assert runs == in_one_block
+        assert "forward" not in vars(model.model)
+        for one, other in zip(found, wanted, strict=True):
+            assert (
+                max(abs(a - b) for a, b in zip(one.loglikelihoods, other.loglikelihoods, strict=True)) < 1e-5
+            )
+
+
+def test_blocks_by_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    free = 140 << 30
+    monkeypatch.setattr(head, "free_bytes", lambda _device: free)
+    cuda = torch.device("cuda")
+    assert head.positions_per_block(cuda, 151_936) == 2**29 // 151_936
+    free = 3 << 30  # a quarter of the free memory, at 12 bytes a logit
+    assert head.positions_per_block(cuda, 151_936) == (3 << 28) // 12 // 151_936
+    free = 0
+    assert head.positions_per_block(cuda, 151_936) == 64
+    assert head.positions_per_block(torch.device("cpu"), 151_936) == 256
+    assert head.positions_per_block(torch.device("cpu"), 3072) == 2**22 // 3072
+
+
+def test_a_model_without_a_separate_body(tiny_model: Callable[..., Any], letters: Any) -> None:
+    """Its whole forward is repeated for each block, with the same values."""
+    model = tiny_model("llama")
+    ids = torch.arange(3, 40)[None]
+    flat = SimpleNamespace(get_output_embeddings=model.get_output_embeddings)
+    flat.base_model = flat
+    places = torch.tensor([(0, at) for at in range(37)])
+    blocks = head.logits_in_blocks(model, flat, {"input_ids": ids}, places, 10)
+    with torch.no_grad():
+        assert torch.allclose(torch.cat(list(blocks)), model(input_ids=ids).logits[0], atol=1e-5)
 
 
 # --- adapters, other kinds ----------------------------------------------------------------------------

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
@@ -22,10 +23,9 @@ from tui_lab.core.sanitize import first_line, sanitize
 from tui_lab.data.rows import Model
 from tui_lab.retention.scoring import block_attention, prefix_tree
 from tui_lab.retention.scoring.encode import ScoringRow
+from tui_lab.retention.scoring.head import logits_in_blocks, positions_per_block
 from tui_lab.retention.scoring.prefix_tree import Pack
 
-#: The most logits in memory at once, in elements: 128 MiB in float32.
-MAX_LOGITS = 2**25
 #: `LogLikelihoodScorer.token_cost_ratio` as a multiple of the hidden size.
 TOKEN_COST_RATIO = 3.0
 #: Tokens of the widest pack: its mask, and with eager attention its scores, take the square of it.
@@ -66,8 +66,7 @@ class LogLikelihoodScorer:
         self.warnings: list[str] = []
         self._model = model
         self._base = model.get_base_model() if hasattr(model, "get_base_model") else model
-        self._head = self._base.get_output_embeddings()
-        if self._head is None:
+        if self._base.get_output_embeddings() is None:
             raise LabError(
                 f"models of type {self._base.config.model_type} have no output layer over their vocabulary, "
                 "so their answers have no probabilities; choose a causal language model"
@@ -124,21 +123,23 @@ class LogLikelihoodScorer:
     ) -> list[float]:
         """Log-probability of each wanted (node, token)."""
         order = sorted(range(len(wanted)), key=lambda i: wanted[i][0])
-        at = torch.tensor([wanted[i][0] for i in order])
+        of_node = [wanted[i][0] for i in order]  # rising
+        at = torch.tensor(of_node)
         tokens = torch.tensor([wanted[i][1] for i in order])
-        chunk = max(1, MAX_LOGITS // self._vocabulary)
         inputs = self._inputs(packs, max(pack.width for pack in packs))
+        block = positions_per_block(self._device, self._vocabulary)
         # peft's own forward inserts the virtual tokens
-        model = self._model if self.virtual_tokens else self._base
+        reader = self._model if self.virtual_tokens else self._base
         found: list[torch.Tensor] = []
-        chunks = logits_in_chunks(model, self._head, inputs, torch.tensor(nodes), chunk, self._plan)
-        for begin, logits in zip(range(0, len(nodes), chunk), chunks, strict=True):
-            in_chunk = (at >= begin) & (at < begin + chunk)
-            rows, ids = at[in_chunk].to(logits.device) - begin, tokens[in_chunk].to(logits.device)
-            values = logits.float()  # (n, V); softmax in float32, as the harness
-            total = values.logsumexp(-1)
-            found.append((values[rows, ids] - total[rows]).cpu())
-        values_in_order = torch.cat(found).tolist()
+        with block_attention.use_blocks(self._plan):
+            blocks = logits_in_blocks(reader, self._base, inputs, torch.tensor(nodes), block)
+            for begin, logits in zip(range(0, len(nodes), block), blocks, strict=True):
+                first, last = bisect_left(of_node, begin), bisect_left(of_node, begin + block)
+                rows = (at[first:last] - begin).to(logits.device)
+                ids = tokens[first:last].to(logits.device)
+                values = logits.float()  # (n, V); softmax in float32, as the harness
+                found.append(values[rows, ids] - values.logsumexp(-1)[rows])
+        values_in_order = torch.cat(found).tolist()  # the only transfer from the device
         back = [0.0] * len(wanted)
         for place, value in zip(order, values_in_order, strict=True):
             back[place] = value
@@ -231,55 +232,6 @@ def virtual_token_count(model: Model) -> int:
         return 0
     active = configs.get(model.active_adapter) if isinstance(model.active_adapter, str) else None
     return int(active.num_virtual_tokens) if active is not None and active.is_prompt_learning else 0
-
-
-@torch.no_grad()  # around each step of the generator: held over a yield it would leak into what runs between
-def logits_in_chunks(
-    model: Model,
-    head: torch.nn.Module,
-    inputs: ModelInputs,
-    places: torch.Tensor,
-    chunk: int,
-    plan: Sequence[list[block_attention.Block] | None] = (),
-) -> Iterator[torch.Tensor]:
-    """The logits (n, V) at ``places`` (N, 2: row, position), ``chunk`` at a time, from one forward pass over
-    ``inputs`` and one pass of a single token for each further chunk, whose output layer ``head`` is fed the
-    hidden states of that chunk. ``plan``: the blocks of attention for each row, if any."""
-    width = inputs["input_ids"].shape[1]
-    hidden: torch.Tensor | None = None
-
-    def select(states: torch.Tensor) -> torch.Tensor:
-        """(B, T, H) → (1, n, H): the first chunk; ``hidden`` has all places for the later ones."""
-        nonlocal hidden
-        before = states.shape[1] - width  # virtual tokens
-        hidden = states[places[:, 0], places[:, 1] + before]
-        return hidden[None, :chunk]
-
-    with head_input(head, select), block_attention.use_blocks(plan):
-        first = model(**inputs, use_cache=False).logits[0]
-    yield first
-    for begin in range(chunk, len(places), chunk):
-        assert hidden is not None
-        with head_input(head, _constant(hidden[None, begin : begin + chunk])):
-            yield model(input_ids=inputs["input_ids"][:1, :1], use_cache=False).logits[0]
-
-
-def _constant(states: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
-    return lambda _: states
-
-
-@contextmanager
-def head_input(head: torch.nn.Module, select: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
-    """Inside, the output layer ``head`` gets ``select(states)`` as its input: (B, T, H) → (1, n, H)."""
-
-    def before(_: object, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        return (select(args[0]), *args[1:])
-
-    handle = head.register_forward_pre_hook(before)
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 @contextmanager
