@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from transformers.utils import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 from tui_lab.data.rows import Model
 from tui_lab.hardware.memory_budget import free_bytes
