@@ -1,75 +1,96 @@
-"""Raw records from files, folders and hub data sets.
+"""Raw records from files, folders and hub data sets, read as streams.
 
-JSON, JSONL, CSV, TSV, Parquet, plain text, a folder of these, a folder saved by ``datasets``, or a name on
-the hub. Each record has its place ("line 17") for later messages. ``formats`` interprets the columns. Every
-failure to read is one sentence with file, place and cause."""
+JSON, JSONL, CSV, TSV, Parquet, plain text (all of them also compressed), a folder of these, a clone of a
+hub data set, a folder saved by ``datasets``, or a name on the hub. Each record has its place ("line 17") for
+later messages. ``columns`` interprets the columns. Every failure to read is one sentence with file, place and
+cause."""
 
 from __future__ import annotations
 
 import contextlib
 import csv
 import difflib
-import io
 import itertools
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.hub_errors import classify
 from tui_lab.core.sanitize import first_line, sanitize
 from tui_lab.data import hub
+from tui_lab.data.streams import COMPRESSED, MAX_LINE_BYTES, OnBytes, check_expansion, data_suffix, lines
 
 EXTENSIONS = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".txt", ".text", ".md")
 TRAIN_NAMES = ("train", "training")
 # In order of preference: a test set is used for validation only when nothing better was given.
 VALIDATION_NAMES = ("validation", "valid", "val", "dev", "eval", "test")
 DOCUMENT_MARK = "<|endoftext|>"
+MARK_BYTES = 16 << 20  # the mark is looked for in so much of a text
+MAX_JSON_BYTES = 512 << 20  # a file that is one JSON value has to be read as a whole
+PARQUET_ROWS = 256  # rows decoded at once
 _BLANK_LINES = re.compile(r"\n[ \t]*(?:\n[ \t]*)+")
 HUB_NAME = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(:[\w.\- ]+)?$")
+_DELIMITERS = ",;\t|"
 
 RAGGED_CELLS = (
     "\0cells"  # marks a table row whose cells do not match the header; no real column has this name
 )
 
 FileRecord = tuple[str, object]  # (its place in the file, the value: usually a dict or a string)
+Records = Iterable[FileRecord]  # can be iterated again
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Records that are read again at each iteration, so that none is held in memory."""
+
+    read: Callable[[], Iterator[FileRecord]]
+
+    def __iter__(self) -> Iterator[FileRecord]:
+        return self.read()
 
 
 @dataclass
 class RawData:
-    """Records as they lie in the source: ``train``, and ``validation`` where the source has one."""
+    """Records as they lie in the source: ``train``, and ``validation`` where the source has one. ``paths``:
+    the files that they come from, none for a hub set."""
 
     name: str
-    train: list[FileRecord]
-    validation: list[FileRecord] | None = None
+    train: Records
+    validation: Records | None = None
     notes: list[str] = field(default_factory=list)
+    paths: Sequence[Path] = ()
 
 
-def read_raw(source: str, max_rows: int = 0, bundled_names: Iterable[str] = ()) -> RawData:
-    """Reads a file, a folder or a hub name.
+def read_raw(
+    source: str, max_rows: int = 0, bundled_names: Iterable[str] = (), on_bytes: OnBytes | None = None
+) -> RawData:
+    """Opens a file, a folder or a hub name.
 
     Args:
         source: a path, or ``owner/name`` or ``owner/name:config`` of the hub.
         max_rows: > 0 stops after that many records of each split.
         bundled_names: names that an error may suggest.
+        on_bytes: called with the bytes read of the present file.
 
     Raises:
-        LabError: one sentence with file, place and cause.
+        LabError: one sentence with file, place and cause; also while the records are read.
     """
     path = Path(source).expanduser()
     if path.is_dir():
-        return _read_folder(path, max_rows)
+        from tui_lab.data.folders import read_folder
+
+        return read_folder(path, max_rows, on_bytes)
     if path.exists():
-        return (
-            RawData(source, read_file(path, max_rows))
-            if not _is_split_object(path)
-            else _split_object(path, max_rows)
-        )
-    if HUB_NAME.match(source) and path.suffix.lower() not in EXTENSIONS and not path.parent.is_dir():
+        return _read_one(source, path, max_rows, on_bytes)
+    if HUB_NAME.match(source) and data_suffix(path) not in EXTENSIONS and not path.parent.is_dir():
         return _read_hub(source, max_rows)
     raise LabError(_missing(source, path, list(bundled_names)))
 
@@ -92,81 +113,215 @@ def _missing(source: str, path: Path, bundled_names: list[str]) -> str:
 # --- one file -------------------------------------------------------------------------------------
 
 
+def _read_one(source: str, path: Path, max_rows: int, on_bytes: OnBytes | None) -> RawData:
+    if data_suffix(path) == ".json" and path.is_file():
+        splits = _json_splits(path)
+        if splits is not None:
+            raw = choose_splits(str(path), splits, max_rows)
+            raw.paths = [path]
+            return raw
+    return RawData(source, Stream(lambda: iterate_file(path, max_rows, on_bytes)), paths=[path])
+
+
 def read_file(path: Path, max_rows: int = 0) -> list[FileRecord]:
     """The records of one file, by its extension. Raises LabError with file, place and cause."""
-    suffix = path.suffix.lower()
-    if suffix not in EXTENSIONS:
-        kind = f"files ending in {suffix}" if suffix else "files without an ending, such as .jsonl,"
-        raise LabError(
-            f"{path}: {kind} are not read as data. Rename or convert it to one of {', '.join(EXTENSIONS)}."
-        )
-    if not path.is_file():
-        raise LabError(f"{path} is not a regular file, so it is not read as data.")
+    return list(iterate_file(path, max_rows))
+
+
+def iterate_file(path: Path, max_rows: int = 0, on_bytes: OnBytes | None = None) -> Iterator[FileRecord]:
+    """The records of one file as a stream. Raises LabError with file, place and cause."""
+    check_file(path)
+    count = 0
     try:
         if path.stat().st_size == 0:
             raise LabError(f"{path} is empty: there is nothing to train on.")
-        if suffix == ".parquet":
-            records = _read_parquet(path, max_rows)
-        else:
-            text = _read_text(path)
-            if not text.strip():
-                raise LabError(f"{path} holds nothing but blank space: there is nothing to train on.")
-            if suffix in (".csv", ".tsv"):
-                records = _read_table(path, text, max_rows)
-            elif suffix in (".txt", ".text", ".md"):
-                records = split_documents(text)
-            else:
-                records = _read_json(path, text, max_rows)
+        for record in _records(path, on_bytes):
+            yield record
+            count += 1
+            if max_rows and count >= max_rows:
+                return
     except OSError as error:
         raise LabError(f"{path} could not be read: {error.strerror or error}.") from None
-    if not records:
+    if not count:
         raise LabError(f"{path} holds no rows: there is nothing to train on.")
-    return records[:max_rows] if max_rows else records
 
 
-def _read_text(path: Path) -> str:
-    blob = path.read_bytes()
-    if blob[:2] in (b"\xff\xfe", b"\xfe\xff") or blob[:4] == b"\x00\x00\xfe\xff":
-        raise LabError(f"{path} is encoded as UTF-16 or UTF-32; save it as UTF-8.")
-    if b"\x00" in blob[:65536]:
+def check_file(path: Path) -> None:
+    """Raises LabError for a file whose ending names no format, and for what is no regular file."""
+    suffix = data_suffix(path)
+    if suffix not in EXTENSIONS:
+        shown = path.suffix.lower()
+        kind = f"files ending in {shown}" if shown else "files without an ending, such as .jsonl,"
         raise LabError(
-            f"{path} is a binary file, not text (it holds zero bytes), although it ends in {path.suffix}."
+            f"{path}: {kind} are not read as data. Rename or convert it to one of {', '.join(EXTENSIONS)} "
+            f"(compressed: also {', '.join(COMPRESSED)})."
         )
-    try:
-        return blob.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = blob.count(b"\n", 0, error.start) + 1
-        raise LabError(
-            f"{path}, line {line}: byte 0x{blob[error.start]:02x} is not valid UTF-8. "
-            "The file has another encoding (Latin-1 or Windows-1252 perhaps); save it as UTF-8."
-        ) from None
+    if not path.is_file():
+        raise LabError(f"{path} is not a regular file, so it is not read as data.")
+
+
+def _records(path: Path, on_bytes: OnBytes | None) -> Iterator[FileRecord]:
+    suffix = data_suffix(path)
+    if suffix == ".parquet":
+        return _parquet(path, on_bytes)
+    longest = MAX_JSON_BYTES if suffix == ".json" else MAX_LINE_BYTES
+    found = _without_blank_start(path, lines(path, on_bytes, longest))
+    if suffix in (".csv", ".tsv"):
+        return _table(path, found)
+    if suffix in (".txt", ".text", ".md"):
+        return _documents(found)
+    return _json(path, found)
+
+
+Line = tuple[int, str]  # its number, its text
+
+
+def _without_blank_start(path: Path, found: Iterator[str]) -> Iterator[Line]:
+    numbered = enumerate(found, 1)
+    for number, line in numbered:
+        if line.strip():
+            return itertools.chain([(number, line)], numbered)
+    raise LabError(f"{path} holds nothing but blank space: there is nothing to train on.")
 
 
 def split_documents(text: str) -> list[FileRecord]:
     """Plain text into documents: at ``<|endoftext|>`` where the file uses it, else at blank lines."""
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    parts = text.split(DOCUMENT_MARK) if DOCUMENT_MARK in text else _BLANK_LINES.split(text)
-    return [(f"document {number}", part) for number, part in enumerate((p for p in parts if p.strip()), 1)]
+    return list(_documents(enumerate(text.splitlines(keepends=True), 1)))
 
 
-def _read_json(path: Path, text: str, max_rows: int) -> list[FileRecord]:
-    lines_suffix = path.suffix.lower() in (".jsonl", ".ndjson")
-    # Both mix-ups are common: a list in a .jsonl file, and one object a line in a .json file.
-    if lines_suffix and not text.lstrip().startswith("["):
-        return list(_json_lines(path, text, max_rows))
+def _documents(found: Iterator[Line]) -> Iterator[FileRecord]:
+    head: list[Line] = []
+    size = 0
+    for line in found:
+        head.append(line)
+        size += len(line[1])
+        if DOCUMENT_MARK in line[1] or size > MARK_BYTES:
+            break
+    marked = bool(head) and any(DOCUMENT_MARK in text for _, text in head)
+    number = 0
+    part: list[str] = []
+    for piece in _pieces((text for _, text in itertools.chain(head, found)), marked):
+        if piece is not None:
+            part.append(piece)
+            continue
+        if (document := "".join(part)).strip():
+            number += 1
+            yield f"document {number}", document
+        part = []
+
+
+def _pieces(texts: Iterator[str], marked: bool) -> Iterator[str | None]:
+    """The text of documents in pieces, with None at the end of each."""
+    held = ""  # a line feed belongs to the document only if no blank line follows
+    for text in texts:
+        if marked:
+            first, *others = text.replace("\r", "\n").split(DOCUMENT_MARK)
+            yield first
+            for other in others:
+                yield None
+                yield other
+        elif text.strip():
+            yield held
+            body = text.replace("\r", "\n")
+            held = "\n" if body.endswith("\n") else ""
+            yield body.removesuffix("\n")
+        elif held:
+            held = ""
+            yield None
+    yield held
+    yield None
+
+
+def _json(path: Path, found: Iterator[Line]) -> Iterator[FileRecord]:
+    number, first = next(found)
+    lines_suffix = data_suffix(path) in (".jsonl", ".ndjson")
+    if lines_suffix and not first.lstrip().startswith("["):
+        return _json_lines(path, itertools.chain([(number, first)], found))
+    head, more = _second_line((number, first), found)
+    every = itertools.chain(head, found)
+    # Both mix-ups are common: a list in a .jsonl file, and one row a line in a .json file.
+    if _is_json(first) and (more or (lines_suffix and _is_chat(first))):
+        return _json_lines(path, every)
+    value = _loads(path, _join(path, every), number)
+    return ((f"row {n}", row) for n, row in enumerate(_rows_of(path, value), 1))
+
+
+def _second_line(first: Line, found: Iterator[Line]) -> tuple[list[Line], bool]:
+    """The lines up to the second one that is not blank, and whether there is one."""
+    head = [first]
+    for line in found:
+        head.append(line)
+        if line[1].strip():
+            return head, True
+    return head, False
+
+
+def _is_json(text: str) -> bool:
     try:
-        value = _loads(path, text)
-    except _BadJson as error:
-        if error.extra_data and (text.lstrip().startswith("{") or lines_suffix):
-            return list(_json_lines(path, text, max_rows))
-        raise
-    return [(f"row {number}", row) for number, row in enumerate(_rows_of(path, value), 1)]
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _is_chat(text: str) -> bool:
+    """Whether a line is one chat: a list of turns, not a list of rows."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return bool(value) and all(
+        isinstance(turn, dict) and {str(key) for key in turn} & {"role", "from"} for turn in value
+    )
+
+
+def _join(path: Path, found: Iterator[Line]) -> str:
+    parts: list[str] = []
+    size = 0
+    for _, text in found:
+        parts.append(text)
+        size += len(text)
+        if size > MAX_JSON_BYTES:
+            raise LabError(
+                f"{path} is one JSON value of more than {MAX_JSON_BYTES >> 20:,} MiB, which has to be read "
+                "as a whole. Write one row a line into a file .jsonl."
+            )
+    return "".join(parts)
+
+
+def _json_splits(path: Path) -> dict[str, Records] | None:
+    """The splits of a JSON object whose keys name them, as in {"train": [...], "validation": [...]}."""
+    try:
+        if path.stat().st_size == 0:
+            return None
+        found = _without_blank_start(path, lines(path, max_line_bytes=MAX_JSON_BYTES))
+        number, first = next(found)
+        head, more = _second_line((number, first), found)
+        if not first.lstrip().startswith("{") or (more and _is_json(first)):
+            return None  # rows, one a line
+        value = _loads(path, _join(path, itertools.chain(head, found)), number)
+    except OSError as error:
+        raise LabError(f"{path} could not be read: {error.strerror or error}.") from None
+    except _BadJson:
+        return None  # reading the rows says what is wrong
+    if not isinstance(value, dict):
+        return None
+    splits = {str(key): item for key, item in value.items() if isinstance(item, list)}
+    if not any(key.lower() in TRAIN_NAMES for key in splits) or not all(map(_is_split, splits.values())):
+        return None
+    return {key: [(f"{key} row {n}", row) for n, row in enumerate(rows, 1)] for key, rows in splits.items()}
+
+
+def _is_split(rows: list[object]) -> bool:
+    return all(isinstance(row, dict | list) for row in rows) or all(isinstance(row, str) for row in rows)
 
 
 def _rows_of(path: Path, value: object) -> list[object]:
     if isinstance(value, list):
         return value
     if isinstance(value, dict):
+        if (table := _columnar(value)) is not None:
+            return table
         lists = {key: item for key, item in value.items() if isinstance(item, list)}
         if len(lists) == 1 and not _looks_like_row(value):
             return next(iter(lists.values()))
@@ -182,6 +337,23 @@ def _rows_of(path: Path, value: object) -> list[object]:
     raise LabError(f"{path} holds a single JSON {type(value).__name__}, not a list of rows.")
 
 
+def _columnar(value: dict[str, object]) -> list[object] | None:
+    """Rows of a table by columns: lists of one length, or pandas' objects with one index."""
+    columns = list(value.values())
+    if len(columns) < 2:
+        return None
+    if all(isinstance(column, list) and column for column in columns):
+        lists = [column for column in columns if isinstance(column, list)]
+        if len({len(column) for column in lists}) == 1 and len(lists[0]) > 1:
+            return [dict(zip(value, cells, strict=True)) for cells in zip(*lists, strict=True)]
+    if all(isinstance(column, dict) and column for column in columns):
+        tables = [column for column in columns if isinstance(column, dict)]
+        index = list(tables[0])
+        if all(list(table) == index for table in tables) and all(str(key).isdecimal() for key in index):
+            return [{name: table[key] for name, table in zip(value, tables, strict=True)} for key in index]
+    return None
+
+
 def _named_some(names: Iterable[object]) -> str:
     return sanitize(", ".join(str(name)[:40] for name in itertools.islice(names, 8)))
 
@@ -190,44 +362,47 @@ def _looks_like_row(value: dict[str, object]) -> bool:
     return bool({"messages", "conversations", "conversation"} & set(value))
 
 
-def _json_lines(path: Path, text: str, max_rows: int) -> Iterator[FileRecord]:
-    count = 0
-    for number, line in enumerate(text.split("\n"), 1):  # not splitlines: U+2028 is legal inside JSON strings
-        if not line.strip():
-            continue
-        yield f"line {number}", _loads(path, line, number)
-        count += 1
-        if max_rows and count >= max_rows:
-            return
+def _json_lines(path: Path, found: Iterator[Line]) -> Iterator[FileRecord]:
+    # not splitlines: U+2028 is legal inside JSON strings
+    for number, line in found:
+        if line.strip():
+            yield f"line {number}", _loads(path, line.rstrip("\r\n"), number)
 
 
 class _BadJson(LabError):
-    """Text that is not one JSON value; ``extra_data``: a value with more text after it."""
-
-    extra_data = False
+    """Text that is not one JSON value."""
 
 
 def _loads(path: Path, text: str, line: int = 1) -> Any:
     """The JSON value of ``text``, which begins at ``line`` of the file. Raises _BadJson."""
     try:
+        return msgspec.json.decode(text)  # much faster than json; refuses NaN and lone surrogates
+    except (ValueError, RecursionError):
+        pass
+    try:
         return json.loads(text)
     except json.JSONDecodeError as error:
         place = f"{path}, line {line + error.lineno - 1}, column {error.colno}"
-        bad = _BadJson(f"{place}: invalid JSON ({error.msg}). Correct or remove that line.")
-        bad.extra_data = error.msg.startswith("Extra data")
-        raise bad from None
+        raise _BadJson(f"{place}: invalid JSON ({error.msg}). Correct or remove that line.") from None
     except (RecursionError, ValueError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else first_line(error)
         raise _BadJson(f"{path}, line {line}: not usable JSON: {reason}.") from None
 
 
-def _read_table(path: Path, text: str, max_rows: int) -> list[FileRecord]:
+def _table(path: Path, found: Iterator[Line]) -> Iterator[FileRecord]:
     csv.field_size_limit(sys.maxsize)
-    header = text.lstrip("\n\r").split("\n", 1)[0]
-    # The header decides: names of columns hold no separators, texts do.
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=header.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    records: list[FileRecord] = []
+    number, header = next(found)
+    skipped = number - 1
+    delimiter = ""
+    if re.fullmatch(r"\"?sep=(.)\"?\s*", header, re.IGNORECASE):  # a hint that Excel reads and writes
+        delimiter = header.strip().strip('"')[4:] or "\t"
+        number, header = next(found, (number, ""))
+        skipped = number - 1
+    if not delimiter:
+        # The header decides: names of columns hold no separators, texts do.
+        delimiter = "\t" if data_suffix(path) == ".tsv" else max(_DELIMITERS, key=header.count)
+    texts = itertools.chain([header], (text for _, text in found))
+    reader = csv.reader(texts, delimiter=delimiter, strict=True)
     names: list[str] | None = None
     try:
         for cells in reader:
@@ -237,7 +412,7 @@ def _read_table(path: Path, text: str, max_rows: int) -> list[FileRecord]:
                 names = [cell.strip() for cell in cells]
                 if len(set(names)) != len(names):
                     raise LabError(
-                        f"{path}, line 1: column names repeat ({_named_some(names)}). "
+                        f"{path}, line {skipped + 1}: column names repeat ({_named_some(names)}). "
                         "The first line of a table must name its columns."
                     )
                 continue
@@ -245,57 +420,37 @@ def _read_table(path: Path, text: str, max_rows: int) -> list[FileRecord]:
             row: dict[str, object] = dict(zip(names, cells, strict=False))
             if len(cells) != len(names):
                 row[RAGGED_CELLS] = f"{len(cells)} cells where the header has {len(names)}"
-            records.append((f"line {reader.line_num}", row))
-            if max_rows and len(records) >= max_rows:
-                break
+            yield f"line {skipped + reader.line_num}", row
     except csv.Error as error:
-        raise LabError(f"{path}, line {reader.line_num}: not a valid table ({error}).") from None
-    return records
+        raise LabError(f"{path}, line {skipped + reader.line_num}: not a valid table ({error}).") from None
 
 
-def _read_parquet(path: Path, max_rows: int) -> list[FileRecord]:
+def _parquet(path: Path, on_bytes: OnBytes | None) -> Iterator[FileRecord]:
     import pyarrow
     import pyarrow.parquet
 
-    rows: list[object] = []
+    number = unpacked = 0
     try:
         with pyarrow.parquet.ParquetFile(path) as table:
-            for batch in table.iter_batches():
-                rows.extend(batch.to_pylist())
-                if max_rows and len(rows) >= max_rows:
-                    break
+            total = max(1, table.metadata.num_rows)
+            for batch in table.iter_batches(batch_size=PARQUET_ROWS):
+                unpacked += batch.nbytes
+                check_expansion(path, unpacked)
+                for row in batch.to_pylist():
+                    number += 1
+                    yield f"row {number}", row
+                if on_bytes is not None:
+                    on_bytes(path.stat().st_size * number // total)
     except (pyarrow.ArrowException, ValueError) as error:
         raise LabError(f"{path} is not a readable Parquet file: {first_line(error)}.") from None
-    return [(f"row {number}", row) for number, row in enumerate(rows, 1)]
 
 
 # --- several splits -------------------------------------------------------------------------------
 
 
-def _is_split_object(path: Path) -> bool:
-    """A JSON object whose keys are split names, as in {"train": [...], "validation": [...]}."""
-    if path.suffix.lower() != ".json" or not path.is_file():
-        return False
-    try:
-        with path.open("rb") as stream:
-            head = stream.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
-    except OSError:
-        return False
-    return head.startswith(b"{") and re.match(rb'\{\s*"(train|training)"\s*:\s*\[', head) is not None
-
-
-def _split_object(path: Path, max_rows: int) -> RawData:
-    value = _loads(path, _read_text(path))
-    splits = {str(key): item for key, item in value.items() if isinstance(item, list)}
-    return _choose_splits(
-        str(path),
-        {key: [(f"{key} row {n}", row) for n, row in enumerate(rows, 1)] for key, rows in splits.items()},
-        max_rows,
-    )
-
-
-def _choose_splits(name: str, splits: dict[str, list[FileRecord]], max_rows: int) -> RawData:
-    """Train and validation out of named splits, saying which was taken."""
+def choose_splits(name: str, splits: dict[str, Records], max_rows: int) -> RawData:
+    """Train and validation out of named splits, saying which was taken. Raises LabError where none of several
+    is called train."""
     lower = {key.lower(): key for key in splits}
     train_key = next((lower[key] for key in TRAIN_NAMES if key in lower), None)
     if train_key is None:
@@ -305,55 +460,28 @@ def _choose_splits(name: str, splits: dict[str, list[FileRecord]], max_rows: int
     validation_key = next(
         (lower[key] for key in VALIDATION_NAMES if key in lower and lower[key] != train_key), None
     )
-    train = splits[train_key]
     notes = [f"training rows are the split “{train_key}”"] if len(splits) > 1 else []
     validation = splits[validation_key] if validation_key else None
-    if validation_key and validation:
+    if validation is not None and not is_empty(validation):
         notes.append(f"validation rows are the split “{validation_key}”")
-    return RawData(name, train[:max_rows] if max_rows else train, validation or None, notes)
+    else:
+        validation = None
+    unused = [key for key in splits if key not in (train_key, validation_key)]
+    if unused:
+        notes.append(f"not used: {', '.join(f'“{key}”' for key in unused[:8])}")
+    return RawData(name, _limited(splits[train_key], max_rows), validation, notes)
 
 
-def _read_folder(folder: Path, max_rows: int) -> RawData:
-    if (folder / "dataset_dict.json").exists() or (folder / "dataset_info.json").exists():
-        return _read_saved(folder, max_rows)
-    try:
-        files = sorted(p for p in folder.iterdir() if p.suffix.lower() in EXTENSIONS and p.is_file())
-    except OSError as error:
-        raise LabError(f"The folder {folder} could not be read: {error.strerror or error}.") from None
-    # A README describes the data; it is not data.
-    files = [p for p in files if not (p.suffix.lower() == ".md" or p.stem.lower() in ("readme", "license"))]
-    if not files:
-        raise LabError(
-            f"The folder {folder} holds no data files. It should hold files ending in "
-            f"{', '.join(EXTENSIONS[:-1])}; train.* and validation.* are taken as such."
-        )
-    splits: dict[str, list[FileRecord]] = {}
-    named = [(p, next((n for n in (*TRAIN_NAMES, *VALIDATION_NAMES) if _named(p, n)), None)) for p in files]
-    has_train = any(name in TRAIN_NAMES for _, name in named)
-    for path, name in named:
-        key = name if name and has_train else "train"
-        splits.setdefault(key, []).extend(
-            (f"{path.name} {place}", row) for place, row in read_file(path, max_rows)
-        )
-    raw = _choose_splits(str(folder), splits, max_rows)
-    raw.notes.insert(0, f"{len(files)} file{'s' if len(files) > 1 else ''} of the folder")
-    return raw
+def is_empty(records: Records) -> bool:
+    """Whether there is no record."""
+    return next(iter(records), None) is None
 
 
-def _named(path: Path, split: str) -> bool:
-    return re.match(rf"{split}($|[^a-z])", path.stem.lower()) is not None
+def _limited(records: Records, max_rows: int) -> Records:
+    return Stream(lambda: itertools.islice(records, max_rows)) if max_rows else records
 
 
-def _read_saved(folder: Path, max_rows: int) -> RawData:
-    import datasets
-
-    try:
-        saved = datasets.load_from_disk(str(folder))
-    except Exception as error:  # noqa: BLE001 - datasets raises whatever its readers and the hub do
-        raise LabError(
-            f"The folder {folder} looks like a saved data set but could not be read: {first_line(error)}."
-        ) from None
-    return _from_datasets(str(folder), saved, max_rows)
+# --- the hub --------------------------------------------------------------------------------------
 
 
 def _read_hub(source: str, max_rows: int) -> RawData:
@@ -367,7 +495,7 @@ def _read_hub(source: str, max_rows: int) -> RawData:
             loaded = datasets.load_dataset(name, config or None)
     except Exception as error:  # noqa: BLE001 - datasets raises whatever its readers and the hub do
         raise LabError(_hub_failure(source, error, reachable)) from None
-    return _from_datasets(source, loaded, max_rows)
+    return from_datasets(source, loaded, max_rows)
 
 
 def _hub_failure(source: str, error: Exception, reachable: bool) -> str:
@@ -385,18 +513,12 @@ def _hub_failure(source: str, error: Exception, reachable: bool) -> str:
     return f"The hub set {source} could not be loaded: {type(error).__name__}, {first_line(error)}."
 
 
-def _from_datasets(name: str, loaded: Any, max_rows: int) -> RawData:
+def from_datasets(name: str, loaded: Any, max_rows: int) -> RawData:
+    """The splits of a data set that ``datasets`` loaded; rows are decoded while they are read."""
     splits = dict(loaded.items()) if hasattr(loaded, "items") else {"train": loaded}
-    lower = {str(key).lower(): str(key) for key in splits}
-    wanted = {next((lower[k] for k in TRAIN_NAMES if k in lower), next(iter(splits)))}
-    wanted |= {k for k in [next((lower[v] for v in VALIDATION_NAMES if v in lower), None)] if k}
-    records: dict[str, list[FileRecord]] = {}
-    for key in splits:
-        rows = splits[key]
-        if key not in wanted:
-            records[str(key)] = []  # named in an error, never decoded
-            continue
-        if max_rows and len(rows) > max_rows:
-            rows = rows.select(range(max_rows))
-        records[str(key)] = [(f"{key} row {number}", dict(row)) for number, row in enumerate(rows, 1)]
-    return _choose_splits(name, records, max_rows)
+    records: dict[str, Records] = {str(key): _rows_of_split(str(key), rows) for key, rows in splits.items()}
+    return choose_splits(name, records, max_rows)
+
+
+def _rows_of_split(key: str, rows: Any) -> Records:
+    return Stream(lambda: ((f"{key} row {number}", dict(row)) for number, row in enumerate(rows, 1)))

@@ -1,64 +1,65 @@
-"""The formats of data sets: Alpaca, OpenAI/ChatML messages, ShareGPT, prompt–completion, question–answer,
-raw text.
+"""From the rows of a data set to examples: Alpaca, OpenAI/ChatML messages, ShareGPT, prompt–completion,
+question–answer, raw text.
 
-The format is detected from the columns, with a reason, or checked when it is given. Every row becomes an
-``Example``: messages, or a prompt with its completion, or plain text. Rows that cannot be used are counted
-and named with their place and cause; the set is refused only when no row is left."""
+``columns`` decides which column is what. Every row becomes an ``Example``: messages, or a prompt with its
+completion, or plain text. Rows that cannot be used are counted and named with their place and cause; the set
+is refused only when no row is left."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.format import plural
 from tui_lab.core.sanitize import sanitize
-from tui_lab.data.files import RAGGED_CELLS, FileRecord, RawData, read_raw
-from tui_lab.data.rows import ChatMessage, ChatRow, RawRow
-
-FORMATS = ("alpaca", "messages", "sharegpt", "prompt_completion", "question_answer", "text")
-LABELS = {
-    "alpaca": "Alpaca",
-    "messages": "messages (OpenAI, ChatML)",
-    "sharegpt": "ShareGPT",
-    "prompt_completion": "prompt–completion",
-    "question_answer": "question–answer",
-    "text": "raw text",
-}
-ROLES = {
-    "system": "system", "developer": "system",
-    "user": "user", "human": "user",
-    "assistant": "assistant", "gpt": "assistant", "model": "assistant", "bot": "assistant",
-    "chatgpt": "assistant",
-}  # fmt: skip
-MESSAGE_COLUMNS = ("messages", "conversations", "conversation")
-QUESTION_COLUMNS = ("question", "query", "problem")
-ANSWER_COLUMNS = ("answer", "response", "solution")
-TEXT_COLUMNS = ("text", "story", "content", "document")
-ACCEPTED = (
-    "instruction + output [+ input] (Alpaca), messages with role + content (OpenAI), conversations with "
-    "from + value (ShareGPT), prompt + completion, question + answer, or text"
+from tui_lab.data.cells import clean, is_missing, structure_of, text_of
+from tui_lab.data.columns import (
+    FORMATS,
+    LABELS,
+    QUESTIONS,
+    SNIFFED_ROWS,
+    ColumnPlan,
+    Row,
+    choices_of,
+    listed,
+    plan,
+    whole_number,
 )
+from tui_lab.data.files import RAGGED_CELLS, FileRecord, RawData, Records, is_empty, read_raw
+from tui_lab.data.rows import BadRow, ChatMessage, ChatRow, Tool
+from tui_lab.data.streams import OnBytes
+from tui_lab.data.turns import history_of, tools_of, turns_of
+
+__all__ = [
+    "FORMATS",
+    "LABELS",
+    "DataSource",
+    "Example",
+    "OpenedData",
+]  # names that other modules take from here
+
 TASK_CHARS = 40  # the longest name of a task, from a column "task"
 PROMPT_WORDS = 8  # words of a raw text that an answer is generated from
 NAMED_ROWS = 5  # bad rows that a message names; the others are counted
-SNIFFED_ROWS = 200  # rows whose columns are used for detection
+COUNTED_CAUSES = 1_000  # different causes that are told apart
 
 
 @dataclass(frozen=True)
 class Example:
     """One row, in one of three shapes: ``messages`` (chat), ``prompt`` + ``completion``, or ``text``.
 
-    A message is {"role": system|user|assistant, "content": str}; "weight": 0 on an assistant's message keeps
-    it out of the training. ``place`` names the row in messages ("line 17"); ``task`` is the name in its
-    column "task", "" without one.
+    A message is {"role": system|user|assistant|tool, "content": str}; "weight": 0 on an assistant's message
+    keeps it out of the training. ``tools`` are the definitions of tools that a chat may call. ``place`` names
+    the row in messages ("line 17"); ``task`` is the name in its column "task", "" without one.
     """
 
     messages: tuple[ChatMessage, ...] | None = None
     text: str | None = None
     prompt: str | None = None
     completion: str | None = None
+    tools: tuple[Tool, ...] = ()
     place: str = "a row"
     task: str = ""
 
@@ -94,9 +95,9 @@ class Example:
 class DataSource:
     """A data set as read: ``rows``, and ``validation`` where the source brings its own.
 
-    ``reason`` says how the format was found; ``scorer`` names the score that fits, if any (see
-    :mod:`tui_lab.data.scoring`). ``rows_read`` counts all rows, ``rows_empty`` and ``rows_bad`` those that
-    were left out."""
+    ``reason`` says how the format was found, ``columns`` what each column is used for; ``scorer`` names the
+    score that fits, if any (see :mod:`tui_lab.data.scoring`). ``rows_read`` counts all rows, ``rows_empty``
+    and ``rows_bad`` those that were left out."""
 
     name: str
     rows: list[Example]
@@ -109,363 +110,389 @@ class DataSource:
     warnings: list[str] = field(default_factory=list)
     scorer: str | None = None
     description: str = ""
-
-
-class BadRow(Exception):
-    """Why one row cannot be used; ``empty`` rows are counted apart from wrong ones."""
-
-    def __init__(self, reason: str, empty: bool = False) -> None:
-        super().__init__(sanitize(reason))  # it quotes the data
-        self.empty = empty
+    columns: dict[str, str] = field(default_factory=dict)
+    unused: list[str] = field(default_factory=list)
 
 
 # --- one row --------------------------------------------------------------------------------------
 
 
-def _string(value: object, what: str) -> str:
-    """``value`` as text: a string, a number, or OpenAI's list of text parts."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode("utf-8")  # lone surrogates break every tokenizer
-    if isinstance(value, bool) or value is None:
-        raise BadRow(
-            f"{what} is {value if value is None else type(value).__name__}, not text", empty=value is None
-        )
-    if isinstance(value, int | float):
-        return str(value)
-    if isinstance(value, list) and value and all(isinstance(part, dict) for part in value):
-        kinds = {str(part.get("type")) for part in value}
-        if kinds == {"text"}:
-            return "".join(_string(part.get("text"), f"a text part of {what}") for part in value)
-        raise BadRow(
-            f"{what} holds parts of type {', '.join(sorted(kinds - {'text'}))}; only text can be trained"
-        )
-    raise BadRow(f"{what} is {type(value).__name__}, not text")
-
-
-def _required(row: RawRow, column: str) -> str:
-    if column not in row:
-        raise BadRow(f"no column {column}")
-    return _string(row[column], column)
-
-
-def _first(row: RawRow, columns: tuple[str, ...]) -> str | None:
-    return next((column for column in columns if column in row), None)
-
-
-def _chat(messages: list[ChatMessage]) -> Example:
-    """The example of a chat, which must have an assistant turn with text."""
-    if not any(message["role"] == "assistant" for message in messages):
+def _chat(messages: list[ChatMessage], tools: tuple[Tool, ...] = ()) -> Example:
+    """The example of a chat, which must have an assistant turn with text or a call."""
+    answers = [message for message in messages if message["role"] == "assistant"]
+    if not answers:
         raise BadRow("no assistant turn, so nothing to learn from it")
-    if not any(message["content"].strip() for message in messages if message["role"] == "assistant"):
+    if not any(message["content"].strip() or message.get("tool_calls") for message in answers):
         raise BadRow("the assistant's turns are empty", empty=True)
-    return Example(messages=tuple(m for m in messages if m["role"] != "system" or m["content"].strip()))
+    kept = tuple(m for m in messages if m["role"] != "system" or m["content"].strip())
+    return Example(messages=kept, tools=tools)
 
 
-def _turns(row: RawRow, role_key: str, content_key: str) -> Example:
-    column = _first(row, MESSAGE_COLUMNS)
+def _required(row: Row, role: str) -> str:
+    column = row.column(role)
     if column is None:
-        raise BadRow(f"no column {' or '.join(MESSAGE_COLUMNS)}")
-    turns = row[column]
-    if not isinstance(turns, list):
-        raise BadRow(f"{column} is {type(turns).__name__}, not a list of turns", empty=turns is None)
-    if not turns:
-        raise BadRow(f"{column} is an empty list", empty=True)
+        raise BadRow(f"no column {role if role != 'key' else 'answer'}")
+    return text_of(row.values[column], column)
+
+
+def _optional(row: Row, role: str) -> str:
+    """The text of a role, "" for an empty cell or no column."""
+    value = row.value(role)
+    return "" if value is None else text_of(value, row.column(role) or role)
+
+
+def _tools(row: Row) -> tuple[Tool, ...]:
+    return tools_of(row.value("tools"), row.column("tools") or "tools")
+
+
+def _before(row: Row) -> list[ChatMessage]:
+    """The system turn and the earlier turns of a row."""
     messages: list[ChatMessage] = []
-    if isinstance(row.get("system"), str) and row["system"].strip():
-        messages.append({"role": "system", "content": _string(row["system"], "system")})
-    for number, turn in enumerate(turns, 1):
-        if not isinstance(turn, dict):
-            raise BadRow(
-                f"turn {number} is {type(turn).__name__}, not an object with {role_key} and {content_key}"
-            )
-        if role_key not in turn:
-            raise BadRow(
-                f"turn {number} has no {role_key} (it has {', '.join(map(str, list(turn)[:6])) or 'nothing'})"
-            )
-        name = turn[role_key]
-        role = ROLES.get(name.strip().lower()) if isinstance(name, str) else None
-        if role is None:
-            raise BadRow(f"turn {number} has the unknown role {str(name)[:40]!r} (known: {', '.join(ROLES)})")
-        if turn.get("tool_calls"):
-            raise BadRow(f"turn {number} calls tools, which are not trained here")
-        if content_key not in turn:
-            raise BadRow(f"turn {number} has no {content_key}")
-        message: ChatMessage = {
-            "role": role,
-            "content": _string(turn[content_key], f"{content_key} of turn {number}"),
-        }
-        if role == "assistant" and turn.get("weight") == 0:
-            message["weight"] = 0
-        messages.append(message)
-    return _chat(messages)
+    if (system := _optional(row, "system")).strip():
+        messages.append({"role": "system", "content": system})
+    return messages + history_of(row.value("history"), row.column("history") or "history")
 
 
-def _messages(row: RawRow) -> Example:
-    return _turns(row, "role", "content")
+def _messages(row: Row) -> Example:
+    column = row.column("messages")
+    if column is None:
+        raise BadRow("no column messages or conversations")
+    turns = turns_of(row.values[column], column)
+    first = turns[0]["role"] if turns else ""
+    return _chat(
+        [*([] if first == "system" and not row.value("system") else _before(row)), *turns], _tools(row)
+    )
 
 
-def _sharegpt(row: RawRow) -> Example:
-    return _turns(row, "from", "value")
-
-
-def _pair(question: str, answer: str, system: object = None) -> Example:
+def _pair(row: Row, question: str, answer: str) -> Example:
     if not question.strip():
         raise BadRow("the question is empty", empty=True)
-    messages: list[ChatMessage] = [
-        {"role": "user", "content": question},
-        {"role": "assistant", "content": answer},
-    ]
-    if isinstance(system, str) and system.strip():
-        messages.insert(0, {"role": "system", "content": system})
-    return _chat(messages)
+    messages = _before(row)
+    messages.append({"role": "user", "content": question})
+    messages.append({"role": "assistant", "content": answer})
+    if not answer.strip():
+        raise BadRow("the assistant's turns are empty", empty=True)
+    return _chat(messages, _tools(row))
 
 
-def _alpaca(row: RawRow) -> Example:
-    instruction = _required(row, "instruction")
-    extra = row.get("input")
-    if extra is not None and str(extra).strip():
-        given = _string(extra, "input")
-        instruction = f"{instruction}\n\n{given}" if instruction.strip() else given
-    return _pair(instruction, _required(row, "output"), row.get("system"))
+def _alpaca(row: Row) -> Example:
+    parts = [_required(row, "instruction"), _optional(row, "context"), _optional(row, "input")]
+    return _pair(row, "\n\n".join(part for part in parts if part.strip()), _answer_text(row))
 
 
-def _question_answer(row: RawRow) -> Example:
-    question_column, answer_column = _first(row, QUESTION_COLUMNS), _first(row, ANSWER_COLUMNS)
-    if question_column is None or answer_column is None:
-        raise BadRow(f"no column {'question' if question_column is None else 'answer'}")
-    question, answer = _required(row, question_column), row[answer_column]
-    choices = row.get("choices")
-    if choices is None:  # a table spreads them over columns
-        choices = [row[f"choice{n}"] for n in range(len(row)) if isinstance(row.get(f"choice{n}"), str)]
-    if isinstance(choices, str) and choices.strip():
+def _answer_text(row: Row) -> str:
+    """The answer: a text, the first of several right ones, or yes and no."""
+    column = row.column("answer") or row.column("key")
+    if column is None:
+        raise BadRow("no column answer")
+    value = structure_of(row.values[column])
+    if isinstance(value, dict):  # SQuAD's texts with their places, TriviaQA's value with its aliases
+        value = next((value[key] for key in ("text", "value", "answer") if key in value), value)
+    if isinstance(value, list) and all(isinstance(entry, str | int | float) for entry in value):
+        if not value:
+            raise BadRow(f"{column} holds no answer", empty=True)
+        value = value[0]
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return text_of(value, column)
+
+
+def _question_answer(row: Row) -> Example:
+    question = _required(row, "question")
+    if (context := _optional(row, "context")).strip():
+        question = f"{context}\n\n{question}"
+    listing = structure_of(row.value("choices"))
+    if isinstance(listing, str) and listing.strip():
         raise BadRow("choices is text, not a list, so an answer that is its number means nothing")
-    if isinstance(choices, list) and choices and all(isinstance(choice, str) for choice in choices):
-        letters = [chr(ord("A") + index) for index in range(len(choices))]
-        question += "".join(f"\n{letter}. {choice}" for letter, choice in zip(letters, choices, strict=True))
-        number = int(answer) if isinstance(answer, str) and answer.strip().isdecimal() else answer
-        if isinstance(number, int) and not isinstance(number, bool):
-            if not 0 <= number < len(choices):
-                raise BadRow(
-                    f"{answer_column} is {number}, but there are {len(choices)} choices (counted from 0)"
-                )
-            answer = f"{letters[number]}. {choices[number]}"
-    return _pair(question, _string(answer, answer_column), row.get("system"))
+    values, labels = choices_of(row)
+    if not values:
+        return _pair(row, question, _answer_text(row))
+    choices = [text_of(value, "a choice") for value in values]
+    letters = [chr(ord("A") + index) for index in range(len(choices))]
+    question += "".join(f"\n{letter}. {choice}" for letter, choice in zip(letters, choices, strict=True))
+    right = _right_choice(row, choices, labels or letters, bool(labels))
+    answer = _answer_text(row) if right is None else f"{letters[right]}. {choices[right]}"
+    return _pair(row, question, answer)
 
 
-def _prompt_completion(row: RawRow) -> Example:
-    column = "completion" if "completion" in row else "response"
-    prompt, completion = row.get("prompt"), row.get(column)
+def _right_choice(row: Row, choices: list[str], labels: list[str], own_labels: bool) -> int | None:
+    """The index of the right choice; None where the answer is a text of its own. Raises BadRow."""
+    column = row.column("answer")
+    if column is None or is_missing(row.values[column]) or row.values[column] == "":
+        column = row.column("key")
+    value = None if column is None else structure_of(row.values[column])
+    if is_missing(value) or isinstance(value, bool | dict | list):
+        return None
+    text = str(value).strip()
+    if text in choices and (row.plan.counts_from is None or whole_number(value) is None):
+        return choices.index(text)
+    if own_labels:
+        number = whole_number(value)  # "1" and 1.0 are the label 1
+        for form in (text, text.upper(), str(number)):
+            if form in labels:
+                return labels.index(form)
+    number = whole_number(value)
+    if number is None:
+        letter = text.upper().strip("().: ")
+        return labels.index(letter) if letter in labels else None
+    start = row.plan.counts_from or 0
+    if not 0 <= number - start < len(choices):
+        raise BadRow(f"{column} is {number}, but there are {len(choices)} choices (counted from {start})")
+    return number - start
+
+
+def _prompt_completion(row: Row) -> Example:
+    prompt, column = structure_of(row.value("prompt")), row.column("completion")
+    completion = None if column is None else structure_of(row.values[column])
     if isinstance(prompt, list) and isinstance(completion, list):  # trl's conversational shape
-        context = [{**turn, "weight": 0} if isinstance(turn, dict) else turn for turn in prompt]
-        return _messages({"messages": context + completion})
-    if column not in row:
+        earlier = turns_of(prompt, "prompt")
+        for message in earlier:
+            if message["role"] == "assistant":
+                message["weight"] = 0
+        return _chat([*_before(row), *earlier, *turns_of(completion, column or "completion")], _tools(row))
+    if column is None:
         raise BadRow("no column completion")
-    text, answer = _required(row, "prompt"), _string(completion, column)
+    text, answer = _required(row, "prompt"), text_of(row.values[column], column)
     if not answer.strip():
         raise BadRow(f"the {column} is empty", empty=True)
+    before, context = _before(row), _optional(row, "context")
+    if context.strip():
+        text = f"{context}\n\n{text}"
+    if before or row.value("tools") is not None:  # system turns and earlier turns need a chat
+        return _pair(row, text, answer)
     return Example(prompt=text, completion=answer)
 
 
-def _text(row: RawRow | str) -> Example:
-    if isinstance(row, str):
-        text = _string(row, "text")
-    else:
-        column = _first(row, TEXT_COLUMNS)
-        if column is None:
-            raise BadRow("no column text")
-        text = _required(row, column)
+def _text(row: Row) -> Example:
+    text = _required(row, "text")
     if not text.strip():
         raise BadRow("the text is empty", empty=True)
     return Example(text=text)
 
 
-CONVERTERS: dict[str, Callable[[Any], Example]] = {
+CONVERTERS: dict[str, Callable[[Row], Example]] = {
     "alpaca": _alpaca,
     "messages": _messages,
-    "sharegpt": _sharegpt,
+    "sharegpt": _messages,
     "prompt_completion": _prompt_completion,
     "question_answer": _question_answer,
     "text": _text,
 }
 
 
-# --- detection ------------------------------------------------------------------------------------
+def _bare(value: object, data_format: str) -> Example | None:
+    """The example of a row without columns: a text, or a list of turns."""
+    if data_format == "text" and isinstance(value, str):
+        if not value.strip():
+            raise BadRow("the text is empty", empty=True)
+        return Example(text=clean(value))
+    if data_format in ("messages", "sharegpt") and isinstance(value, list):
+        return _chat(turns_of(value, "the row"))
+    return None
 
 
-def columns_of(records: list[FileRecord]) -> list[str]:
-    """The column names of the first rows, in the order in which they appear."""
-    seen: dict[str, None] = {}
-    for _, value in records[:SNIFFED_ROWS]:
-        if isinstance(value, dict):
-            seen.update(dict.fromkeys(str(key) for key in value if key != RAGGED_CELLS))
-    return list(seen)
+# --- all rows -------------------------------------------------------------------------------------
 
 
-def _turn_keys(records: list[FileRecord], column: str) -> set[str]:
-    keys: set[str] = set()
-    for _, value in records[:SNIFFED_ROWS]:
-        turns = value.get(column) if isinstance(value, dict) else None
-        if isinstance(turns, list):
-            keys.update(str(key) for turn in turns if isinstance(turn, dict) for key in turn)
-    return keys
+@dataclass
+class Examples:
+    """The examples of records, converted while they are iterated; then the counts are those of all rows.
+
+    ``bad``: rows that were left out, by cause: how many, and the places of the first ones. ``later``: columns
+    that only rows after the first ones have."""
+
+    records: Records
+    plan: ColumnPlan
+    read: int = 0
+    empty: int = 0
+    left_out: int = 0
+    bad: dict[str, tuple[int, list[str]]] = field(default_factory=dict)
+    later: dict[str, str] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[Example]:
+        self.read = self.empty = self.left_out = 0
+        self.bad, self.later = {}, {}
+        for place, value in self.records:
+            self.read += 1
+            try:
+                yield self._convert(place, value)
+            except BadRow as error:
+                self._leave_out(place, error)
+
+    def _convert(self, place: str, value: object) -> Example:
+        if not isinstance(value, dict):
+            bare = _bare(value, self.plan.format)
+            if bare is None:
+                kind = type(value).__name__
+                raise BadRow(f"it is {kind}, not an object with columns", empty=is_missing(value))
+            return replace(bare, place=place)
+        if RAGGED_CELLS in value:
+            raise BadRow(f"it has {value[RAGGED_CELLS]}")
+        if not value.keys() <= self.plan.known and len(self.later) < SNIFFED_ROWS:
+            for column in value.keys() - self.plan.known:
+                self.later.setdefault(str(column), place)
+        row = Row(self.plan, value)
+        example = CONVERTERS[self.plan.format](row)
+        task = row.value("task")
+        name = sanitize(clean(str(task)).strip())[:TASK_CHARS] if isinstance(task, str | int) else ""
+        return replace(example, place=place, task=name)
+
+    def _leave_out(self, place: str, error: BadRow) -> None:
+        self.left_out += 1
+        self.empty += error.empty
+        reason = str(error)
+        if reason not in self.bad and len(self.bad) >= COUNTED_CAUSES:
+            reason = "other causes"
+        count, places = self.bad.get(reason, (0, []))
+        self.bad[reason] = (count + 1, places if len(places) >= NAMED_ROWS else [*places, place])
+
+    def complaints(self) -> list[str]:
+        """One sentence a cause, the most frequent first."""
+        ranked = sorted(self.bad.items(), key=lambda item: -item[1][0])
+        lines = [f"{_named(places, count)}: {reason}" for reason, (count, places) in ranked[:NAMED_ROWS]]
+        if len(ranked) > NAMED_ROWS:
+            lines.append(f"and {sum(count for _, (count, _) in ranked[NAMED_ROWS:])} rows of other causes")
+        return lines
 
 
-def matches(records: list[FileRecord]) -> dict[str, str]:
-    """Every format that the columns allow, best first, each with the reason."""
-    found: dict[str, str] = {}
-    columns = columns_of(records)
-    if not columns:
-        if any(isinstance(value, str) for _, value in records):
-            found["text"] = "the rows are plain strings"
-        return found
-    have = set(columns)
-    for column in MESSAGE_COLUMNS:
-        if column in have:
-            keys = _turn_keys(records, column)
-            if {"role", "content"} <= keys:
-                found.setdefault("messages", f"column {column} with role and content")
-            if {"from", "value"} <= keys:
-                found.setdefault("sharegpt", f"column {column} with from and value")
-    if {"instruction", "output"} <= have:
-        found["alpaca"] = f"columns instruction, {'input, ' if 'input' in have else ''}output"
-    completion = next((column for column in ("completion", "response") if column in have), None)
-    if "prompt" in have and completion:
-        found["prompt_completion"] = f"columns prompt, {completion}"
-    question = next((column for column in QUESTION_COLUMNS if column in have), None)
-    answer = next((column for column in ANSWER_COLUMNS if column in have), None)
-    if question and answer:
-        found["question_answer"] = f"columns {question}, {answer}{', choices' if 'choices' in have else ''}"
-    text = next((column for column in TEXT_COLUMNS if column in have), None)
-    if text:
-        found["text"] = f"column {text}"
-    return found
-
-
-def _listed(names: list[str]) -> str:
-    if not names:
-        return "no named columns"
-    shown = sanitize(", ".join(name[:40] or "(unnamed)" for name in names[:12]))
-    return f"the columns {shown}" + (f" and {len(names) - 12} more" if len(names) > 12 else "")
-
-
-def detect(name: str, records: list[FileRecord], data_format: str = "auto") -> tuple[str, str]:
-    """The format and why it was chosen. Raises LabError that names the columns of the data and those of each
-    format."""
-    found = matches(records)
-    columns = columns_of(records)
-    if data_format != "auto":
-        if data_format not in FORMATS:
-            raise LabError(f"There is no data format {data_format!r}. Known: auto, {', '.join(FORMATS)}.")
-        if data_format in found:
-            return data_format, f"{found[data_format]} → {LABELS[data_format]}, as asked"
-        other = f" They look like {LABELS[next(iter(found))]}." if found else ""
-        raise LabError(
-            f"{name} has {_listed(columns)}, which do not fit the format {data_format}.{other} "
-            f"Accepted: {ACCEPTED}."
-        )
-    if not found:
-        hint = ""
-        if name.lower().endswith((".csv", ".tsv")):
-            hint = " The first line of a table must name its columns."
-        raise LabError(
-            f"{name} has {_listed(columns)}; that is no format known here. Accepted: {ACCEPTED}.{hint}"
-        )
-    best, *others = found
-    reason = f"{found[best]} → {LABELS[best]}"
-    if others:
-        reason += f" (it would also pass as {', '.join(LABELS[other] for other in others)})"
-    return best, reason
-
-
-# --- the whole set --------------------------------------------------------------------------------
-
-
-def _convert(records: list[FileRecord], data_format: str) -> tuple[list[Example], list[tuple[str, BadRow]]]:
-    rows: list[Example] = []
-    bad: list[tuple[str, BadRow]] = []
-    convert = CONVERTERS[data_format]
-    for place, value in records:
-        try:
-            if not isinstance(value, dict) and not (data_format == "text" and isinstance(value, str)):
-                raise BadRow(f"it is {type(value).__name__}, not an object with columns", empty=value is None)
-            if isinstance(value, dict) and RAGGED_CELLS in value:
-                raise BadRow(f"it has {value[RAGGED_CELLS]}")
-            example = convert(value)
-        except BadRow as error:
-            bad.append((place, error))
-            continue
-        task = value.get("task") if isinstance(value, dict) else None
-        name = sanitize(str(task).strip())[:TASK_CHARS] if isinstance(task, str | int) else ""
-        rows.append(replace(example, place=place, task=name))
-    return rows, bad
+def _named(places: list[str], count: int) -> str:
+    return ", ".join(places) + (f" and {count - len(places)} more" if count > len(places) else "")
 
 
 def name_some(places: list[str]) -> str:
     """ "line 3, line 9 and 4 more": the first few places, the others counted."""
-    shown = ", ".join(places[:NAMED_ROWS])
-    return shown + (f" and {len(places) - NAMED_ROWS} more" if len(places) > NAMED_ROWS else "")
+    return _named(places[:NAMED_ROWS], len(places))
 
 
-def _complaints(bad: list[tuple[str, BadRow]]) -> list[str]:
-    """One sentence a cause, the most frequent first."""
-    causes: dict[str, list[str]] = {}
-    for place, error in bad:
-        causes.setdefault(str(error), []).append(place)
-    ranked = sorted(causes.items(), key=lambda item: -len(item[1]))
-    lines = [f"{name_some(places)}: {reason}" for reason, places in ranked[:NAMED_ROWS]]
-    if len(ranked) > NAMED_ROWS:
-        lines.append(f"and {sum(len(places) for _, places in ranked[NAMED_ROWS:])} rows of other causes")
-    return lines
+@dataclass
+class OpenedData:
+    """A data set whose rows are read as a stream. The counts of ``train`` and ``validation`` are complete
+    once they were iterated."""
 
+    name: str
+    train: Examples
+    validation: Examples | None
+    plan: ColumnPlan
+    notes: list[str] = field(default_factory=list)
+    scorer: str | None = None
+    description: str = ""
+    reason: str = ""
+    raw: RawData | None = None
 
-def from_raw(raw: RawData, data_format: str = "auto") -> DataSource:
-    """The examples of raw records. Raises LabError when no row can be used."""
-    if not raw.train:
-        raise LabError(f"{raw.name} holds no training rows: there is nothing to train on.")
-    chosen, reason = detect(raw.name, raw.train, data_format)
-    rows, bad = _convert(raw.train, chosen)
-    if not rows:
-        raise LabError(
-            f"{raw.name}: none of its {len(raw.train)} rows can be used as {LABELS[chosen]}; "
-            f"{'; '.join(_complaints(bad)[:3])}."
-        )
-    warnings = [f"{plural(len(bad), 'row')} left out: " + "; ".join(_complaints(bad))] if bad else []
-    validation: list[Example] | None = None
-    bad_validation: list[tuple[str, BadRow]] = []
-    if raw.validation is not None:
-        validation, bad_validation = _convert(raw.validation, chosen)
-        if bad_validation:
-            warnings.append(
-                f"{plural(len(bad_validation), 'validation row')} left out: "
-                + "; ".join(_complaints(bad_validation))
+    @property
+    def rows_read(self) -> int:
+        return sum(part.read for part in self.parts)
+
+    @property
+    def rows_empty(self) -> int:
+        return sum(part.empty for part in self.parts)
+
+    @property
+    def rows_bad(self) -> int:
+        return sum(part.left_out - part.empty for part in self.parts)
+
+    @property
+    def parts(self) -> list[Examples]:
+        """The training rows, and the validation rows where the source has its own."""
+        return [self.train, *([self.validation] if self.validation is not None else [])]
+
+    def warnings(self) -> list[str]:
+        """Rows that were left out and columns that are not used, among the rows read so far."""
+        found = []
+        for part, what in zip(self.parts, ("row", "validation row"), strict=False):
+            if part.left_out:
+                found.append(f"{plural(part.left_out, what)} left out: " + "; ".join(part.complaints()))
+        if self.plan.unused:
+            found.append(
+                f"not used: {listed(self.plan.unused)}. --columns can give them a role, such as context=…"
             )
-        validation = validation or None
-    empty = sum(error.empty for _, error in bad + bad_validation)
-    return DataSource(
+        later = {column: place for part in self.parts for column, place in part.later.items()}
+        if later:
+            shown = ", ".join(
+                f"{sanitize(c)[:40]} (first in {p})" for c, p in list(later.items())[:NAMED_ROWS]
+            )
+            more = f" and {len(later) - NAMED_ROWS} more" if len(later) > NAMED_ROWS else ""
+            found.append(f"not used, because the first rows do not have them: the columns {shown}{more}.")
+        return found
+
+
+def open_raw(raw: RawData, data_format: str = "auto", columns: str = "") -> OpenedData:
+    """The examples of raw records as a stream. Raises LabError where the format is not known."""
+    first = list(itertools.islice(raw.train, SNIFFED_ROWS))
+    if not first:
+        raise LabError(f"{raw.name} holds no training rows: there is nothing to train on.")
+    decided = plan(raw.name, first, data_format, columns)
+    validation = raw.validation
+    if validation is not None and is_empty(validation):
+        validation = None
+    asked = decided.roles.get("question", ())
+    return OpenedData(
         name=raw.name,
-        rows=rows,
-        validation=validation,
-        format=chosen,
-        reason="; ".join([reason, *raw.notes]),
-        rows_read=len(raw.train) + len(raw.validation or []),
-        rows_empty=empty,
-        rows_bad=len(bad) + len(bad_validation) - empty,
-        warnings=warnings,
+        train=Examples(raw.train, decided),
+        validation=Examples(validation, decided) if validation is not None else None,
+        plan=decided,
+        notes=raw.notes,
         # Questions with one right answer can be scored by it; the other formats have no score of their own.
-        scorer="exact" if chosen == "question_answer" else None,
+        scorer="exact" if decided.format == "question_answer" and set(asked) & set(QUESTIONS) else None,
+        reason="; ".join([decided.reason, *raw.notes]),
+        raw=raw,
     )
 
 
-def read(path_or_name: str, data_format: str = "auto", max_rows: int = 0) -> DataSource:
-    """Reads a data set.
+def none_usable(opened: OpenedData) -> LabError:
+    """The error for a set of which no row can be used."""
+    return LabError(
+        f"{opened.name}: none of its {opened.train.read} rows can be used as {LABELS[opened.plan.format]}; "
+        f"{'; '.join(opened.train.complaints()[:3])}."
+    )
+
+
+def from_opened(opened: OpenedData) -> DataSource:
+    """All examples of a set, in memory. Raises LabError when no row can be used."""
+    rows = list(opened.train)
+    if not rows:
+        raise none_usable(opened)
+    validation = list(opened.validation) if opened.validation is not None else []
+    return DataSource(
+        name=opened.name,
+        rows=rows,
+        validation=validation or None,
+        format=opened.plan.format,
+        reason=opened.reason,
+        rows_read=opened.rows_read,
+        rows_empty=opened.rows_empty,
+        rows_bad=opened.rows_bad,
+        warnings=opened.warnings(),
+        scorer=opened.scorer,
+        description=opened.description,
+        columns=dict(opened.plan.uses),
+        unused=list(opened.plan.unused),
+    )
+
+
+def from_raw(raw: RawData, data_format: str = "auto", columns: str = "") -> DataSource:
+    """The examples of raw records, in memory. Raises LabError when no row can be used."""
+    return from_opened(open_raw(raw, data_format, columns))
+
+
+def open_data(
+    path_or_name: str,
+    data_format: str = "auto",
+    max_rows: int = 0,
+    columns: str = "",
+    on_bytes: OnBytes | None = None,
+) -> OpenedData:
+    """Opens a data set; its rows are read while they are iterated.
 
     Args:
         path_or_name: a file, a folder, a bundled set or a name on the hub.
         data_format: one of FORMATS; auto detects it from the columns.
         max_rows: > 0 reads no more than that many rows of each split.
+        columns: which column is which, as "question=prompt,answer=reply"; "" goes by the names.
+        on_bytes: called with the bytes of the present file that were read.
 
     Raises:
-        LabError: there is no such set, it cannot be read, or none of its rows can be used.
+        LabError: there is no such set, or it cannot be read; also while the rows are iterated.
     """
     from tui_lab.data import bundled
 
@@ -477,13 +504,20 @@ def read(path_or_name: str, data_format: str = "auto", max_rows: int = 0) -> Dat
     if "\0" in name:
         raise LabError("The name of the data set holds a zero byte; no file is called so.")
     if name not in bundled.NAMES:
-        return from_raw(read_raw(name, max_rows, bundled.NAMES), data_format)
-    if data_format not in ("auto", "messages"):
-        raise LabError(f"The bundled set {name} is made of messages; leave the data format at auto.")
+        return open_raw(read_raw(name, max_rows, bundled.NAMES, on_bytes), data_format, columns)
+    if data_format not in ("auto", "messages") or columns:
+        raise LabError(
+            f"The bundled set {name} is made of messages; leave the data format at auto and columns empty."
+        )
     loaded = bundled.load(name)
     train: list[FileRecord] = [(f"row {n}", row) for n, row in enumerate(loaded.train[: max_rows or None], 1)]
     held_out: list[FileRecord] = [(f"validation row {n}", row) for n, row in enumerate(loaded.validation, 1)]
-    source = from_raw(RawData(name, train, held_out), "messages")
-    source.reason = f"bundled set {name} → messages"
-    source.scorer, source.description = loaded.scorer, loaded.description
-    return source
+    opened = open_raw(RawData(name, train, held_out), "messages")
+    opened.reason = f"bundled set {name} → messages"
+    opened.scorer, opened.description = loaded.scorer, loaded.description
+    return opened
+
+
+def read(path_or_name: str, data_format: str = "auto", max_rows: int = 0, columns: str = "") -> DataSource:
+    """Reads a data set into memory, see :func:`open_data`. Raises LabError, also when no row can be used."""
+    return from_opened(open_data(path_or_name, data_format, max_rows, columns))

@@ -1,9 +1,11 @@
-"""Types of rows: chat messages, chats, and token rows for the trainer."""
+"""Types of rows: chat messages, chats, and token rows for the trainer; why a row cannot be used."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, NotRequired, TypeAlias, TypedDict
+
+from tui_lab.core.sanitize import sanitize
 
 #: A fast tokenizer of transformers, and a causal language model of transformers or a PeftModel: the
 #: annotations of these libraries do not fit their own classes.
@@ -11,6 +13,8 @@ Tokenizer: TypeAlias = Any
 Model: TypeAlias = Any
 #: A row as it was read, before its columns are checked.
 RawRow: TypeAlias = Mapping[str, Any]
+#: The definition of a tool or a call of one, as OpenAI's interface and chat templates take them.
+Tool: TypeAlias = Mapping[str, Any]
 
 
 class ChatMessage(TypedDict):
@@ -19,6 +23,9 @@ class ChatMessage(TypedDict):
     role: str
     content: str
     weight: NotRequired[int]
+    tool_calls: NotRequired[list[Tool]]
+    name: NotRequired[str]
+    tool_call_id: NotRequired[str]
 
 
 class ChatRow(TypedDict):
@@ -33,3 +40,11 @@ class TokenRow(TypedDict):
     input_ids: list[int]
     labels: list[int]
     task: NotRequired[str]
+
+
+class BadRow(Exception):
+    """Why one row cannot be used; ``empty`` rows are counted apart from wrong ones."""
+
+    def __init__(self, reason: str, empty: bool = False) -> None:
+        super().__init__(sanitize(reason))  # it quotes the data
+        self.empty = empty

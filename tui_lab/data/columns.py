@@ -1,0 +1,446 @@
+"""Which column of a data set is used for what: the format, and the role of each column.
+
+Names are compared without regard to case, blanks and hyphens. A mapping ("question=prompt,answer=reply")
+gives a column the name that the formats know. Every column is accounted for: used, with its role, or not used."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tui_lab.core.errors import LabError
+from tui_lab.core.sanitize import sanitize
+from tui_lab.data.cells import is_missing, structure_of
+from tui_lab.data.files import RAGGED_CELLS, FileRecord
+from tui_lab.data.turns import CONTENT_KEYS, ROLE_KEYS
+
+FORMATS = ("alpaca", "messages", "sharegpt", "prompt_completion", "question_answer", "text")
+LABELS = {
+    "alpaca": "Alpaca",
+    "messages": "messages (OpenAI, ChatML)",
+    "sharegpt": "ShareGPT",
+    "prompt_completion": "prompt–completion",
+    "question_answer": "question–answer",
+    "text": "raw text",
+}
+ACCEPTED = (
+    "instruction + output [+ input] (Alpaca), messages with role + content (OpenAI), conversations with "
+    "from + value (ShareGPT), prompt + completion, question + answer, or text"
+)
+SNIFFED_ROWS = 200  # rows whose columns are used for detection
+NAMED_COLUMNS = 12  # columns that a message names
+
+MESSAGES = ("messages", "conversations", "conversation", "dialog", "dialogue", "chat", "turns", "data")
+QUESTIONS = ("question", "query", "problem", "question_stem")
+OTHER_QUESTIONS = (
+    "inputs", "input", "input_text", "source", "user", "human", "user_message", "sentence", "context",
+)  # fmt: skip
+ANSWERS = ("answer", "response", "solution", "answers")
+OTHER_ANSWERS = (
+    "output", "outputs", "targets", "target", "output_text", "completion", "assistant", "gpt", "bot",
+    "assistant_message", "reply", "correct_answer",
+)  # fmt: skip
+KEYS = (
+    "answerkey", "answer_key", "answer_idx", "answer_index", "correct", "cop", "label", "gold",
+    "correct_option", "target",
+)  # fmt: skip
+#: Columns for each role, in order of preference.
+ROLE_COLUMNS: dict[str, tuple[str, ...]] = {
+    "messages": MESSAGES,
+    "instruction": ("instruction", "instructions"),
+    "question": QUESTIONS + OTHER_QUESTIONS,
+    "prompt": ("prompt",),
+    "completion": ("completion", "response", "output", "answer"),
+    "answer": ANSWERS + OTHER_ANSWERS,
+    "key": KEYS,
+    "choices": ("choices", "options"),
+    "input": ("input", "inputs"),
+    "context": ("context", "passage", "article", "paragraph", "background", "support", "evidence"),
+    "system": ("system", "system_prompt", "system_message"),
+    "history": ("history", "chat_history", "conversation_history"),
+    "tools": ("tools", "functions"),
+    "text": ("text", "story", "content", "document"),
+    "task": ("task",),
+}
+USES = {
+    "messages": "the turns",
+    "instruction": "the user's turn",
+    "question": "the user's turn",
+    "prompt": "the prompt",
+    "completion": "the completion, trained",
+    "answer": "the assistant's turn, trained",
+    "key": "the number or letter of the right choice, trained",
+    "choices": "the choices, below the question",
+    "input": "below the instruction",
+    "context": "the text that the question is about",
+    "system": "the system turn",
+    "history": "earlier turns",
+    "tools": "the tools, in the template's own form",
+    "text": "the text, trained",
+    "task": "the name of the row's task",
+}
+ROLES_OF_FORMAT: dict[str, tuple[str, ...]] = {
+    "messages": ("messages", "system", "tools", "task"),
+    "alpaca": ("instruction", "input", "context", "answer", "system", "history", "tools", "task"),
+    "prompt_completion": ("prompt", "completion", "context", "system", "history", "tools", "task"),
+    "question_answer": (
+        "context", "question", "choices", "answer", "key", "system", "history", "tools", "task",
+    ),
+    "text": ("text", "task"),
+}  # fmt: skip
+ROLES_OF_FORMAT["sharegpt"] = ROLES_OF_FORMAT["messages"]
+#: Names that a mapping may give to a column.
+MAPPED_NAMES = (
+    "question", "answer", "instruction", "input", "output", "prompt", "completion", "context", "system",
+    "history", "choices", "messages", "tools", "text", "task",
+)  # fmt: skip
+_SPREAD = re.compile(r"(?:choice|option|opt?|ending)_?([0-9a-h])")
+
+
+def canonical(name: str) -> str:
+    """The name of a column in lower case, with single underscores."""
+    return re.sub(r"[\s_\-.]+", "_", name.strip().lower()).strip("_")
+
+
+@dataclass(frozen=True)
+class ColumnPlan:
+    """How the rows of a set are read.
+
+    ``names`` maps a canonical name to the column; ``roles`` a role to canonical names in order of preference;
+    ``spread`` are the columns of choices that are no list. ``counts_from``: the number of the first choice,
+    None where answers are texts. ``uses`` says of each used column what it becomes."""
+
+    format: str
+    reason: str
+    names: Mapping[str, str]
+    roles: Mapping[str, tuple[str, ...]]
+    spread: tuple[str, ...] = ()
+    counts_from: int | None = 0
+    uses: Mapping[str, str] = field(default_factory=dict)
+    unused: tuple[str, ...] = ()
+
+    @property
+    def known(self) -> frozenset[str]:
+        """All columns of the rows that were looked at."""
+        return frozenset([*self.uses, *self.unused, RAGGED_CELLS])
+
+
+class Row:
+    """The values of one row by role. Empty cells of pandas (NaN) count as None."""
+
+    __slots__ = ("plan", "values")
+
+    def __init__(self, plan: ColumnPlan, values: Mapping[str, object]) -> None:
+        self.plan, self.values = plan, values
+
+    def column(self, role: str) -> str | None:
+        """The column of a role: the first that has a value, else the first that the row has."""
+        first: str | None = None
+        for name in self.plan.roles.get(role, ()):
+            column = self.plan.names[name]
+            if column in self.values:
+                value = self.values[column]
+                if not is_missing(value) and value != "":
+                    return column
+                first = first or column
+        return first
+
+    def value(self, role: str) -> object:
+        """The value of a role, None for an empty cell and where the row has no such column."""
+        column = self.column(role)
+        value = None if column is None else self.values[column]
+        return None if is_missing(value) else value
+
+
+def parse_mapping(text: str) -> dict[str, str]:
+    """ "question=prompt, answer=reply" as names and columns. Raises LabError."""
+    pairs: dict[str, str] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, equals, column = (piece.strip() for piece in part.partition("="))
+        if not equals or not name or not column:
+            raise LabError(
+                f"columns: {part[:60]!r} is not name=column. Write, for example, "
+                "question=prompt,answer=reply."
+            )
+        if name in pairs:
+            raise LabError(f"columns: {name} is given twice.")
+        pairs[name] = column
+    return pairs
+
+
+def columns_of(records: Sequence[FileRecord]) -> list[str]:
+    """The column names of the first rows, in the order in which they appear."""
+    seen: dict[str, None] = {}
+    for _, value in records[:SNIFFED_ROWS]:
+        if isinstance(value, dict):
+            seen.update(dict.fromkeys(str(key) for key in value if key != RAGGED_CELLS))
+    return list(seen)
+
+
+def _names(name: str, columns: Sequence[str], mapping: Mapping[str, str]) -> dict[str, str]:
+    """Columns by canonical name, the mapping applied. Raises LabError for one that does not fit."""
+    found: dict[str, str] = {}
+    for column in columns:
+        found.setdefault(canonical(column), column)
+    wanted: dict[str, str] = {}
+    for left, right in mapping.items():
+        role, column = canonical(left), right
+        if column not in columns and left in columns:  # written the other way round
+            role, column = canonical(right), left
+        column = found.get(canonical(column), column) if column not in columns else column
+        if role not in MAPPED_NAMES:
+            raise LabError(f"columns: {sanitize(left)[:40]} is no role. Known: {', '.join(MAPPED_NAMES)}.")
+        if column not in columns:
+            raise LabError(
+                f"columns: {name} has no column {sanitize(column)[:40]}; it has {listed(columns)}."
+            )
+        wanted[role] = column
+    taken = set(wanted.values())
+    return {
+        **wanted,
+        **{key: column for key, column in found.items() if key not in wanted and column not in taken},
+    }
+
+
+def listed(columns: Sequence[str]) -> str:
+    """Names of columns for a message, the others counted."""
+    if not columns:
+        return "no named columns"
+    shown = sanitize(", ".join(column[:40] or "(unnamed)" for column in columns[:NAMED_COLUMNS]))
+    more = len(columns) - NAMED_COLUMNS
+    return f"the columns {shown}" + (f" and {more} more" if more > 0 else "")
+
+
+def _turns_reason(records: Sequence[FileRecord], column: str) -> tuple[str, str] | None:
+    """The format of a column of turns and its reason; None where it holds no turns."""
+    keys: set[str] = set()
+    lists = 0
+    for _, value in records[:SNIFFED_ROWS]:
+        turns = structure_of(value.get(column)) if isinstance(value, dict) else value
+        if isinstance(turns, dict):
+            keys.update(str(key) for key in turns)
+        elif isinstance(turns, list) and turns:
+            lists += 1
+            keys.update(str(key) for turn in turns if isinstance(turn, dict) for key in turn)
+    if {"role", "content"} <= keys:
+        return "messages", f"column {column} with role and content"
+    if {"from", "value"} <= keys:
+        return "sharegpt", f"column {column} with from and value"
+    role = next((key for key in ROLE_KEYS if key in keys), None)
+    content = next((key for key in CONTENT_KEYS if key in keys), None)
+    if role and content:
+        return "messages", f"column {column} with {role} and {content}"
+    return ("messages", f"column {column} with turns in a list") if lists else None
+
+
+def _matches(
+    records: Sequence[FileRecord], names: Mapping[str, str], mapped: Mapping[str, str]
+) -> dict[str, tuple[str, dict[str, tuple[str, ...]]]]:
+    """Every format that the columns allow, best first, each with its reason and the columns of its roles."""
+    found: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {}
+
+    def have(role: str) -> tuple[str, ...]:
+        return tuple(name for name in ROLE_COLUMNS[role] if name in names)
+
+    for name in have("messages"):
+        if (turns := _turns_reason(records, names[name])) is not None:
+            found.setdefault(turns[0], (turns[1], {"messages": (name,)}))
+    instruction, answers = have("instruction"), have("answer")
+    # for Alpaca the output comes first, whatever else there is
+    outputs = tuple(sorted(answers, key=lambda name: name != "output"))
+    prompts, completions = have("prompt"), have("completion")
+    questions = tuple(name for name in QUESTIONS if name in names)
+    others = tuple(name for name in OTHER_QUESTIONS if name in names)
+    choices, keys = have("choices"), have("key")
+    spread = _spread(names)
+
+    def alpaca() -> None:
+        inputs = f"{names['input']}, " if "input" in names else ""
+        reason = f"columns {names[instruction[0]]}, {inputs}{names[outputs[0]]}"
+        found["alpaca"] = (reason, {"instruction": instruction, "answer": outputs})
+
+    if instruction and outputs:
+        alpaca()
+    if prompts and completions and (not questions or {"completion", "response"} & set(completions)):
+        reason = f"columns {names['prompt']}, {names[completions[0]]}"
+        found["prompt_completion"] = (reason, {"prompt": prompts, "completion": completions})
+    targets = answers or (keys if choices or spread else ())
+    asked = questions or tuple(n for n in (*others, *prompts, *instruction) if n not in targets)
+    if asked and targets and "alpaca" not in found:
+        chosen = asked if questions else asked[:1]
+        listing = f", {names[choices[0]]}" if choices else ""
+        reason = f"columns {names[chosen[0]]}, {names[targets[0]]}{listing}"
+        found["question_answer"] = (
+            reason,
+            {"question": chosen, "answer": answers, "key": keys if choices or spread else ()},
+        )
+    if text := have("text"):
+        found["text"] = (f"column {names[text[0]]}", {"text": text})
+    if "text" in mapped and "text" in found:
+        return {"text": found["text"], **found}
+    if {"question", "answer"} <= set(mapped) and "question_answer" in found:
+        return {"question_answer": found["question_answer"], **found}
+    return found
+
+
+def _spread(names: Mapping[str, str]) -> tuple[str, ...]:
+    """Columns that hold one choice each, in order: choice0, option_b, opa, or A to D."""
+    numbered = sorted((match[1], name) for name in names if (match := _SPREAD.fullmatch(name)))
+    if len(numbered) < 2:
+        numbered = [(letter, letter) for letter in "abcdefgh" if letter in names]
+    return tuple(name for _, name in numbered) if len(numbered) > 1 else ()
+
+
+def plan(
+    name: str, records: Sequence[FileRecord], data_format: str = "auto", mapping: str = ""
+) -> ColumnPlan:
+    """How the rows are read, from the first of them. Raises LabError that names the columns of the data and
+    those of each format."""
+    if data_format not in ("auto", *FORMATS):
+        raise LabError(f"There is no data format {data_format!r}. Known: auto, {', '.join(FORMATS)}.")
+    records = records[:SNIFFED_ROWS]
+    columns = columns_of(records)
+    pairs = parse_mapping(mapping)
+    names = _names(name, columns, pairs)
+    if not columns and not pairs:
+        return _plan_without_columns(name, records, data_format)
+    mapped = {
+        key: column
+        for key, column in names.items()
+        if column in pairs.values() or key in map(canonical, pairs)
+    }
+    found = _matches(records, names, mapped)
+    if data_format == "auto":
+        if not found:
+            hint = ""
+            if name.lower().endswith((".csv", ".tsv")):
+                hint = " The first line of a table must name its columns."
+            raise LabError(
+                f"{name} has {listed(columns)}; that is no format known here. Accepted: {ACCEPTED}.{hint} "
+                "--columns question=…,answer=… says which column is which."
+            )
+        chosen = next(iter(found))
+        others = [LABELS[other] for other in found if other != chosen]
+        suffix = f" (it would also pass as {', '.join(others)})" if others else ""
+    else:
+        chosen, suffix = data_format, ", as asked"
+        if chosen not in found:
+            looks = f" They look like {LABELS[next(iter(found))]}." if found else ""
+            raise LabError(
+                f"{name} has {listed(columns)}, which do not fit the format {data_format}.{looks} "
+                f"Accepted: {ACCEPTED}."
+            )
+    reason, roles = found[chosen]
+    return _complete(records, columns, names, chosen, f"{reason} → {LABELS[chosen]}{suffix}", roles)
+
+
+def _plan_without_columns(name: str, records: Sequence[FileRecord], data_format: str) -> ColumnPlan:
+    chosen, reason = "", ""
+    if any(isinstance(value, str) for _, value in records):
+        chosen, reason = "text", "the rows are plain strings"
+    elif (turns := _turns_reason(records, "")) is not None:
+        chosen, reason = turns[0], "each row is a list of turns"
+    if not chosen or data_format not in ("auto", chosen):
+        if data_format != "auto":
+            looks = f" They look like {LABELS[chosen]}." if chosen else ""
+            raise LabError(
+                f"{name} has {listed([])}, which do not fit the format {data_format}.{looks} "
+                f"Accepted: {ACCEPTED}."
+            )
+        raise LabError(f"{name} has {listed([])}; that is no format known here. Accepted: {ACCEPTED}.")
+    suffix = ", as asked" if data_format != "auto" else ""
+    return ColumnPlan(chosen, f"{reason} → {LABELS[chosen]}{suffix}", {}, {})
+
+
+def _complete(
+    records: Sequence[FileRecord],
+    columns: Sequence[str],
+    names: Mapping[str, str],
+    chosen: str,
+    reason: str,
+    roles: dict[str, tuple[str, ...]],
+) -> ColumnPlan:
+    """The plan with the columns of the other roles, and what each column of these rows is used for."""
+    taken = {name for group in roles.values() for name in group}
+    spread = _spread(names) if chosen == "question_answer" and "choices" not in names else ()
+    taken.update(spread)
+    for role in ROLES_OF_FORMAT[chosen]:
+        if role not in roles:
+            roles[role] = tuple(n for n in ROLE_COLUMNS[role] if n in names and n not in taken)
+            taken.update(roles[role][:1])
+    draft = ColumnPlan(chosen, reason, names, roles, spread)
+    uses: dict[str, str] = {names[name]: "a choice, below the question" for name in spread}
+    for _, value in records:
+        if not isinstance(value, dict):
+            continue
+        row = Row(draft, value)
+        for role in roles:
+            if role == "key" and row.value("answer") is not None:
+                continue
+            if (column := row.column(role)) is not None:
+                uses.setdefault(column, USES[role])
+    ordered = {column: uses[column] for column in columns if column in uses}
+    unused = tuple(column for column in columns if column not in uses)
+    counts_from = _counts_from(draft, records) if spread or roles.get("choices") else 0
+    return ColumnPlan(chosen, reason, names, roles, spread, counts_from, ordered, unused)
+
+
+def choices_of(row: Row) -> tuple[list[object], list[str]]:
+    """The choices of a row and the labels that the data gives them ([] for none)."""
+    if row.plan.spread:
+        columns = [row.plan.names[name] for name in row.plan.spread]
+        present = [
+            row.values[c] for c in columns if not is_missing(row.values.get(c)) and row.values.get(c) != ""
+        ]
+        return present, []
+    value = structure_of(row.value("choices"))
+    if isinstance(value, dict) and isinstance(value.get("text"), list):
+        labels = value.get("label")
+        return list(value["text"]), [str(label) for label in labels] if isinstance(labels, list) else []
+    if isinstance(value, dict):
+        return list(value.values()), [str(key) for key in value]
+    if (
+        isinstance(value, list)
+        and value
+        and all(isinstance(entry, dict) and "text" in entry for entry in value)
+    ):
+        labels = [str(entry["label"]) for entry in value if "label" in entry]
+        return [entry["text"] for entry in value], labels if len(labels) == len(value) else []
+    return (value, []) if isinstance(value, list) else ([], [])
+
+
+def whole_number(value: object) -> int | None:
+    """A whole number, also as text or as the float that pandas makes of it; None for anything else."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str) and re.fullmatch(r"\d{1,6}", value.strip()):
+        return int(value)
+    return None
+
+
+def _counts_from(draft: ColumnPlan, records: Sequence[FileRecord]) -> int | None:
+    """From what the numbers of right choices count, over all rows: 0, or 1 where a number is as large as the
+    choices are many and none is 0. None where every number is itself one of the choices, as text."""
+    numbers: list[tuple[int, int, bool]] = []
+    for _, value in records:
+        if not isinstance(value, dict):
+            continue
+        row = Row(draft, value)
+        answer = row.value("answer")
+        answer = row.value("key") if answer is None else answer
+        number = whole_number(answer)
+        if number is not None:
+            choices, labels = choices_of(row)
+            if not labels:
+                as_text = isinstance(answer, str) and answer.strip() in map(str, choices)
+                numbers.append((number, len(choices), as_text))
+    if numbers and all(as_text for _, _, as_text in numbers):
+        return None
+    if numbers and all(0 < number <= many for number, many, _ in numbers):
+        return 1 if any(number == many for number, many, _ in numbers) else 0
+    return 0

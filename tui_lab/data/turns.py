@@ -1,0 +1,207 @@
+"""Turns of chats in the shapes that data sets write them: OpenAI's and ShareGPT's objects, lists by column,
+pairs of texts, function calls and tool results. All become chat messages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from tui_lab.data.cells import clean_json, is_missing, structure_of, text_of
+from tui_lab.data.rows import BadRow, ChatMessage, Tool
+
+ROLES = {
+    "system": "system", "developer": "system",
+    "user": "user", "human": "user", "prompter": "user", "customer": "user", "question": "user",
+    "assistant": "assistant", "gpt": "assistant", "model": "assistant", "bot": "assistant",
+    "chatgpt": "assistant", "ai": "assistant", "answer": "assistant",
+    "tool": "tool", "function": "tool", "observation": "tool", "tool_response": "tool", "tool_result": "tool",
+    "ipython": "tool", "environment": "tool", "function_response": "tool", "function_result": "tool",
+    "function_call": "call", "tool_call": "call", "tool_calls": "call",
+}  # fmt: skip
+ROLE_KEYS = ("role", "from", "speaker", "author")
+CONTENT_KEYS = ("content", "value", "text", "message")
+#: Keys of an object that holds a question and its answer, as chats and histories write pairs.
+PAIR_KEYS = (
+    ("user", "assistant"), ("human", "assistant"), ("human", "gpt"), ("human", "bot"), ("question", "answer"),
+    ("prompt", "response"), ("query", "response"), ("instruction", "output"), ("input", "output"),
+)  # fmt: skip
+
+
+def turns_of(value: object, column: str) -> list[ChatMessage]:
+    """The messages of a list of turns, in any of the shapes. Raises BadRow."""
+    turns = _listed(structure_of(value), column)
+    if not turns:
+        raise BadRow(f"{column} is an empty list", empty=True)
+    if all(isinstance(turn, str) for turn in turns):
+        return _alternating(turns)
+    if all(_is_pair(turn) for turn in turns):
+        return [message for turn in turns for message in _pair(turn, column)]
+    keys = turn_keys(turns)
+    messages: list[ChatMessage] = []
+    for number, turn in enumerate(turns, 1):
+        messages += _turn(turn, number, keys)
+    return messages
+
+
+def history_of(value: object, column: str) -> list[ChatMessage]:
+    """Earlier turns: as :func:`turns_of`, or none where the cell is empty. Raises BadRow."""
+    value = structure_of(value)
+    if is_missing(value) or value in ("", [], {}) or (isinstance(value, list) and not any(value)):
+        return []
+    if isinstance(value, str):
+        raise BadRow(f"{column} is text, not a list of turns")
+    return turns_of(value, column)
+
+
+def tools_of(value: object, column: str) -> tuple[Tool, ...]:
+    """The definitions of tools, as chat templates take them. Raises BadRow."""
+    value = structure_of(value)
+    if is_missing(value) or value in ("", [], {}):
+        return ()
+    if isinstance(value, Mapping):
+        value = [value]
+    if not isinstance(value, list):
+        raise BadRow(f"{column} is {type(value).__name__}, not a list of tools")
+    tools: list[Tool] = []
+    for number, entry in enumerate(value, 1):
+        tool = structure_of(entry)
+        if not isinstance(tool, Mapping):
+            raise BadRow(f"tool {number} of {column} is {type(tool).__name__}, not an object")
+        cleaned: dict[str, Any] = clean_json(dict(tool))
+        tools.append(cleaned if "function" in cleaned else {"type": "function", "function": cleaned})
+    return tuple(tools)
+
+
+def turn_keys(turns: list[Any]) -> tuple[str, str]:
+    """The keys of role and text in these turns."""
+    have = {str(key) for turn in turns if isinstance(turn, dict) for key in turn}
+    return (
+        next((key for key in ROLE_KEYS if key in have), "role"),
+        next((key for key in CONTENT_KEYS if key in have), "content"),
+    )
+
+
+def _listed(value: object, column: str) -> list[Any]:
+    """A list of turns; ``datasets`` returns a sequence of objects as an object of lists."""
+    if isinstance(value, dict) and value and all(isinstance(cells, list) for cells in value.values()):
+        lengths = {len(cells) for cells in value.values()}
+        if len(lengths) > 1:
+            raise BadRow(f"the lists of {column} differ in length ({', '.join(map(str, sorted(lengths)))})")
+        return [dict(zip(value, cells, strict=True)) for cells in zip(*value.values(), strict=True)]
+    if isinstance(value, dict) and any(key in value for key in ROLE_KEYS):
+        return [value]
+    if not isinstance(value, list):
+        raise BadRow(f"{column} is {type(value).__name__}, not a list of turns", empty=is_missing(value))
+    return [structure_of(turn) if isinstance(turn, str) else turn for turn in value]
+
+
+def _alternating(texts: list[str]) -> list[ChatMessage]:
+    return [
+        {"role": "assistant" if number % 2 else "user", "content": text_of(text, f"turn {number + 1}")}
+        for number, text in enumerate(texts)
+    ]
+
+
+def _pair_keys(turn: object) -> tuple[str, str] | None:
+    if not isinstance(turn, dict) or any(key in turn for key in ROLE_KEYS):
+        return None
+    return next((keys for keys in PAIR_KEYS if keys[0] in turn and keys[1] in turn), None)
+
+
+def _is_pair(turn: object) -> bool:
+    return (isinstance(turn, list | tuple) and len(turn) == 2) or _pair_keys(turn) is not None
+
+
+def _pair(turn: Any, column: str) -> list[ChatMessage]:
+    keys = _pair_keys(turn)
+    question, answer = (turn[keys[0]], turn[keys[1]]) if keys else turn
+    if not keys and isinstance(question, str) and question.strip().lower() in ROLES:
+        role = ROLES[question.strip().lower()]  # ["user", "Hi"]
+        if role != "call":
+            return [{"role": role, "content": text_of(answer, f"a turn of {column}")}]
+    return [
+        {"role": "user", "content": text_of(question, f"a question of {column}")},
+        {"role": "assistant", "content": text_of(answer, f"an answer of {column}")},
+    ]
+
+
+def _turn(turn: object, number: int, keys: tuple[str, str]) -> list[ChatMessage]:
+    role_key, content_key = keys
+    if not isinstance(turn, dict):
+        raise BadRow(
+            f"turn {number} is {type(turn).__name__}, not an object with {role_key} and {content_key}"
+        )
+    if role_key not in turn:
+        raise BadRow(
+            f"turn {number} has no {role_key} (it has {', '.join(map(str, list(turn)[:6])) or 'nothing'})"
+        )
+    name = turn[role_key]
+    role = ROLES.get(name.strip().lower()) if isinstance(name, str) else None
+    if role is None:
+        raise BadRow(f"turn {number} has the unknown role {str(name)[:40]!r} (known: {', '.join(ROLES)})")
+    calls = turn.get("tool_calls") or turn.get("function_call")
+    if role == "call":
+        calls, role, content = turn.get(content_key), "assistant", None
+        if not _has_calls(calls):  # a call in words of its own
+            calls, content = None, calls
+    else:
+        content = turn.get(content_key)
+    if content_key not in turn and not calls:
+        raise BadRow(f"turn {number} has no {content_key}")
+    what = f"{content_key} of turn {number}"
+    message: ChatMessage = {
+        "role": role,
+        "content": "" if is_missing(content) and calls else _content(content, role, what),
+    }
+    if calls:
+        message["tool_calls"] = _calls(calls, number)
+    if role == "tool":
+        if isinstance(turn.get("name"), str):
+            message["name"] = text_of(turn["name"], f"name of turn {number}")
+        if isinstance(turn.get("tool_call_id"), str):
+            message["tool_call_id"] = text_of(turn["tool_call_id"], f"tool_call_id of turn {number}")
+    if role == "assistant" and turn.get("weight") == 0:
+        message["weight"] = 0
+    return [message]
+
+
+def _content(value: object, role: str, what: str) -> str:
+    if role == "tool" and (isinstance(value, dict | list) and not _are_parts(value)):
+        return json.dumps(clean_json(value), ensure_ascii=False)
+    return text_of(value, what)
+
+
+def _are_parts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(part, dict) and "type" in part for part in value)
+
+
+def _has_calls(value: object) -> bool:
+    value = structure_of(value)
+    calls = value if isinstance(value, list) else [value]
+    return bool(calls) and all(
+        isinstance(call, dict) and ("name" in call or isinstance(call.get("function"), dict))
+        for call in calls
+    )
+
+
+def _calls(value: object, number: int) -> list[Tool]:
+    value = structure_of(value)
+    found: list[Tool] = []
+    for entry in value if isinstance(value, list) else [value]:
+        call = structure_of(entry)
+        function = call.get("function", call) if isinstance(call, dict) else None
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            raise BadRow(f"turn {number} calls a tool without naming it")
+        arguments = function.get("arguments", function.get("parameters"))
+        arguments = structure_of(arguments)  # OpenAI writes them as text, templates take an object
+        made: dict[str, Any] = {
+            "type": "function",
+            "function": clean_json(
+                {"name": function["name"], "arguments": {} if is_missing(arguments) else arguments}
+            ),
+        }
+        if isinstance(call, dict) and isinstance(call.get("id"), str):
+            made["id"] = clean_json(call["id"])
+        found.append(made)
+    return found
