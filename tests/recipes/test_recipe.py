@@ -209,6 +209,7 @@ REFUSED: list[dict[str, Any]] = [
     {"method": "loha", "quantization": "nf4"},
     {"method": "prompt_tuning", "packing": True},
     {"method": "prefix", "gradient_checkpointing": True},
+    {"early_stopping_patience": 2, "validation_fraction": 0.0},
     {"method": "ia3", "use_dora": True},
     {"method": "loha", "use_rslora": True},
     {"method": "adalora", "target_r": 12, "init_r": 12},

@@ -129,6 +129,7 @@ def _add_show_commands(commands: CommandGroup) -> None:
     preview.add_argument("data", metavar="FILE", help="a file, a folder, a bundled set or a hub name")
     preview.option("--model", "NAME", "whose tokenizer (default pocket)", "pocket")
     preview.option("--format", "NAME", "the rows' format (default auto)", "auto")
+    preview.option("--columns", "NAME=COLUMN,…", "which column is which, as question=prompt,answer=reply", "")
     preview.count("--rows", "rows to show (default 3)", 3)
     preview.count("--max-length", "tokens per row at most", 1024)
     commands.add("locate", "show.locate", "show where everything is stored", runs_dir=True)

@@ -163,6 +163,9 @@ def add_recipe_options(parser: Parser) -> None:
     parser.option("--model", "NAME", "pocket, a catalog name, a folder or a hub id", None)
     parser.option("--preset", "NAME", "a preset's name or a TOML file")
     parser.option("--data", "NAME", "pirate, json, support, a file, a folder or a hub name", None)
+    parser.option(
+        "--columns", "NAME=COLUMN,…", "which column is which, as question=prompt,answer=reply", None
+    )
     add_set_option(
         parser, "a recipe value that overrides the preset (repeatable; `tui-lab presets --keys` lists them)"
     )

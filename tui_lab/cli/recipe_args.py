@@ -24,7 +24,7 @@ CHECKED_DATA_BYTES = 64 << 20
 def overrides_of(args: argparse.Namespace) -> dict[str, object]:
     """The values that override the preset. Unknown keys are kept, so that validation reports all of them."""
     overrides = settings_of(args)
-    for key in ("model", "data", "num_processes", "accelerate_config", "report_to"):
+    for key in ("model", "data", "columns", "num_processes", "accelerate_config", "report_to"):
         if getattr(args, key, None) is not None:
             overrides[key] = getattr(args, key)
     if args.allow_large:
@@ -77,9 +77,9 @@ def prepare_all(args: argparse.Namespace, grid: SweepGrid, action: str) -> list[
     budget_of = cache(current)  # of a recipe's device
 
     @cache
-    def data_error(data: str, data_format: str, max_rows: int) -> LabError | None:
+    def data_error(data: str, data_format: str, max_rows: int, columns: str) -> LabError | None:
         try:
-            check_data(data, data_format, max_rows)
+            check_data(data, data_format, max_rows, columns)
         except LabError as error:
             return error
         return None
@@ -104,8 +104,8 @@ def prepare_all(args: argparse.Namespace, grid: SweepGrid, action: str) -> list[
                 made.append(PreparedRun(recipe, entry, resolve(recipe, device, entry), values))
             except LabError as error:
                 problems.append(error)
-        data_format, max_rows = (recipe.data_format, recipe.max_rows) if recipe else ("auto", 0)
-        if unreadable := data_error(data, data_format, max_rows):
+        of_data = (recipe.data_format, recipe.max_rows, recipe.columns) if recipe else ("auto", 0, "")
+        if unreadable := data_error(data, *of_data):
             problems.append(unreadable)
         if recipe and recipe.chat_template and not Path(recipe.chat_template).expanduser().is_file():
             problems.append(f"chat_template = {recipe.chat_template!r}: the file does not exist")
@@ -137,16 +137,16 @@ def _mistakes(found: dict[str, list[str]], many: int, action: str) -> str:
     return f"{len(lines)} mistakes, nothing was {action}\n  - " + "\n  - ".join(lines)
 
 
-def check_data(data: str, data_format: str, max_rows: int) -> None:
-    """Reads small local data completely, so that a damaged row is reported before a run is created. Large
-    data and formats of the datasets library are checked by the run. Raises LabError."""
+def check_data(data: str, data_format: str, max_rows: int, columns: str = "") -> None:
+    """Reads small local data completely, so that a damaged row is reported before a run is created, and the
+    first rows of other local data. Sets of the hub are checked by the run. Raises LabError."""
     from tui_lab.data import bundled, files, formats
 
     path = Path(data).expanduser()
     if data in bundled.NAMES:
         return
-    if path.is_file():
-        if path.suffix.lower() != ".parquet" and path.stat().st_size <= CHECKED_DATA_BYTES:
-            formats.read(data, data_format, max_rows)
-    elif not path.is_dir() and not files.HUB_NAME.match(data):
-        formats.read(data, data_format, max_rows)  # raises LabError with the closest name
+    if path.exists() or not files.HUB_NAME.match(data):  # LabError with the closest name
+        opened = formats.open_data(data, data_format, max_rows, columns)
+        small = path.is_file() and path.stat().st_size <= CHECKED_DATA_BYTES
+        if small and path.suffix.lower() != ".parquet" and not sum(1 for _ in opened.train):
+            raise formats.none_usable(opened)

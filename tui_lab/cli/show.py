@@ -141,7 +141,12 @@ def _keys(json_wanted: bool) -> int:
 def data_preview(args: argparse.Namespace) -> int:
     """``tui-lab data preview``: the answer of the preview job as text or JSON."""
     request = PreviewRequest(
-        data=args.data, model=args.model, data_format=args.format, rows=args.rows, max_length=args.max_length
+        data=args.data,
+        model=args.model,
+        data_format=args.format,
+        columns=args.columns,
+        rows=args.rows,
+        max_length=args.max_length,
     )
     answer = jobs.run_job("tui_lab.data.preview", request, answer=PreviewAnswer)
     if args.json:
@@ -152,6 +157,10 @@ def data_preview(args: argparse.Namespace) -> int:
     validation = f", {facts.validation_rows:,} validation rows" if facts.validation_rows else ""
     lengths = f"{facts.mean_tokens} tokens a row, the longest {facts.longest_tokens}"
     print(f"  {facts.rows:,} rows{validation}; {lengths}")
+    for column, use in answer.columns.items():
+        print(f"  column {sanitize(column)}: {use}")
+    for column in answer.unused:
+        print(f"  column {sanitize(column)}: not used")
     template = sanitize(facts.template_source)
     print(f"  {facts.trained_share:.0%} of the tokens are trained; template: {template}")
     for warning in answer.warnings:

@@ -1,7 +1,8 @@
 """Which column of a data set is used for what: the format, and the role of each column.
 
 Names are compared without regard to case, blanks and hyphens. A mapping ("question=prompt,answer=reply")
-gives a column the name that the formats know. Every column is accounted for: used, with its role, or not used."""
+gives a column the name that the formats know. Every column is accounted for: used, with its role, or not
+used."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from typing import Any
 import jinja2
 
 from tui_lab.core.sanitize import first_line
-from tui_lab.data.rows import ChatMessage, Tokenizer
+from tui_lab.data.rows import ChatMessage, Tokenizer, Tool
 
 Span = tuple[int, int]
 
@@ -58,7 +58,14 @@ def fold_system(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
         elif waiting:  # the assistant begins: the system's text becomes a user turn
             folded.append({"role": "user", "content": "\n\n".join(waiting)})
             waiting = []
-        if folded and folded[-1]["role"] == new["role"] and folded[-1].get("weight") == new.get("weight"):
+        joined = folded[-1] if folded else None
+        if (
+            joined is not None
+            and joined["role"] == new["role"] != "tool"
+            and joined.get("weight") == new.get("weight")
+            and not joined.get("tool_calls")
+            and not new.get("tool_calls")
+        ):
             folded[-1] = {**folded[-1], "content": folded[-1]["content"] + "\n\n" + new["content"]}
         else:
             folded.append(new)
@@ -96,11 +103,16 @@ class Renderer:
         messages: Sequence[ChatMessage],
         prompt: bool = False,
         settings: Mapping[str, bool] = TEMPLATE_SETTINGS,
+        tools: Sequence[Tool] = (),
     ) -> str:
         """The text of a chat; with ``prompt`` up to the answer's header. Raises one of TEMPLATE_ERRORS."""
         return str(
             self.tokenizer.apply_chat_template(
-                list(messages), tokenize=False, add_generation_prompt=prompt, **settings
+                list(messages),
+                tools=list(tools) or None,
+                tokenize=False,
+                add_generation_prompt=prompt,
+                **settings,
             )
         )
 
@@ -141,24 +153,39 @@ class Renderer:
         shared = opened[:same]
         return shared[len(without) :] if shared.startswith(without) else ""
 
-    def prepare(self, messages: Sequence[ChatMessage]) -> tuple[list[ChatMessage], str, bool]:
+    def prepare(
+        self, messages: Sequence[ChatMessage], tools: Sequence[Tool] = ()
+    ) -> tuple[list[ChatMessage], str, bool]:
         """The messages as the template can take them, their text, and whether they were folded. Raises
-        Unrenderable."""
+        Unrenderable, also where the template drops tools, calls or results."""
+        turns, text, folded = self._prepare(messages, tools)
+        if dropped := _dropped_by_template(turns, tools, text):
+            raise Unrenderable(
+                f"the chat template renders no {dropped}; choose a model whose template knows tools, or give "
+                "such a template as chat_template"
+            )
+        return turns, text, folded
+
+    def _prepare(
+        self, messages: Sequence[ChatMessage], tools: Sequence[Tool]
+    ) -> tuple[list[ChatMessage], str, bool]:
         turns = list(messages)
         if self.has_system or not any(message["role"] == "system" for message in turns):
             try:
-                return turns, self.render(turns), False
+                return turns, self.render(turns, tools=tools), False
             except TEMPLATE_ERRORS as error:
                 first = first_line(error)
         else:
             first = "it has no system turns"
         folded = fold_system(turns)
         try:
-            return folded, self.render(folded), True
+            return folded, self.render(folded, tools=tools), True
         except TEMPLATE_ERRORS as error:
             raise Unrenderable(f"the chat template refuses it: {first_line(error) or first}") from None
 
-    def spans(self, messages: list[ChatMessage], text: str) -> tuple[list[Span], str]:
+    def spans(
+        self, messages: list[ChatMessage], text: str, tools: Sequence[Tool] = ()
+    ) -> tuple[list[Span], str]:
         """The spans (start, end) of ``text`` to train, in characters, and how they were found. Raises
         Unrenderable."""
         answers = [message for message in messages if message["role"] == "assistant"]
@@ -166,15 +193,16 @@ class Renderer:
             (self.template if self.marked else None, MARKS),
             (self.training_template, TRL),
         ):
-            found = _marked_spans(self.tokenizer, template, messages, text) if template else None
+            found = _marked_spans(self.tokenizer, template, messages, text, tools) if template else None
             if found is not None and len(found) == len(answers) and all(a < b for a, b in found):
                 return self._finish(text, found, answers), method
-        found = self._prefix_spans(messages, text)
+        found = self._prefix_spans(messages, text, tools)
         if found is not None:
             return self._finish(text, found, answers), PREFIXES
         last = max(i for i, message in enumerate(messages) if message["role"] == "assistant")
-        before = self._rendered_prefix(messages[:last], text, prompt=True)
-        after = text if last == len(messages) - 1 else self._rendered_prefix(messages[: last + 1], text)
+        before = self._rendered_prefix(messages[:last], text, tools, prompt=True)
+        is_last = last == len(messages) - 1
+        after = text if is_last else self._rendered_prefix(messages[: last + 1], text, tools)
         if before is not None and after is not None and len(after) > len(before):
             return self._finish(text, [(len(before), len(after))], answers[-1:]), LAST
         found = _search_spans(text, answers)
@@ -183,7 +211,7 @@ class Renderer:
         raise Unrenderable("the chat template changes the answers, so the tokens to train cannot be found")
 
     def _rendered_prefix(
-        self, messages: Sequence[ChatMessage], text: str, prompt: bool = False
+        self, messages: Sequence[ChatMessage], text: str, tools: Sequence[Tool], prompt: bool = False
     ) -> str | None:
         """The rendering of the first messages, if it is how ``text`` begins."""
         if not messages:
@@ -191,23 +219,26 @@ class Renderer:
         # Earlier turns of thinking models are rendered without the empty thinking block of the last one.
         for settings in (TEMPLATE_SETTINGS, {}) if prompt else (TEMPLATE_SETTINGS,):
             try:
-                rendered = self.render(messages, prompt, settings)
+                rendered = self.render(messages, prompt, settings, tools)
             except TEMPLATE_ERRORS:
                 continue
             if text.startswith(rendered):
                 return rendered
         return None
 
-    def _prefix_spans(self, messages: list[ChatMessage], text: str) -> list[Span] | None:
+    def _prefix_spans(
+        self, messages: list[ChatMessage], text: str, tools: Sequence[Tool]
+    ) -> list[Span] | None:
         found: list[Span] = []
         for index, message in enumerate(messages):
             if message["role"] != "assistant":
                 continue
-            before = self._rendered_prefix(messages[:index], text, prompt=True)
+            before = self._rendered_prefix(messages[:index], text, tools, prompt=True)
             if before is None:
                 return None
             start = len(before)
-            after = text if index == len(messages) - 1 else self._rendered_prefix(messages[: index + 1], text)
+            is_last = index == len(messages) - 1
+            after = text if is_last else self._rendered_prefix(messages[: index + 1], text, tools)
             if after is not None and len(after) > start:
                 found.append((start, len(after)))
                 continue
@@ -269,7 +300,7 @@ def _trl_template(template: str) -> str | None:
 
 
 def _marked_spans(
-    tokenizer: Tokenizer, template: str, messages: list[ChatMessage], text: str
+    tokenizer: Tokenizer, template: str, messages: list[ChatMessage], text: str, tools: Sequence[Tool]
 ) -> list[Span] | None:
     """The ``{% generation %}`` spans, if ``template`` renders exactly ``text``."""
     from transformers.utils.chat_template_utils import render_jinja_template
@@ -278,6 +309,7 @@ def _marked_spans(
         found: Any = render_jinja_template(
             [[dict(message) for message in messages]],
             chat_template=template,
+            tools=[dict(tool) for tool in tools] or None,
             return_assistant_tokens_mask=True,
             **{**tokenizer.special_tokens_map, **TEMPLATE_SETTINGS},
         )
@@ -285,6 +317,22 @@ def _marked_spans(
         return None
     [rendered], [spans] = found
     return [(int(start), int(end)) for start, end in spans] if rendered == text else None
+
+
+def _dropped_by_template(messages: Sequence[ChatMessage], tools: Sequence[Tool], text: str) -> str:
+    """What of the tools is not in the rendered text: "" for nothing."""
+    calls = [call["function"]["name"] for message in messages for call in message.get("tool_calls", ())]
+    results = [message["content"] for message in messages if message["role"] == "tool"]
+    names = [name for tool in tools if (name := tool.get("function", {}).get("name"))]
+    if any(name not in text for name in names):
+        return "tools"
+    if any(name not in text for name in calls):
+        return "tool calls"
+    if not results:
+        return ""
+    # results may be escaped or parsed: their words tell whether they are there
+    shown = set(re.findall(r"\w+", text))
+    return "tool results" if any(set(re.findall(r"\w+", r)) - shown for r in results) else ""
 
 
 def _search_spans(text: str, answers: list[ChatMessage]) -> list[Span] | None:

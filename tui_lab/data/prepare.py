@@ -98,7 +98,7 @@ def prepare_recipe(recipe: Recipe, tokenizer: Tokenizer, max_length: int) -> Pre
     """Reads and prepares the data of a recipe; ``max_length``, in tokens, is the resolved one. Raises
     LabError, see :func:`prepare`."""
     return prepare(
-        formats.read(recipe.data, recipe.data_format, recipe.max_rows),
+        formats.read(recipe.data, recipe.data_format, recipe.max_rows, recipe.columns),
         tokenizer,
         max_length=max_length,
         validation_fraction=recipe.validation_fraction,

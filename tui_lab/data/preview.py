@@ -32,6 +32,7 @@ class PreviewRequest(msgspec.Struct, frozen=True):
     data: str = ""
     model: str = "pocket"
     data_format: str = "auto"
+    columns: str = ""
     max_length: Annotated[int, Meta(ge=8, le=1_000_000)] = 1024
     chat_template: str = ""
     rows: Annotated[int, Meta(ge=0, le=MAX_ROWS)] = 3
@@ -80,7 +81,7 @@ class PreviewFacts(msgspec.Struct, frozen=True):
 
 
 class PreviewAnswer(msgspec.Struct, frozen=True):
-    """The answer of the job."""
+    """The answer of the job. ``columns``: what each used column becomes; ``unused``: the other columns."""
 
     data: str
     format: str
@@ -89,6 +90,8 @@ class PreviewAnswer(msgspec.Struct, frozen=True):
     warnings: list[str]
     start: int
     rows: list[PreviewRow]
+    columns: dict[str, str] = {}
+    unused: list[str] = []
 
 
 class _SampleStatistics(msgspec.Struct):
@@ -105,7 +108,7 @@ def preview(request: PreviewRequest, on_progress: job_protocol.OnProgress) -> Pr
     on_progress("reading the data")
     from tui_lab.data import formats
 
-    source = formats.read(request.data, request.data_format, request.max_rows)
+    source = formats.read(request.data, request.data_format, request.max_rows, request.columns)
     on_progress("loading the tokenizer")
     from tui_lab.data import templates
 
@@ -129,6 +132,8 @@ def preview(request: PreviewRequest, on_progress: job_protocol.OnProgress) -> Pr
         warnings=[*source.warnings, *_sample_warnings(tokenizer, sample, statistics)],
         start=request.start,
         rows=rows,
+        columns=source.columns,
+        unused=source.unused,
     )
 
 

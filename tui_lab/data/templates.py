@@ -26,7 +26,7 @@ from tui_lab.data.masks import (
     fold_system,
     mask_of,
 )
-from tui_lab.data.rows import ChatMessage, Tokenizer
+from tui_lab.data.rows import ChatMessage, Tokenizer, Tool
 from tui_lab.models import catalog, checkpoint
 
 if TYPE_CHECKING:
@@ -209,8 +209,8 @@ def encode(tokenizer: Tokenizer, example: Example) -> Encoded:
     for a chat that the template refuses."""
     if example.messages is not None:
         renderer = renderer_of(tokenizer)
-        messages, text, folded = renderer.prepare(example.messages)
-        spans, method = renderer.spans(messages, text)
+        messages, text, folded = renderer.prepare(example.messages, example.tools)
+        spans, method = renderer.spans(messages, text, example.tools)
         renderer.methods[method] = renderer.methods.get(method, 0) + 1
         renderer.folded += folded
         # A template that ends no turn would teach the model never to stop: the last one gets the end token.
@@ -254,9 +254,11 @@ def windows(encoded: Encoded, max_length: int) -> list[Encoded]:
     ]
 
 
-def prompt_ids(tokenizer: Tokenizer, messages: Sequence[Mapping[str, object]] | str) -> list[int]:
-    """The token ids to generate from: a chat up to the assistant's header, header included, or a raw prompt.
-    Raises LabError for a chat that the template refuses."""
+def prompt_ids(
+    tokenizer: Tokenizer, messages: Sequence[Mapping[str, object]] | str, tools: Sequence[Tool] = ()
+) -> list[int]:
+    """The token ids to generate from: a chat up to the assistant's header, header included, or a raw prompt;
+    ``tools`` are those that the chat may call. Raises LabError for a chat that the template refuses."""
     if isinstance(messages, str):
         return _start_ids(tokenizer) + list(
             tokenizer(messages, add_special_tokens=False, verbose=False)["input_ids"]
@@ -266,10 +268,10 @@ def prompt_ids(tokenizer: Tokenizer, messages: Sequence[Mapping[str, object]] | 
     if not renderer.has_system and any(message["role"] == "system" for message in turns):
         turns = fold_system(turns)
     try:
-        text = renderer.render(turns, prompt=True)
+        text = renderer.render(turns, prompt=True, tools=tools)
     except TEMPLATE_ERRORS:
         try:
-            text = renderer.render(fold_system(turns), prompt=True)
+            text = renderer.render(fold_system(turns), prompt=True, tools=tools)
         except TEMPLATE_ERRORS as error:
             raise LabError(f"The chat template refuses the prompt: {first_line(error)}.") from None
     return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])

@@ -36,7 +36,8 @@ class HeldOutTask:
         from tui_lab.decoding.generate import generate_answers
 
         prompts = [
-            templates.prompt_ids(self._tokenizer, example.generation_prompt) for example in self.examples
+            templates.prompt_ids(self._tokenizer, example.generation_prompt, example.tools)
+            for example in self.examples
         ]
         with torch.no_grad(), evaluation_mode(model):
             return generate_answers(

@@ -171,7 +171,7 @@ def compared_text(source: SavedRun, tokenizer: Tokenizer) -> ComparedText:
     pairs: list[tuple[list[int], list[int]]] = []
     for example in examples:
         with contextlib.suppress(Unrenderable, LabError):
-            prompt = templates.prompt_ids(tokenizer, example.generation_prompt)
+            prompt = templates.prompt_ids(tokenizer, example.generation_prompt, example.tools)
             row = templates.encode(tokenizer, example).input_ids
             if prompt and len(row) > 1:
                 pairs.append((prompt, row))

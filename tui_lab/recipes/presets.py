@@ -110,7 +110,22 @@ def load_preset(name: str) -> Preset:
 
 
 def make_recipe(preset: str = DEFAULT_PRESET, **overrides: object) -> Recipe:
-    """The recipe of a preset with ``overrides`` on top. Raises LabError, RecipeError with all mistakes."""
+    """The recipe of a preset with ``overrides`` on top; epochs that are asked for replace the preset's
+    ``max_steps``. Raises LabError, RecipeError with all mistakes."""
     loaded = load_preset(preset)
     model = str(overrides.get("model", loaded.values.get("model", FIELDS["model"].default)))
-    return build({**loaded.values_for(model), "preset": loaded.name, **overrides})
+    values = {**loaded.values_for(model), "preset": loaded.name, **overrides}
+    if "num_train_epochs" in overrides and "max_steps" not in overrides:
+        values["max_steps"] = FIELDS["max_steps"].default
+    return build(values)
+
+
+def replaced_max_steps(recipe: Recipe) -> int:
+    """The ``max_steps`` of the recipe's preset where its epochs decide instead; 0 for none."""
+    if recipe.max_steps or not recipe.preset:
+        return 0
+    try:
+        steps = load_preset(recipe.preset).values_for(recipe.model).get("max_steps", 0)
+    except LabError:  # the preset may be gone
+        return 0
+    return steps if isinstance(steps, int) else 0

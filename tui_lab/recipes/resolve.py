@@ -22,6 +22,7 @@ from tui_lab.hardware import cuda_support, precision
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.models import target_modules
 from tui_lab.models.shapes import known
+from tui_lab.recipes.presets import replaced_max_steps
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.recipes.rules import LORA_LIKE_METHODS, VIRTUAL_TOKEN_METHODS, warnings_for
 from tui_lab.recipes.schema import TRACKERS
@@ -135,6 +136,7 @@ def resolve(recipe: Recipe, device: DeviceFacts, model: ModelFacts) -> Resolutio
         _max_length,
         _targets,
         _gradient_checkpointing,
+        _epochs,
         _measuring,
         _chat_template,
         _processes,
@@ -354,6 +356,15 @@ def _gradient_checkpointing(case: _Case) -> None:
             "gradient_checkpointing",
             True,
             "because the recipe sets it: activations are computed twice, a step takes about a third longer",
+        )
+
+
+def _epochs(case: _Case) -> None:
+    """Epochs that were asked for replace the ``max_steps`` of the preset."""
+    if steps := replaced_max_steps(case.recipe):
+        epochs = f"num_train_epochs = {case.recipe.num_train_epochs:g}"
+        case.note(
+            "max_steps", 0, f"{epochs} decides the length, in place of the preset's max_steps = {steps}"
         )
 
 

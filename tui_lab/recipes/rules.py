@@ -80,6 +80,11 @@ REFUSALS: tuple[tuple[Callable[[RecipeSchema], bool], str, str], ...] = (
         "with early stopping, save_steps must be a multiple of eval_steps, and eval_steps set, so that the best state is on disk; or set save_steps = 0",
     ),
     (
+        lambda r: r.early_stopping_patience > 0 and r.validation_fraction == 0,
+        "early_stopping_patience",
+        "early_stopping_patience above 0 needs validation rows: set validation_fraction above 0, or early_stopping_patience = 0",
+    ),
+    (
         lambda r: r.stop_on_retention and r.probe_share == 0,
         "stop_on_retention",
         "stop_on_retention = true needs probe_share above 0: without probes there is nothing to stop on",
@@ -209,6 +214,10 @@ def warnings_for(recipe: RecipeSchema, parameters: int | None = None) -> list[st
     if recipe.effective_batch_size > 256:
         advice.append(
             f"effective batch of {recipe.effective_batch_size} rows: small data sets then give only a few steps"
+        )
+    if recipe.max_steps and recipe.num_train_epochs != RecipeSchema.model_fields["num_train_epochs"].default:
+        advice.append(
+            f"max_steps = {recipe.max_steps} decides the length of the run, num_train_epochs = {recipe.num_train_epochs:g} has no effect; set max_steps = 0 to go by epochs"
         )
     if recipe.validation_fraction > 0.3:
         advice.append(

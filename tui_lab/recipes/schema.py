@@ -64,15 +64,21 @@ class RecipeSchema(BaseModel):
     ] = _field(
         "auto", "data format", "The shape of the rows; auto looks at the columns and says why.", "data"
     )
+    columns: str = _field(
+        "",
+        "columns",
+        "Which column is which, as question=prompt,answer=reply; empty goes by the names of the columns.",
+        "data",
+    )
     chat_template: str = _field(
         "", "chat template", "A Jinja file that replaces the tokenizer's template; empty keeps it.", "data"
     )
     validation_fraction: float = _field(
         0.1,
         "validation share",
-        "Share of the rows held out when the data has no validation split of its own; 0.1 to 0.2 is usual.",
+        "Share of the rows held out when the data has no validation split of its own; 0.1 to 0.2 is usual, 0 holds none out.",
         "data",
-        gt=0,
+        ge=0,
         le=0.5,
     )
     max_rows: int = _field(

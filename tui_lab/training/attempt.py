@@ -160,7 +160,8 @@ def _measure_start(context: AttemptContext, setup: TrainingSetup) -> None:
     if context.from_step:
         return
     context.events.write(PhaseEvent(name="evaluating", detail="how the model does before any training"))
-    context.recorder.write_validation(0, setup.trainer.validation_loss(), "start")
+    if setup.data.prepared.validation:
+        context.recorder.write_validation(0, setup.trainer.validation_loss(), "start")
     if context.group.runs_evaluation:
         setup.evaluator.score(setup.trainer, "start")
         setup.evaluator.sample(setup.trainer)

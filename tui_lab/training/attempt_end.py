@@ -32,7 +32,8 @@ def finish(context: AttemptContext, setup: TrainingSetup) -> int:
     path = save_result(context, setup, state) if context.group.is_main else None
     # the weights are those of the last step, or of the best validation where the recipe has a patience
     best_reloaded = trainer.args.load_best_model_at_end and trainer.state.best_model_checkpoint
-    if recorder.validated_at != step or best_reloaded or not recipe.is_adapter:
+    measured = recorder.validated_at == step and not best_reloaded and recipe.is_adapter
+    if setup.data.prepared.validation and not measured:
         detail = "the saved weights, on the held-out rows"
         context.events.write(PhaseEvent(name="evaluating", detail=detail))
         recorder.write_validation(step, trainer.validation_loss(), "end")

@@ -50,6 +50,7 @@ from tui_lab.training.trainer_config import steps_planned
 from tui_lab.training.types import Tokenizer
 
 #: Libraries whose versions are recorded.
+PROBED_ROWS = 1_000
 RECORDED_LIBRARIES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets")
 #: Seconds between two events of a download.
 DOWNLOAD_EVENT_S = 2.0
@@ -222,7 +223,8 @@ def prepare_model(
     context.probe.measure_base(
         base,
         data.tokenizer,
-        [row["input_ids"] for row in prepared.validation],
+        # without validation rows the distance from the base is measured on training rows
+        [row["input_ids"] for row in prepared.validation or prepared.train[:PROBED_ROWS]],
         trained_tokens=_tokens_to_train(recipe, prepared, resolved.max_length),
         compute_dtype=resolved.compute_dtype,
         device=resolved.device,

@@ -79,9 +79,11 @@ def build_trainer(
     frozen = frozen_copy(base, values) if recipe.kl_weight and not recipe.is_adapter else None
     trainer = LabTrainer(
         model=base,
-        args=training_arguments(recipe, folder, device=device, values=values),
+        args=training_arguments(
+            recipe, folder, device=device, values=values, validates=bool(rows.validation)
+        ),
         train_dataset=as_dataset(rows.train, tasks),
-        eval_dataset=as_dataset(rows.validation),
+        eval_dataset=as_dataset(rows.validation) if rows.validation else None,
         processing_class=tokenizer,
         peft_config=config,
         callbacks=list(hooks.callbacks),

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from tui_lab.core.out_of_memory import free_memory, is_out_of_memory
 from tui_lab.data import scoring, templates
 from tui_lab.data.prepare import PreparedData
-from tui_lab.data.rows import ChatMessage
+from tui_lab.data.rows import ChatMessage, Tool
 from tui_lab.decoding.generate import ROWS_A_BATCH, generate_answers
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs.event_parts import Acquisition, ScoredExample
@@ -50,12 +50,12 @@ class TaskEvaluator:
     def sample(self, trainer: LabTrainer) -> None:
         """Answers the recipe's prompt, or the first held-out one, and writes a ``sample`` event."""
         step = self.sampled_at = trainer.state.global_step
-        example = self._prepared.validation_examples[0]
+        example = (self._prepared.validation_examples or self._prepared.train_examples)[0]
         text = self._recipe.sample_prompt
         prompt: Prompt = text or example.generation_prompt
         if text and example.messages is not None:
             prompt = [{"role": "user", "content": text}]
-        answers = self._answers(trainer, [prompt])
+        answers = self._answers(trainer, [prompt], [example.tools])
         if answers is None:
             return self._skipped(f"the sample at step {step}")
         self._events.write(SampleEvent(step=step, prompt=_last_turn(prompt), text=answers[0]))
@@ -68,7 +68,7 @@ class TaskEvaluator:
         self._events.write(PhaseEvent(name="scoring", detail=f"{len(examples)} held-out rows answered"))
         began = time.monotonic()
         prompts = [example.generation_prompt for example in examples]
-        answers = self._answers(trainer, prompts)
+        answers = self._answers(trainer, prompts, [example.tools for example in examples])
         if answers is None:
             return self._skipped(f"the score on held-out rows ({when})")
         rows = [example.as_chat() for example in examples]
@@ -109,9 +109,14 @@ class TaskEvaluator:
         """Warns that a measurement is left out; the run continues."""
         self._events.write(WarningEvent(text=f"out of memory during the training: {what} is left out"))
 
-    def _answers(self, trainer: LabTrainer, prompts: Sequence[Prompt]) -> list[str] | None:
+    def _answers(
+        self, trainer: LabTrainer, prompts: Sequence[Prompt], tools: Sequence[Sequence[Tool]]
+    ) -> list[str] | None:
         """Greedy answers, in batches that fit in memory; None when not even one at a time fits."""
-        ids = [templates.prompt_ids(self._tokenizer, prompt) for prompt in prompts]
+        ids = [
+            templates.prompt_ids(self._tokenizer, prompt, each)
+            for prompt, each in zip(prompts, tools, strict=True)
+        ]
         rows = min(ROWS_A_BATCH, len(ids))
         while rows:
             try:

@@ -20,9 +20,12 @@ from tui_lab.training.trainer_seams import use_one_gpu
 TASK_COLUMN = "task"
 
 
-def training_arguments(recipe: Recipe, folder: Path, *, device: str, values: ResolvedValues) -> SFTConfig:
-    """trl's configuration for a recipe; ``values`` are the resolved ones, ``device`` is cuda, mps or cpu. The
-    steps between validations and checkpoints are set once the length of the run is known."""
+def training_arguments(
+    recipe: Recipe, folder: Path, *, device: str, values: ResolvedValues, validates: bool = True
+) -> SFTConfig:
+    """trl's configuration for a recipe; ``values`` are the resolved ones, ``device`` is cuda, mps or cpu;
+    ``validates``: there are validation rows. The steps between validations and checkpoints are set once the
+    length of the run is known."""
     compute_dtype = values.compute_dtype
     on_cpu = device == "cpu"
     config = SFTConfig(
@@ -54,7 +57,7 @@ def training_arguments(recipe: Recipe, folder: Path, *, device: str, values: Res
         # measuring
         logging_steps=recipe.logging_steps,
         logging_nan_inf_filter=False,
-        eval_strategy="steps",
+        eval_strategy="steps" if validates else "no",
         save_strategy="steps",
         restore_callback_states_from_checkpoint=True,  # early stopping continues to count
         metric_for_best_model="eval_loss",

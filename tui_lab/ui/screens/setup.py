@@ -337,7 +337,9 @@ class SetupPane(Pane):
     # ------------------------------------------------------------------ preview
 
     def _preview(self) -> None:
-        keys = ("data", "model", "data_format", "max_length", "chat_template", "max_rows", "revision")
+        keys = (
+            "data", "model", "data_format", "columns", "max_length", "chat_template", "max_rows", "revision",
+        )  # fmt: skip
         request = {key: self.values[key] for key in keys if key in self.values} | {"rows": PREVIEW_ROWS}
         if request != self._previewed:
             self._previewed = request

@@ -24,6 +24,12 @@ def preview_content(answer: PreviewAnswer) -> Content:
         _counts(answer.facts),
         "\n",
     ]
+    if answer.columns or answer.unused:
+        used = [f"{sanitize(column)}: {use}" for column, use in answer.columns.items()]
+        parts += [("columns ", "$text-muted"), "; ".join(used)]
+        if answer.unused:
+            parts.append((f"; not used: {', '.join(map(sanitize, answer.unused))}", "$text-warning"))
+        parts.append("\n")
     if answer.facts.template_source:
         parts += [("template ", "$text-muted"), sanitize(answer.facts.template_source), "\n"]
     parts += [(f"! {sanitize(warning)}\n", "$text-warning") for warning in answer.warnings]
