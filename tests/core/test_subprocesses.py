@@ -13,12 +13,19 @@ from tui_lab.core.subprocesses import child_environment
 def test_waiting_threads_sleep_soon_unless_somebody_said_otherwise() -> None:
     assert child_environment({"A": "1"}, {"B": "2"}) == {
         "GOMP_SPINCOUNT": "1000",
+        "PYTORCH_ALLOC_CONF": "expandable_segments:True",
         "TOKENIZERS_PARALLELISM": "false",
         "A": "1",
         "B": "2",
     }
     assert child_environment({}, {"GOMP_SPINCOUNT": "7"})["GOMP_SPINCOUNT"] == "7"
     assert "GOMP_SPINCOUNT" not in child_environment({}, {"OMP_WAIT_POLICY": "active"})
+
+
+@pytest.mark.parametrize("name", ["PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"])
+def test_the_users_settings_of_the_allocator_apply(name: str) -> None:
+    found = child_environment({}, {name: "max_split_size_mb:64"})
+    assert {key: value for key, value in found.items() if "ALLOC" in key} == {name: "max_split_size_mb:64"}
 
 
 async def test_a_job_finds_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,6 +70,16 @@ def test_non_finite_values_raise_divergence(field: str, bad: float) -> None:
     assert flag.severity == "red" and flag.step == 121 and "learning rate" in flag.remedy
 
 
+def test_a_step_that_float16_skips_is_no_divergence() -> None:
+    half: Events = [{"kind": "choice", "field": "compute_dtype", "value": "float16", "reason": "no bf16"}]
+    norms = [math.inf, math.inf, *[1.0] * 118, math.nan, *[1.0] * 79]
+    assert "divergence" not in found(half, steps(falling(), grad_norm=norms))
+    stuck = found(half, steps(falling(), grad_norm=[1.0] * 180 + [math.inf] * 20))["divergence"]
+    assert stuck.severity == "red" and stuck.step == 181 and "float32" in stuck.remedy
+    lost = [*falling(150), *[math.nan] * 50]
+    assert "loss" in found(half, steps(lost, grad_norm=norms))["divergence"].sentence
+
+
 def test_a_rising_loss() -> None:
     up = [*falling(150), *[0.9 + 0.05 * at for at in range(50)]]
     assert found(steps(up))["divergence"].severity == "red"

@@ -24,6 +24,7 @@ MEMORY_NAMES = {
     "cuda_allocated": "CUDA allocated",
     "cuda_reserved": "CUDA reserved",
     "cuda_peak": "CUDA peak",
+    "cuda_peak_outside": "CUDA peak outside steps",
     "gpu_used": "GPU used",
     "resident": "resident memory",
 }

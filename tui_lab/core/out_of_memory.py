@@ -12,7 +12,11 @@ _MESSAGES = (
     "not enough memory",
     "out of memory",
     "cublas_status_alloc_failed",
+    "cublas_status_not_initialized",  # its workspace found no room
     "cudnn_status_alloc_failed",
+    "cudnn_status_not_initialized",
+    "cusolver_status_alloc_failed",
+    "cusparse_status_alloc_failed",
 )
 
 

@@ -74,11 +74,20 @@ def describe_exit(returncode: int | None) -> str:
 SPIN = {"GOMP_SPINCOUNT": "1000"}
 
 
+#: torch's CUDA allocator grows its segments instead of adding fixed ones: rows of varying length leave no
+#: holes of unusable memory.
+#: https://docs.pytorch.org/docs/stable/notes/cuda.html#optimizing-memory-usage-with-pytorch-alloc-conf
+ALLOCATOR = {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}
+#: The user's own settings of it: by its name, and by its former name.
+ALLOCATOR_SETTINGS = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
+
+
 def child_environment(
     more: Mapping[str, str] | None = None, environment: Mapping[str, str] | None = None
 ) -> dict[str, str]:
     """The environment of this process (or ``environment``) for a child that computes, with ``more`` on top.
-    The user's settings for OpenMP apply."""
+    The user's settings for OpenMP and torch's allocator apply."""
     env = os.environ if environment is None else environment
     spin = {} if "OMP_WAIT_POLICY" in env else SPIN
-    return {**spin, **env, "TOKENIZERS_PARALLELISM": "false", **(more or {})}
+    allocator = {} if any(name in env for name in ALLOCATOR_SETTINGS) else ALLOCATOR
+    return {**spin, **allocator, **env, "TOKENIZERS_PARALLELISM": "false", **(more or {})}

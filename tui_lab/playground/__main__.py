@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 
-from tui_lab.core import job_protocol
+from tui_lab.core import gpu_errors, job_protocol
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import first_line
 from tui_lab.playground.messages import (
@@ -98,7 +98,8 @@ class Server:
             self._writer.send(ErrorMessage(message.id, str(error), worker.status))
         except Exception as error:  # noqa: BLE001 (the process must answer, whatever failed)
             sentence = out_of_memory_message(error, worker.status.quantization == "nf4")
-            if sentence is None:
+            sentence = sentence or gpu_errors.explain(error)
+            if not sentence:
                 traceback.print_exc(file=sys.stderr)
                 cause = f"{type(error).__name__}: {first_line(error)}"
                 sentence = f"the playground failed unexpectedly ({cause})"

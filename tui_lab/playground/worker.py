@@ -297,11 +297,12 @@ class EventBatcher:
 def out_of_memory_message(error: BaseException, four_bit: bool = False) -> str | None:
     """One sentence if memory ran out; None for any other error. ``four_bit``: the model is already stored in
     4 bits."""
-    cuda = isinstance(error, torch.OutOfMemoryError)
-    if not (cuda or is_out_of_memory(error)):
+    if not is_out_of_memory(error):
         return None
+    cuda = any(word in str(error).lower() for word in ("cuda", "cublas", "cudnn"))
+    cuda = cuda or isinstance(error, torch.OutOfMemoryError)
     free = ""
-    if cuda:
+    if cuda and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
         free = f" ({size(free_bytes('cuda') or 0)} are free now)"
     smaller = "load a smaller model" if four_bit else "load the model in 4 bits (quantization nf4)"

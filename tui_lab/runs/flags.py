@@ -21,6 +21,9 @@ Severity = Literal["red", "amber"]
 WINDOW_LEAST, WINDOW_MOST = 5, 50
 #: The loss has risen when its median is above the lowest earlier one by this factor and by these nats.
 RISEN_FACTOR, RISEN_NATS = 1.3, 0.3
+#: So many logged steps in a row that the loss scaling skipped are no search for a scale any more: from its
+#: first value, 65,536, sixteen halvings end at 1.
+SKIPPED_STEPS = 20
 #: A step is a spike if its gradient norm is above this multiple of the median and above the usual clipping
 #: norm (late in training the median is tiny); this many spikes in the last steps raise a flag.
 SPIKE_FACTOR, SPIKE_NORM, SPIKES, SPIKE_STEPS = 10.0, 1.0, 3, 100
@@ -83,8 +86,15 @@ def _lowest(values: list[float]) -> float:
     return min((value for value in values if math.isfinite(value)), default=math.nan)
 
 
+def _computes_in_float16(state: RunState) -> bool:
+    return any(choice.field == "compute_dtype" and choice.value == "float16" for choice in state.choices)
+
+
 def _not_finite(state: RunState) -> Iterator[Flag]:
-    for name, curve in (("loss", state.loss), ("gradient norm", state.grad_norm)):
+    curves = [("loss", state.loss)]
+    if not _computes_in_float16(state):  # there the loss is scaled, and a step that overflows is skipped
+        curves.append(("gradient norm", state.grad_norm))
+    for name, curve in curves:
         if math.isfinite(sum(curve.values)):  # one sum is faster than a test per value
             continue
         found = (step for step, v in zip(curve.steps, curve.values, strict=True) if not math.isfinite(v))
@@ -97,6 +107,21 @@ def _not_finite(state: RunState) -> Iterator[Flag]:
                 "Stop; resume from an earlier checkpoint with a lower learning rate, a longer warm-up and "
                 "max_grad_norm = 1; compute in float32 or bfloat16 instead of float16.",
             )
+
+
+def _always_skipped(state: RunState) -> Iterator[Flag]:
+    """With float16 the scale of the loss is halved after a step that overflows: a few are normal."""
+    last, steps = state.grad_norm.values[-SKIPPED_STEPS:], state.grad_norm.steps[-SKIPPED_STEPS:]
+    overflows = len(last) == SKIPPED_STEPS and not any(math.isfinite(value) for value in last)
+    if overflows and _computes_in_float16(state):
+        yield Flag(
+            "divergence",
+            "red",
+            steps[0],
+            f"Gradients overflow float16 at every step since {steps[0]}: no weight has changed since.",
+            "Stop; set compute_dtype = float32, or lower the learning rate and resume from an earlier "
+            "checkpoint.",
+        )
 
 
 def _rising(state: RunState) -> Iterator[Flag]:
@@ -452,6 +477,7 @@ def _data(state: RunState) -> Iterator[Flag]:
 
 _RULES: tuple[Callable[[RunState], Iterator[Flag]], ...] = (
     _not_finite,
+    _always_skipped,
     _rising,
     _memory,
     _data,

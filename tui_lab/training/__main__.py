@@ -17,6 +17,7 @@ import traceback
 import warnings
 from pathlib import Path
 
+from tui_lab.core import gpu_errors
 from tui_lab.core.errors import LabError
 from tui_lab.core.out_of_memory import is_out_of_memory
 from tui_lab.hardware import cuda_support, memory_budget
@@ -146,6 +147,8 @@ def _work(run: Run, events: EventWriter, reserve: Reserve) -> int:
                 "card or machine, or take a smaller model, a base in 4 bits (quantization = 'nf4') or a "
                 "lower max_length"
             )
+        elif message := gpu_errors.explain(error):
+            message += " (`tui-lab resume`)"
         elif distributed.is_lost_connection(error):
             message = (not distributed.rank() and distributed.exit_reason_of_others(run)) or (
                 "another process of this run ended without a reason (worker.log may have one); "

@@ -37,18 +37,31 @@ def synchronize(device: DeviceFacts | None) -> None:
 
 
 def memory_bytes(device: DeviceFacts | None) -> dict[str, int]:
-    """Bytes in use now, by label: of this process ``cuda_allocated``, ``cuda_reserved`` and ``cuda_peak``
-    (the highest allocated so far), and ``gpu_used`` of all processes on the card; ``resident`` without a GPU.
-    """
+    """Bytes in use now, by label: of this process ``cuda_allocated`` and ``cuda_reserved``, and ``gpu_used``
+    of all processes on the card; ``resident`` without a GPU."""
     if device is not None and device.type == "cuda":
         free, total = torch.cuda.mem_get_info()  # of this process's current device
         return {
             "cuda_allocated": torch.cuda.memory_allocated(),
             "cuda_reserved": torch.cuda.memory_reserved(),
-            "cuda_peak": torch.cuda.max_memory_allocated(),
             "gpu_used": total - free,
         }
     return {"resident": psutil.Process(os.getpid()).memory_info().rss}
+
+
+class CudaPeaks:
+    """The highest allocated memory of this process on its GPU, in bytes: within optimiser steps
+    (``cuda_peak``), and outside of them (``cuda_peak_outside``: loading, validation, samples, probes)."""
+
+    def __init__(self) -> None:
+        self.by_label: dict[str, int] = {}
+
+    def end_phase(self, device: DeviceFacts | None, label: str) -> None:
+        """Counts what was allocated since the last call for ``label``. Without a GPU there is nothing."""
+        if device is None or device.type != "cuda":
+            return
+        self.by_label[label] = max(self.by_label.get(label, 0), torch.cuda.max_memory_allocated())
+        torch.cuda.reset_peak_memory_stats()
 
 
 def peak_resident_bytes(status: str = "/proc/self/status") -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -13,7 +13,7 @@ from typing_extensions import override
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.schema import CheckpointEvent, StepEvent, ValidationEvent, WarningEvent
-from tui_lab.training.device import memory_bytes, peak_resident_bytes, synchronize
+from tui_lab.training.device import CudaPeaks, memory_bytes, peak_resident_bytes, synchronize
 from tui_lab.training.distributed import ProcessGroup
 
 #: Weight of the past in the average step time that the ETA is made of.
@@ -48,6 +48,7 @@ class EventRecorder(TrainerCallback):
         self._warned = False
         self.trained_s = 0.0
         self.peak_memory: dict[str, int] = {}
+        self._peaks = CudaPeaks()
 
     @property
     def average_step_s(self) -> float:
@@ -67,6 +68,7 @@ class EventRecorder(TrainerCallback):
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
+        self._peaks.end_phase(self.device, "cuda_peak_outside")
         now = time.monotonic()
         if self._between_began:
             self._between_s += now - self._between_began
@@ -78,6 +80,7 @@ class EventRecorder(TrainerCallback):
     ) -> None:
         self.step = state.global_step
         synchronize(self.device)
+        self._peaks.end_phase(self.device, "cuda_peak")
         now = time.monotonic()
         seconds = now - self._step_began
         self._between_began = now
@@ -103,7 +106,7 @@ class EventRecorder(TrainerCallback):
         if not logs or "loss" not in logs or not self._window_steps:
             return
         tokens = int(logs.get("num_tokens", 0)) - self.tokens_before
-        devices = self._group.all_gather(memory_bytes(self.device))
+        devices = self._group.all_gather({**memory_bytes(self.device), **self._peaks.by_label})
         # the fullest device is the one that runs out of memory
         memory = {label: max(each.get(label, 0) for each in devices) for label in devices[0]}
         for label, used in memory.items():
@@ -131,10 +134,11 @@ class EventRecorder(TrainerCallback):
         )
         self._logged_s += self._window_s
         self._tokens, self._window_s, self._window_steps = tokens, 0.0, 0
-        self._warn_when_not_finite(state.global_step, logs)
+        # with float16 a step whose gradients overflow is skipped: the scale of the loss is halved
+        self._warn_when_not_finite(state.global_step, logs, ("loss",) if args.fp16 else ("loss", "grad_norm"))
 
-    def _warn_when_not_finite(self, step: int, logs: Mapping[str, float]) -> None:
-        bad = [key for key in ("loss", "grad_norm") if not math.isfinite(float(logs.get(key, 0.0)))]
+    def _warn_when_not_finite(self, step: int, logs: Mapping[str, float], keys: Sequence[str]) -> None:
+        bad = [key for key in keys if not math.isfinite(float(logs.get(key, 0.0)))]
         if bad and not self._warned:
             self._warned = True
             advice = "lower learning_rate, raise warmup_steps, or set max_grad_norm"

@@ -25,7 +25,7 @@ MEMORY_LEGEND = {
     "gpu_used": ("device", "GPU"),
 }
 #: The peak is shown as text: as a curve it would hide the curve below it.
-NOT_DRAWN = ("cuda_peak",)
+NOT_DRAWN = ("cuda_peak", "cuda_peak_outside")
 
 #: Text of an empty plot after the run has ended.
 EMPTY_AT_END = "The run ended before there was anything to draw here."
