@@ -146,7 +146,7 @@ def test_hub_errors_are_told_by_type_and_status(
         raise wrapped
 
     monkeypatch.setattr("tui_lab.models.loading.check_hub", lambda source: None)
-    monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", refuse)
+    monkeypatch.setattr("transformers.AutoConfig.from_pretrained", refuse)
     with pytest.raises(LabError, match=sentence):
         _load("someone/model-401")
 
@@ -156,7 +156,7 @@ def test_a_fault_of_the_program_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -
         raise AssertionError("a fault")
 
     monkeypatch.setattr("tui_lab.models.loading.check_hub", lambda source: None)
-    monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", fail)
+    monkeypatch.setattr("transformers.AutoConfig.from_pretrained", fail)
     with pytest.raises(AssertionError, match="a fault"):
         _load("someone/model")
 

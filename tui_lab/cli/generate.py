@@ -109,7 +109,9 @@ def _load_session(
 
     def weights(target: ModelReference) -> PreTrainedModel:
         return load_model(
-            ModelSource(target.location, target.revision), Precision(args.dtype, four_bit=args.four_bit)
+            ModelSource(target.location, target.revision),
+            Precision(args.dtype, four_bit=args.four_bit),
+            allow_large=args.allow_large,
         )
 
     session = DecodingSession(weights(model), tokenizer)

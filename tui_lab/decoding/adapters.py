@@ -6,7 +6,8 @@ hooks at each forward and cost more than two passes."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,14 +20,19 @@ from torch.utils.hooks import RemovableHandle
 from tui_lab.core import safetensors_file
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
+from tui_lab.core.tensor_names import tensors
+from tui_lab.decoding.adapter_patterns import resolve_patterns
+from tui_lab.decoding.finite_weights import not_finite
 from tui_lab.decoding.forward import CausalModel, VirtualTokens, embedding_weight
 from tui_lab.decoding.kv_cache import kv_shape
 
 if TYPE_CHECKING:
-    from peft import PeftModel
+    from peft import PeftConfig, PeftModel
 
 WEIGHTS = "adapter_model.safetensors"
 _ADAPTER = "default"
+#: Whole weights of the base that peft saves beside an adapter whose tokenizer was changed.
+_EMBEDDINGS = re.compile(r"(^|\.)(embed_tokens|lm_head|wte|embed_in|embed_out|word_embeddings)\.weight")
 #: LoRA initialisations that change the base weights: such an adapter needs the changed base, while the
 #: other rows of the batch use the original one.
 _MOVES_BASE = ("pissa", "olora", "corda", "loftq", "eva")
@@ -87,7 +93,7 @@ def read_config(folder: Path) -> dict[str, object]:
         config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     except OSError:
         raise LabError(f"{shown} is not an adapter: it has no adapter_config.json") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise LabError(f"adapter {shown}: its adapter_config.json is not valid JSON; save it again") from None
     if not isinstance(config, dict) or not isinstance(config.get("peft_type"), str):
         raise LabError(
@@ -99,11 +105,15 @@ def read_config(folder: Path) -> dict[str, object]:
         )
     if problem := safetensors_file.problem(folder / WEIGHTS):
         raise LabError(f"adapter {shown}: its {problem}")
+    if not safetensors_file.read_header(folder / WEIGHTS):
+        raise LabError(f"adapter {shown}: its {WEIGHTS} holds no tensor; save it again")
     return config
 
 
-def _own_model_reason(config: dict[str, object]) -> str | None:
+def _own_model_reason(config: dict[str, object], names: Iterable[str]) -> str | None:
     """Why an adapter cannot share a batch with its base; None if it can."""
+    if any(_EMBEDDINGS.search(name) and "lora" not in name for name in names):
+        return "it has embeddings of its own"
     init = config.get("init_lora_weights")
     if isinstance(init, str) and init.startswith(_MOVES_BASE):
         return f"its initialisation ({init}) changes the base weights"
@@ -119,18 +129,16 @@ def load_adapter(model: CausalModel, folder: Path, name: str) -> Adapter:
     """Loads an adapter for ``model``, which stays unchanged.
 
     Raises NeedsSeparateModel if it cannot share the model's batch, LabError if it does not fit the model."""
-    from peft import PeftConfig
     from peft.utils import PeftType
 
     config = read_config(folder)
-    if reason := _own_model_reason(config):
+    header = safetensors_file.read_header(folder / WEIGHTS)
+    _refuse_added_tokens(model, header, name)
+    if reason := _own_model_reason(config, header):
         raise NeedsSeparateModel(f"adapter {sanitize(name)} needs its own copy of the model: {reason}")
+    peft_config = _peft_config(model, folder, name)
     try:
-        peft_config = PeftConfig.from_pretrained(str(folder))
-    except (ValueError, TypeError, KeyError) as error:
-        raise LabError(f"adapter {sanitize(name)} cannot be read: {_brief(error)}") from None
-    try:
-        wrapped = _wrap(model, folder, name, config)
+        wrapped = _wrap(model, folder, name, config, peft_config)
         if peft_config.is_prompt_learning:
             return Adapter(name, str(config["peft_type"]), virtual=_virtual(wrapped, name, model))
         if peft_config.peft_type not in (PeftType.LORA, PeftType.ADALORA, PeftType.IA3, PeftType.LOHA):
@@ -156,21 +164,85 @@ def load_peft_model(model: CausalModel, folder: Path, name: str) -> PeftModel:
     """The adapter as a PeftModel, which also handles virtual tokens. The weights of ``model`` are shared.
 
     Raises LabError if the adapter does not fit the model."""
-    return _wrap(model, folder, name, read_config(folder))
+    config = read_config(folder)
+    _refuse_added_tokens(model, safetensors_file.read_header(folder / WEIGHTS), name)
+    return _wrap(model, folder, name, config, _peft_config(model, folder, name))
 
 
-def _wrap(model: CausalModel, folder: Path, name: str, config: dict[str, object]) -> PeftModel:
-    from peft import PeftModel
+def _refuse_added_tokens(
+    model: CausalModel, header: Mapping[str, safetensors_file.TensorEntry], name: str
+) -> None:
+    """Raises LabError for an adapter with embeddings of more, or fewer, tokens than the model has."""
+    rows = embedding_weight(model).shape[0]
+    own = {
+        entry.shape[0]
+        for tensor, entry in header.items()
+        if _EMBEDDINGS.search(tensor) and "lora" not in tensor and entry.shape
+    }
+    if own - {rows}:
+        size = max(own - {rows})
+        what = f"{size - rows:,} added tokens" if size > rows else f"{rows - size:,} tokens less"
+        raise LabError(
+            f"adapter {sanitize(name)} was trained with {what}: its vocabulary has {size:,} and that of the "
+            f"base {rows:,}; resize the base (resize_token_embeddings({size})), save it with the adapter's "
+            "tokenizer, and load that folder as the model"
+        )
+
+
+def _peft_config(model: CausalModel, folder: Path, name: str) -> PeftConfig:
+    """The configuration of an adapter, its expressions resolved to modules. Raises LabError."""
+    from peft import PeftConfig
 
     try:
-        wrapped = PeftModel.from_pretrained(model, str(folder), adapter_name=_ADAPTER, is_trainable=False)
-        return wrapped.train(False)
-    except (RuntimeError, ValueError, KeyError, AttributeError, AssertionError) as error:
-        trained_on = sanitize(str(config.get("base_model_name_or_path") or "another model"))
+        config: PeftConfig = PeftConfig.from_pretrained(str(folder))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise LabError(f"adapter {sanitize(name)} cannot be read: {_brief(error)}") from None
+    resolve_patterns(config, [module for module, _ in model.named_modules() if module], name)
+    return config
+
+
+def _wrap(
+    model: CausalModel, folder: Path, name: str, config: dict[str, object], peft_config: PeftConfig
+) -> PeftModel:
+    """The model with the adapter, every tensor of which is accounted for. Raises LabError."""
+    from peft import MODEL_TYPE_TO_PEFT_MODEL_MAPPING, PeftModel
+
+    kind = MODEL_TYPE_TO_PEFT_MODEL_MAPPING.get(str(peft_config.task_type), PeftModel)
+    peft_config.inference_mode = True
+    try:
+        wrapped = kind(model, peft_config, _ADAPTER)
+        renamed = getattr(model, "_checkpoint_conversion_mapping", {})
+        found = wrapped.load_adapter(
+            str(folder), _ADAPTER, key_mapping=None if peft_config.is_prompt_learning else renamed
+        )
+    except (RuntimeError, ValueError, KeyError, AttributeError, AssertionError, TypeError) as error:
+        raise _misfit(model, name, config, _brief(error)) from None
+    if not peft_config.is_prompt_learning:
+        if missing := [key for key in found.missing_keys if not _SHARED.search(key)]:
+            raise _misfit(model, name, config, f"{tensors(missing)} missing from its {WEIGHTS}")
+        if found.unexpected_keys:
+            raise _misfit(model, name, config, f"{tensors(found.unexpected_keys)} for no module of it")
+    if bad := not_finite(wrapped, lambda key: _ADAPTER in key or bool(_EMBEDDINGS.search(key))):
         raise LabError(
-            f"adapter {sanitize(name)} does not fit this {model.config.model_type} model: "
-            f"it was trained on {trained_on}; load that model ({_brief(error)})"
-        ) from None
+            f"adapter {sanitize(name)} cannot be used: {tensors(bad, 'has', 'have')} NaN or infinite values"
+        )
+    return wrapped.train(False)
+
+
+#: Tensors that peft shares between modules and keeps in one place.
+_SHARED = re.compile(r"vblora_vector_bank|prompt_encoder|\.tinylora_v\.|\.unilora_theta_d\.")
+
+
+def _misfit(model: CausalModel, name: str, config: dict[str, object], cause: str) -> LabError:
+    """The sentence for an adapter that does not fit; another base is advised only if its base has another
+    name than the model."""
+    trained_on = str(config.get("base_model_name_or_path") or "")
+    loaded = str(getattr(model.config, "_name_or_path", "") or "")
+    same = bool(trained_on) and Path(trained_on).name.lower() == Path(loaded).name.lower()
+    advice = "" if same or not trained_on else f"; it was trained on {sanitize(trained_on[:200])}, load that"
+    return LabError(
+        f"adapter {sanitize(name)} does not fit this {model.config.model_type} model: {cause}{advice}"
+    )
 
 
 def _brief(error: BaseException) -> str:

@@ -134,6 +134,7 @@ class _Models:
             model = load_model(
                 ModelSource(source.location, source.revision),
                 Precision(how.dtype, four_bit=how.quantization == "nf4"),
+                allow_large=self._allow_large,
             )
         catalog.check_size(source.location, model.num_parameters(), self._allow_large)
         return model

@@ -105,9 +105,14 @@ class LoadedTarget:
         self.model: Model  # a transformers or peft model
         revision = target.recipe.revision
         with quiet_libraries():
-            base = load_model(ModelSource(target.base, revision), Precision(dtype, four_bit=target.four_bit))
+            large = target.recipe.allow_large
+            base = load_model(
+                ModelSource(target.base, revision),
+                Precision(dtype, four_bit=target.four_bit, unquantized=target.is_full_model),
+                allow_large=large,
+            )
             if target.is_full_model:
-                self.model = load_model(ModelSource(str(target.path)), Precision(dtype))
+                self.model = load_model(ModelSource(str(target.path)), Precision(dtype), allow_large=large)
                 self.scale = AdapterScale(self.model, dict(base.named_parameters()))
             else:
                 self.model = load_peft_model(base, target.path, target.run.id)

@@ -51,7 +51,7 @@ def compute_reference(
     logits: dict[str, Tensor] = {}
     answers: list[list[int]] | None = None
     stops: list[int] = []
-    differs = source.four_bit or setup.dtype != dtype
+    differs = source.quantized or setup.dtype != dtype
     if differs:
         on_progress("computing with the run as it was trained")
         own = sources.load_as_trained(source, setup)

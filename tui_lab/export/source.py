@@ -127,7 +127,14 @@ class SavedRun:
 
     @property
     def four_bit(self) -> bool:
-        return self.recipe.quantization == "nf4" and not self.is_full_model
+        """Whether the run computed with 4-bit weights of its base."""
+        nf4 = self.recipe.quantization == "nf4" or self.entry.form == "bnb4"
+        return nf4 and not self.is_full_model
+
+    @property
+    def quantized(self) -> bool:
+        """Whether the run computed with rounded weights of its base."""
+        return self.four_bit or (self.entry.form == "bnb8" and not self.is_full_model)
 
     def tokenizer(self) -> Tokenizer:
         """The run's tokenizer with the run's chat template. Raises LabError."""
@@ -237,8 +244,8 @@ def trained_setup(source: SavedRun) -> TrainedSetup:
         recipe = recipe.changed(compute_dtype="auto")
     values = resolve(recipe, found, source.entry).values
     dtype = values.compute_dtype
-    four_bit = "NF4 weights, " if source.four_bit else ""
-    return TrainedSetup(found, dtype, values.attn_implementation, f"{four_bit}computed in {dtype}")
+    rounded = "NF4 weights, " if source.four_bit else "8-bit weights, " if source.quantized else ""
+    return TrainedSetup(found, dtype, values.attn_implementation, f"{rounded}computed in {dtype}")
 
 
 def load_as_trained(source: SavedRun, setup: TrainedSetup) -> Model:
@@ -247,15 +254,17 @@ def load_as_trained(source: SavedRun, setup: TrainedSetup) -> Model:
     from tui_lab.models.loading import ModelSource, Precision, load_model, quiet_libraries
     from tui_lab.training.base_model import precision_of
 
+    large = source.recipe.allow_large
     with quiet_libraries():
         if source.is_full_model:
-            return load_model(ModelSource(str(source.path)), Precision(setup.dtype))
+            return load_model(ModelSource(str(source.path)), Precision(setup.dtype), allow_large=large)
         place = ModelSource(source.base, source.recipe.revision)
         base = load_model(
             place,
             precision_of(source.recipe, setup.dtype),
             device=setup.device.type,
             attention=setup.attention,
+            allow_large=large,
         )
         base.config.use_cache = True  # answers are decoded token by token
         return load_peft_model(base, source.path, source.run.id)
@@ -268,9 +277,18 @@ def load_exact(source: SavedRun, device: str, dtype: str) -> Model:
 
     with quiet_libraries():
         if source.is_full_model:
-            return load_model(ModelSource(str(source.path)), Precision(dtype), device=device)
-        base = load_model(ModelSource(source.base, source.recipe.revision), Precision(dtype), device=device)
-        return load_peft_model(base, source.path, source.run.id)
+            place = ModelSource(str(source.path))
+        else:
+            place = ModelSource(source.base, source.recipe.revision)
+        model = load_model(
+            place,
+            Precision(dtype, unquantized=True),
+            device=device,
+            allow_large=source.recipe.allow_large,
+        )
+        if source.is_full_model:
+            return model
+        return load_peft_model(model, source.path, source.run.id)
 
 
 def parameter_count(model: Model) -> int:

@@ -25,6 +25,7 @@ from tui_lab.core.records import from_plain
 from tui_lab.core.sanitize import sanitize
 from tui_lab.models.checkpoint import FolderFacts, inspect
 from tui_lab.models.shapes import Shape, parameter_count
+from tui_lab.models.stored_forms import StoredForm
 from tui_lab.pocket import MODEL_DIR
 
 #: Presets, forecasts and time budgets are made for models up to this size.
@@ -61,6 +62,7 @@ class Entry:
     aliases: tuple[str, ...] = ()
     refused: str | None = None  # why the lab does not tune it, and what to take instead
     needs_flag: bool = False  # refused for its size alone: allow_large permits it
+    form: StoredForm = "plain"  # how its files store the weights
 
     @property
     def layers(self) -> int | None:
@@ -202,6 +204,7 @@ def _from_folder(facts: FolderFacts, *, id: str, label: str, where: Where, sourc
         licence=facts.licence,
         gated=False,  # its files are on this machine
         chat_template=facts.chat_template,
+        form=facts.form,
         source=source,
         refused=problem or large,
         needs_flag=problem is None and large is not None,
@@ -299,6 +302,7 @@ def _in_cache(entry: Entry, snapshot: Path) -> Entry:
         entry,
         path=snapshot,
         on_disk=facts.has_weights,
+        form=facts.form,
         unverified=unverified,
         chat_template=entry.chat_template if facts.chat_template is None else facts.chat_template,
         licence=facts.licence or entry.licence,

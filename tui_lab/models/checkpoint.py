@@ -15,10 +15,11 @@ from importlib.util import find_spec
 from math import prod
 from pathlib import Path
 
-from tui_lab.core import safetensors_file
+from tui_lab.core import safetensors_file, tensor_names
 from tui_lab.core.sanitize import sanitize
 from tui_lab.decoding.context import context_length
 from tui_lab.models import shapes
+from tui_lab.models.stored_forms import StoredForm, UnreadableForm, stored_form
 
 #: Limit of a config or an index; real ones are far smaller.
 MAX_JSON_BYTES = 16_000_000
@@ -44,6 +45,7 @@ class FolderFacts:
     licence: str | None = None
     chat_template: bool | None = None
     has_weights: bool = False
+    form: StoredForm = "plain"
 
 
 class _Bad(Exception):
@@ -111,7 +113,8 @@ def _native(kind: str) -> bool:
     return any((Path(root) / "models" / kind.replace("-", "_")).is_dir() for root in roots or ())
 
 
-def _check_weights(folder: Path) -> None:
+def _check_weights(folder: Path) -> list[Path]:
+    """The files of the weights, each whole."""
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         shards = _read_json(index).get("weight_map")
@@ -120,13 +123,17 @@ def _check_weights(folder: Path) -> None:
         if missing or not names:
             what = sanitize(missing[0]) if missing else "every shard"
             raise _Missing(f"is incomplete: {what} of its weights is missing; get the files again")
-        _check_safetensors(folder / str(name) for name in sorted(set(names)))
-        return
+        files = [folder / str(name) for name in sorted(set(names))]
+        _check_safetensors(files)
+        return files
     # a link of the hub's cache whose file was deleted counts as missing
     named = (path for path in sorted(folder.glob("*.safetensors")) if path.is_file())
     found = [path for path in named if path.name != _ADAPTER_WEIGHTS]
+    if (folder / "model.safetensors").is_file():  # others are copies in another layout
+        found = [folder / "model.safetensors"]
     if found:
-        return _check_safetensors(found)
+        _check_safetensors(found)
+        return found
     pickles = [path.name for pattern in _PICKLES for path in sorted(folder.glob(pattern))]
     if pickles:
         raise _Bad(
@@ -144,6 +151,41 @@ def _check_safetensors(paths: Iterable[Path]) -> None:
     for path in paths:
         if problem := safetensors_file.problem(path):
             raise _Bad(f"its {sanitize(problem)}")
+
+
+#: The number of a block in the name of a tensor, and the name within the block.
+_IN_BLOCK = re.compile(r"((?:.+\.)?(?:layers|h))\.(\d{1,6})\.(.+)\.weight")
+
+
+def _check_tensors(folder: Path, shape: shapes.Shape | None, form: StoredForm) -> None:
+    """Raises _Bad for weights whose linear layers are not those of the config, as far as names show it. Only
+    for architectures whose layers are known; loading checks every tensor of any."""
+    tensors: dict[str, safetensors_file.TensorEntry] = {}
+    for path in _check_weights(folder):
+        tensors |= safetensors_file.read_header(path)
+    if form == "plain" and any(
+        entry.dtype in ("I8", "U8", "I32") and len(entry.shape) > 1
+        for name, entry in tensors.items()
+        if _IN_BLOCK.fullmatch(name)
+    ):
+        raise _Bad(
+            "holds quantised weights, and its config.json has no quantization_config that says how; get the "
+            "files again"
+        )
+    wanted = {path for path, *_ in shapes.layer_linears(shape)} if shape else set()
+    matches = [m for name in tensors if (m := _IN_BLOCK.fullmatch(name)) and m[3] in wanted]
+    if shape is None or not matches:  # names of another layout, which transformers may convert
+        return
+    found = {(int(m[2]), m[3]) for m in matches}
+    needed = {(block, path) for block in range(shape.layers) for path in wanted}
+    prefix = matches[0][1]
+    for difference, text in (
+        (needed - found, "missing from its files"),
+        (found - needed, "in its files but not in the model that its config.json describes"),
+    ):
+        if difference:
+            names = [f"{prefix}.{block}.{path}.weight" for block, path in difference]
+            raise _Bad(f"{tensor_names.tensors(names)} {text}; get the files again")
 
 
 def _inside(folder: Path, name: object) -> bool:
@@ -208,8 +250,20 @@ def _inspect(folder: Path, shown: str) -> FolderFacts:
         shape = shapes.from_config(config)
     except shapes.ShapeError as error:
         raise _Bad(f"has a config.json that makes no {sanitize(kind)} model: {error}") from None
+    form: StoredForm = "plain"
+    unreadable: _Bad | None = None
+    try:
+        form = stored_form(config)
+    except UnreadableForm as error:
+        unreadable = _Bad(str(error))
     missing = _problem(_check_weights, folder)
-    problem = _problem(_check_causal, config, kind) or missing or _problem(_check_tokenizer, folder)
+    problem = (
+        _problem(_check_causal, config, kind)
+        or unreadable
+        or missing
+        or _problem(_check_tensors, folder, shape, form)
+        or _problem(_check_tokenizer, folder)
+    )
     quantised = "quantization_config" in config  # packed tensors: their sizes are not those of the weights
     return FolderFacts(
         path=folder,
@@ -222,6 +276,7 @@ def _inspect(folder: Path, shown: str) -> FolderFacts:
         licence=_licence(folder),
         chat_template=_has_template(folder),
         has_weights=missing is None,
+        form=form,
     )
 
 
@@ -256,7 +311,7 @@ def tokenizer_problem(folder: Path) -> str:
     return ""
 
 
-def _problem(check: Callable[..., None], *values: object) -> _Bad | None:
+def _problem(check: Callable[..., object], *values: object) -> _Bad | None:
     try:
         check(*values)
     except _Bad as error:

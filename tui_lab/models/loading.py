@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
@@ -25,8 +25,9 @@ from tui_lab.core.sanitize import sanitize
 from tui_lab.hardware import precision as precisions
 from tui_lab.hardware.cuda_support import torch_device
 from tui_lab.hardware.gpu import BF16_CAPABILITY
-from tui_lab.models import catalog, checkpoint, download, shapes
+from tui_lab.models import accounting, catalog, checkpoint, download, shapes
 from tui_lab.models.module_stats import disable_cpu_repacking
+from tui_lab.models.stored_forms import StoredForm, UnreadableForm, stored_form
 
 if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig, PreTrainedConfig, PreTrainedModel
@@ -51,13 +52,15 @@ class Precision:
 
     ``dtype``: of the weights (a key of :data:`DTYPES`), "auto" for the device's best; ``four_bit``: linear
     layers are stored as NF4 (Dettmers et al. 2023); ``double_quantization``: their scales are quantised, too;
-    ``compute_dtype``: of products with 4-bit weights, "" for ``dtype``.
+    ``compute_dtype``: of products with 4-bit weights, "" for ``dtype``. Weights that are stored in
+    bitsandbytes' 4 or 8 bits stay so, unless ``unquantized``, which turns them into ``dtype``.
     """
 
     dtype: str = "auto"
     four_bit: bool = False
     double_quantization: bool = True
     compute_dtype: str = ""
+    unquantized: bool = False
 
     def quantization_config(self, dtype: str) -> BitsAndBytesConfig | None:
         """bitsandbytes' configuration for transformers; None for weights that are not quantised."""
@@ -111,29 +114,29 @@ def quiet_libraries() -> Iterator[None]:
 
 
 def load_model(
-    source: ModelSource, precision: Precision = Precision(), *, device: str = "", attention: str | None = None
+    source: ModelSource,
+    precision: Precision = Precision(),
+    *,
+    device: str = "",
+    attention: str | None = None,
+    allow_large: bool = False,
 ) -> PreTrainedModel:
-    """The model of a folder or hub id, in evaluation mode.
+    """The model of a folder or hub id, in evaluation mode, with every weight accounted for.
 
     ``device``: cuda (the current one), mps or cpu, "" for the best; ``attention``: implementation by
-    transformers' name, None for its default. Raises LabError.
+    transformers' name, None for its default; ``allow_large``: permits models over the lab's limit. Raises
+    LabError.
     """
-    from transformers import AutoModelForCausalLM
-
-    check_hub(source)
+    config = load_config(source)
+    form = _check_config(source, config, allow_large)
     device = device or torch_device()
-    dtype = auto_dtype(source, device) if precision.dtype == "auto" else precision.dtype
+    dtype = best_dtype(device, config.model_type) if precision.dtype == "auto" else precision.dtype
     try:
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            source.location,
-            dtype=DTYPES[dtype],
-            quantization_config=precision.quantization_config(dtype),
-            device_map={"": torch.cuda.current_device() if device == "cuda" else device},
-            attn_implementation=attention,
-            use_safetensors=True,
-            trust_remote_code=False,
-            revision=source.revision or "main",
-        )
+        model, info = _from_files(source, config, form, precision, dtype, device, attention)
+        if form in ("bnb4", "bnb8") and precision.unquantized:
+            model = model.dequantize(DTYPES[dtype])
+        if form == "fp8" and precision.four_bit:
+            quantize(model, precision, dtype)
     except Exception as error:
         if is_out_of_memory(error):
             where = "the GPU's" if device == "cuda" else "the machine's"
@@ -144,10 +147,112 @@ def load_model(
                 f"model {sanitize(source.location)} does not fit {where} free memory: {smaller}"
             ) from error
         raise load_error(source, error) from error
-    if precision.four_bit:
+    if problem := accounting.problem(model, info):
+        raise LabError(f"model {sanitize(source.location)} cannot be used: {problem}")
+    if precision.four_bit or form == "bnb4":
         disable_cpu_repacking(model)
     model.eval()
     return model
+
+
+def _check_config(source: ModelSource, config: PreTrainedConfig, allow_large: bool) -> StoredForm:
+    """The form of the weights. Raises LabError for one that is not read, and for a model that is too
+    large."""
+    values = config.to_dict()
+    try:
+        shape = shapes.from_config(values)
+        form = stored_form(values)
+    except shapes.ShapeError as error:
+        raise LabError(f"model {sanitize(source.location)} cannot be loaded: {error}") from error
+    except UnreadableForm as error:
+        raise LabError(f"model {sanitize(source.location)}: {error}") from None
+    if shape is not None:
+        catalog.check_size(source.location, shapes.parameter_count(shape), allow_large)
+    return form
+
+
+def _from_files(
+    source: ModelSource,
+    config: PreTrainedConfig,
+    form: StoredForm,
+    precision: Precision,
+    dtype: str,
+    device: str,
+    attention: str | None,
+) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """The model as transformers reads it, and its account of missing, unexpected and mismatched tensors."""
+    from transformers import AutoModelForCausalLM
+
+    options: dict[str, Any] = {}
+    if form == "plain" and precision.four_bit:
+        options["quantization_config"] = precision.quantization_config(dtype)
+    elif form == "bnb4":  # products are computed as here, whatever machine the weights were stored on
+        config.quantization_config["bnb_4bit_compute_dtype"] = precision.compute_dtype or dtype
+    elif form == "fp8":
+        config.quantization_config["dequantize"] = True
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
+        source.location,
+        config=config,
+        dtype=DTYPES[dtype],
+        device_map={"": torch.cuda.current_device() if device == "cuda" else device},
+        attn_implementation=attention,
+        use_safetensors=True,
+        trust_remote_code=False,
+        revision=source.revision or "main",
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # the account names them
+        **options,
+    )
+    model, info = loaded
+    return model, info
+
+
+def quantize(model: PreTrainedModel, precision: Precision, dtype: str) -> None:
+    """Stores the linear layers of a loaded model in 4 bits, in place; the head stays as it is."""
+    from bitsandbytes.nn import Linear4bit, Params4bit
+
+    config = precision.quantization_config(dtype)
+    assert config is not None
+    head = model.get_output_embeddings()
+    for name, module in list(model.named_modules()):
+        if type(module) is not torch.nn.Linear or module is head:
+            continue
+        with torch.device("meta"):
+            layer = Linear4bit(
+                module.in_features,
+                module.out_features,
+                bias=module.bias is not None,
+                compute_dtype=config.bnb_4bit_compute_dtype,
+                compress_statistics=config.bnb_4bit_use_double_quant,
+                quant_type=config.bnb_4bit_quant_type,
+            )
+        weight: Any = Params4bit(
+            module.weight.data,
+            requires_grad=False,
+            compress_statistics=config.bnb_4bit_use_double_quant,
+            quant_type=config.bnb_4bit_quant_type,
+            module=layer,
+        )
+        layer.weight = weight.to(device=module.weight.device)  # quantises
+        layer.bias = module.bias
+        model.set_submodule(name, layer)
+    model.config.quantization_config = config
+    mark_four_bit(model)
+
+
+def mark_four_bit(model: PreTrainedModel) -> None:
+    """Sets what transformers' Trainer reads of a model that was loaded in 4 bits."""
+    attributes = {"is_loaded_in_4bit": True, "is_quantized": True, "hf_quantizer": _TrainableQuantizer()}
+    for name, value in attributes.items():
+        setattr(model, name, value)
+
+
+class _TrainableQuantizer:
+    """What the Trainer asks of a quantised model before it trains an adapter on it."""
+
+    is_trainable = True
+    is_qat_trainable = False
+    is_compileable = False
 
 
 def load_config(source: ModelSource) -> PreTrainedConfig:
@@ -182,14 +287,9 @@ def check_hub(source: ModelSource) -> None:
 
 
 def check_size(source: ModelSource, allow_large: bool) -> None:
-    """Refuses a model over the lab's limit before its weights are read, for ids that the catalog does not
-    know. Raises LabError."""
-    try:
-        shape = shapes.from_config(load_config(source).to_dict())
-    except shapes.ShapeError as error:
-        raise LabError(f"model {sanitize(source.location)} cannot be loaded: {error}") from error
-    if shape is not None:
-        catalog.check_size(source.location, shapes.parameter_count(shape), allow_large)
+    """Refuses a model over the lab's limit, or in a form that is not read, before its weights are read, for
+    ids that the catalog does not know. Raises LabError."""
+    _check_config(source, load_config(source), allow_large)
 
 
 def load_error(source: ModelSource, error: Exception) -> LabError:

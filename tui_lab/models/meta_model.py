@@ -6,7 +6,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.integrations.bitsandbytes import replace_with_bnb_linear
 
-from tui_lab.models.loading import DTYPES, Precision
+from tui_lab.models.loading import DTYPES, Precision, mark_four_bit
 from tui_lab.models.shapes import Shape
 
 #: Tokens of the sliding window of both Gemma 3 text models under 3 B; transformers assumes 4,096.
@@ -68,18 +68,3 @@ def meta_model(config: PreTrainedConfig, precision: Precision, attention: str) -
         model.config.quantization_config = quantization
         mark_four_bit(model)
     return model
-
-
-def mark_four_bit(model: PreTrainedModel) -> None:
-    """Sets what transformers' Trainer reads of a model that was loaded in 4 bits."""
-    attributes = {"is_loaded_in_4bit": True, "is_quantized": True, "hf_quantizer": _TrainableQuantizer()}
-    for name, value in attributes.items():
-        setattr(model, name, value)
-
-
-class _TrainableQuantizer:
-    """What the Trainer asks of a quantised model before it trains an adapter on it."""
-
-    is_trainable = True
-    is_qat_trainable = False
-    is_compileable = False

@@ -66,6 +66,7 @@ class _Loaded:
     precision: Precision
     label: str
     dtype: str
+    allow_large: bool
 
 
 class Worker:
@@ -109,14 +110,16 @@ class Worker:
         precision = Precision(request.dtype, four_bit=request.quantization == "nf4")
         source = ModelSource(target.location, target.revision)
         with report_load_progress(on_progress, sanitize(name), target.location, target.revision):
-            model = load_model(source, precision)
+            model = load_model(source, precision, allow_large=request.allow_large)
             tokenizer = load_tokenizer(target.location, target.revision or None)
         catalog.check_size(target.location, model.num_parameters(), request.allow_large)
         dtype = request.dtype
         if dtype == "auto":
             dtype = best_dtype(model.device.type, model.config.model_type)
         session = DecodingSession(model, tokenizer)
-        self._model = _Loaded(session, tokenizer, source, precision, sanitize(name), dtype)
+        self._model = _Loaded(
+            session, tokenizer, source, precision, sanitize(name), dtype, request.allow_large
+        )
         if target.adapter is not None:
             self._add("tuned", target, on_progress)
 
@@ -134,7 +137,11 @@ class Worker:
         if target.adapter is None:
             on_progress(f"loading {sanitize(name)}, a whole model …")
             with report_load_progress(on_progress, sanitize(name), target.location, target.revision):
-                model = load_model(ModelSource(target.location, target.revision), loaded.precision)
+                model = load_model(
+                    ModelSource(target.location, target.revision),
+                    loaded.precision,
+                    allow_large=loaded.allow_large,
+                )
             session.add_model(name, model)
             return
         on_progress(f"loading adapter {sanitize(name)} …")
@@ -144,7 +151,7 @@ class Worker:
             on_progress(f"{sanitize(str(reason))}: loading a second copy of the base for it …")
             source = loaded.source
             with report_load_progress(on_progress, sanitize(name), source.location, source.revision):
-                model = load_model(loaded.source, loaded.precision)
+                model = load_model(source, loaded.precision, allow_large=loaded.allow_large)
             session.add_model(name, load_in_place(model, target.adapter, name))
 
     def remove(self, name: str) -> None:

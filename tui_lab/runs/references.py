@@ -70,9 +70,12 @@ def model_target(
         first = next((a for a in adapters if a.adapter), None)
         if first is None or not first.location:
             return ModelReference(catalog.find("pocket").loadable)
-        if first.revision or not Path(first.location).is_dir():
-            return replace(first, adapter=None)
-        return ModelReference(first.location)
+        try:
+            base = catalog.find(first.location, allow_large)
+        except LabError as error:
+            shown = sanitize(first.location[:200])
+            raise LabError(f"the adapter was made for {shown}: {error}; --model names another base") from None
+        return replace(first, location=base.loadable, adapter=None)
     if (home(Path(name)) / "recipe.toml").is_file():
         return run_target(name, runs_dir, allow_large)
     try:
@@ -91,9 +94,12 @@ def _base_of(folder: Path) -> str:
 
     try:
         config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return ""  # loading the adapter reports the problem
-    return str(config.get("base_model_name_or_path") or "") if isinstance(config, dict) else ""
+    base = str(config.get("base_model_name_or_path") or "") if isinstance(config, dict) else ""
+    if base.startswith("./") and (folder / base / "config.json").is_file():  # an export with its base
+        return str((folder / base).resolve())
+    return base
 
 
 def _download(hub_id: str) -> Path:

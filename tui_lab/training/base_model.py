@@ -25,6 +25,7 @@ def precision_of(recipe: Recipe, compute_dtype: str) -> Precision:
         four_bit=recipe.quantization == "nf4",
         double_quantization=recipe.double_quantization,
         compute_dtype=compute_dtype,
+        unquantized=recipe.method == "full",
     )
 
 
@@ -32,6 +33,12 @@ def load_base(
     source: ModelSource, recipe: Recipe, device: DeviceFacts, compute_dtype: str, attention: str
 ) -> PreTrainedModel:
     """The base model of a recipe, without a key-value cache. Raises LabError."""
-    model = load_model(source, precision_of(recipe, compute_dtype), device=device.type, attention=attention)
+    model = load_model(
+        source,
+        precision_of(recipe, compute_dtype),
+        device=device.type,
+        attention=attention,
+        allow_large=recipe.allow_large,
+    )
     model.config.use_cache = False
     return model

@@ -40,8 +40,8 @@ from tui_lab.hardware.device import DeviceFacts
 from tui_lab.hardware.gpu import Gpu, GpuMonitor
 from tui_lab.hardware.telemetry import EnergyMeter, match_uuids
 from tui_lab.models import catalog
-from tui_lab.models.loading import DTYPES
-from tui_lab.models.meta_model import config_of, mark_four_bit
+from tui_lab.models.loading import DTYPES, mark_four_bit
+from tui_lab.models.meta_model import config_of
 from tui_lab.models.module_stats import disable_cpu_repacking
 from tui_lab.models.shapes import Shape
 from tui_lab.pocket import MODEL_DIR

@@ -1,0 +1,153 @@
+"""Adapters whose tensors miss their modules, hold NaN, bring embeddings or hostile expressions."""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tests.decoding.test_adapters import adapter_folder, config_of
+from tui_lab.core.errors import LabError
+from tui_lab.decoding import adapter_patterns
+from tui_lab.decoding.adapters import NeedsSeparateModel, load_adapter, load_peft_model
+
+Tensors = dict[str, torch.Tensor]
+
+
+@pytest.fixture
+def model(tiny_model: Any) -> Any:
+    return copy.deepcopy(tiny_model("llama"))
+
+
+@pytest.fixture
+def adapter(model: Any, tmp_path: Path) -> Path:
+    return adapter_folder(model, config_of("lora", "llama"), tmp_path / "adapter")
+
+
+def change_tensors(folder: Path, change: Callable[[Tensors], Tensors]) -> None:
+    path = folder / "adapter_model.safetensors"
+    save_file(change(load_file(path)), path, metadata={"format": "pt"})
+
+
+def change_config(folder: Path, **values: object) -> None:
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def renamed(old: str, new: str) -> Callable[[Tensors], Tensors]:
+    return lambda tensors: {name.replace(old, new): value for name, value in tensors.items()}
+
+
+def without_first(tensors: Tensors) -> Tensors:
+    return dict(sorted(tensors.items())[1:])
+
+
+def with_nan(tensors: Tensors) -> Tensors:
+    next(iter(tensors.values())).view(-1)[0] = float("nan")
+    return tensors
+
+
+def with_embedding(rows: int) -> Callable[[Tensors], Tensors]:
+    return lambda tensors: (
+        tensors
+        | {
+            "base_model.model.model.embed_tokens.weight": torch.ones(rows, 32),
+            "base_model.model.lm_head.weight": torch.ones(rows, 32),
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (renamed("self_attn", "attention"), r"tensors \(.*lora_A.*\) are missing from its adapter_model"),
+        (renamed("layers.0.", "layers.9."), r"layers\.0\..* are missing"),
+        (renamed("base_model.model.", "model."), "are missing"),
+        (without_first, "the tensor .* is missing from its adapter_model"),
+        (lambda t: t | {"base_model.model.model.layers.7.mlp.up_proj.lora_A.weight": torch.ones(4, 32)},
+         "layers.7.* for no module of it"),
+        (with_nan, "the tensor .* has NaN or infinite values"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("load", [load_adapter, load_peft_model])
+def test_a_tensor_without_its_module_is_named(
+    change: Callable[[Tensors], Tensors], sentence: str, load: Any, model: Any, adapter: Path
+) -> None:
+    change_tensors(adapter, change)
+    with pytest.raises(LabError, match=sentence):
+        load(model, adapter, "tuned")
+
+
+def test_an_adapter_for_this_base_is_not_told_to_load_another(model: Any, adapter: Path) -> None:
+    change_tensors(adapter, renamed("layers.0.", "layers.9."))
+    for base, advised in (("owner/this-model", False), ("owner/other", True)):
+        change_config(adapter, base_model_name_or_path=base)
+        model.config._name_or_path = "/models/this-model"
+        with pytest.raises(LabError) as refused:
+            load_adapter(model, adapter, "tuned")
+        assert ("load that" in str(refused.value)) is advised
+
+
+def test_added_tokens_are_named(model: Any, adapter: Path) -> None:
+    rows = model.get_input_embeddings().weight.shape[0]
+    change_tensors(adapter, with_embedding(rows + 3))
+    for load in (load_adapter, load_peft_model):
+        with pytest.raises(LabError, match=rf"3 added tokens: its vocabulary has {rows + 3:,}"):
+            load(model, adapter, "tuned")
+
+
+def test_embeddings_of_an_adapter_do_not_change_the_base(model: Any, adapter: Path) -> None:
+    before = model.get_input_embeddings().weight.clone()
+    change_tensors(adapter, with_embedding(len(before)))
+    with pytest.raises(NeedsSeparateModel, match="embeddings of its own"):
+        load_adapter(model, adapter, "tuned")
+    assert torch.equal(model.get_input_embeddings().weight, before)
+
+
+HOSTILE = r"(?:\w|\w\w|\w\w\w|\.)*m"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"target_modules": HOSTILE},
+        {"exclude_modules": HOSTILE},
+        {"rank_pattern": {HOSTILE: 4}},
+        {"alpha_pattern": {HOSTILE: 4}},
+        {"modules_to_save": [HOSTILE]},
+        {"target_modules": "(" * 100},
+        {"target_modules": "a" * 5_000},
+    ],
+)
+def test_hostile_expressions_end_in_a_sentence(
+    values: dict[str, object], model: Any, adapter: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapter_patterns, "DEADLINE_S", 0.2)
+    change_config(adapter, **values)
+    began = time.monotonic()
+    with pytest.raises(LabError, match=f"its {next(iter(values))} "):
+        load_peft_model(model, adapter, "tuned")
+    assert time.monotonic() - began < 5
+
+
+def test_expressions_mean_what_peft_makes_of_them(model: Any, tmp_path: Path) -> None:
+    config = peft.LoraConfig(
+        task_type=peft.TaskType.CAUSAL_LM,
+        r=4,
+        target_modules=r".*\.(q|k|v)_proj",
+        exclude_modules=r".*\.1\.self_attn\.k_proj",
+        rank_pattern={r"layers\.0\.self_attn\.(q|k)_proj": 2},
+    )
+    folder = adapter_folder(model, config, tmp_path / "patterns")
+    wrapped = load_peft_model(model, folder, "tuned")
+    own = load_file(folder / "adapter_model.safetensors")
+    found = peft.get_peft_model_state_dict(wrapped)
+    assert found.keys() == own.keys() and all(torch.equal(found[name], own[name]) for name in own)
