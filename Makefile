@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: setup lab demo test test-busy fuzz check bench keyboard data clean
+.PHONY: setup lab demo test test-busy fuzz check bench gpu gpu-bundle keyboard data clean
 
 setup: $(STAMP)
 
@@ -49,6 +49,16 @@ check: setup
 
 bench: setup
 	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+# checks and measures the lab on a card: GPU_OUT/gpu.json and a table; exit code 2 without a card
+GPU_SECONDS ?= 540
+GPU_OUT ?= gpu-results
+gpu: setup
+	$(BIN)/python -m tests.gpu --seconds $(GPU_SECONDS) --out $(GPU_OUT) $(ARGS)
+
+# a folder with all that `make gpu` needs on a machine without a network; says the line that runs it there
+gpu-bundle: setup
+	@$(BIN)/python -m tests.gpu.bundle $(ARGS)
 
 # the page of all keys, from the registry of actions
 keyboard: setup

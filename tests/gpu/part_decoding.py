@@ -1,0 +1,93 @@
+"""Decoding speed: six lanes in lockstep against six ``generate`` calls, the slowest lane alone, and the limit
+that the card's memory sets."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+
+from tests.benchmarks.bench_decoding import one_by_one
+from tests.gpu.bench import Bench, PartLog
+from tui_lab.core.format import size
+from tui_lab.decoding.engine import Lockstep, decode_all
+from tui_lab.decoding.records import DecodingRequest
+from tui_lab.decoding.strategies import PRESETS, Lane
+from tui_lab.training.types import Model
+
+MODELS = (("Qwen/Qwen2.5-0.5B", "0.5B"), ("Qwen/Qwen2.5-1.5B", "1.5B"))
+LANES = PRESETS["six classics"]
+PROMPT_TOKENS, NEW_TOKENS = 64, 128
+
+
+def run(bench: Bench, log: PartLog) -> None:
+    """Runs the part."""
+    for name, label in bench.pick(MODELS, MODELS[:1]):
+        for four_bit in (False, True):
+            case = f"{label}, {'NF4' if four_bit else '16 bits'}"
+            if log.has_time(case):
+                with log.case(case):
+                    _measure(bench, log, case, bench.model(name, four_bit))
+            bench.free_memory()
+
+
+def _measure(bench: Bench, log: PartLog, case: str, model: Model) -> None:
+    new = bench.pick(NEW_TOKENS, 4)
+    generator = torch.Generator().manual_seed(1)
+    ids = torch.randint(5, 3000, (1, bench.pick(PROMPT_TOKENS, 8)), generator=generator).to(bench.device)
+    request = DecodingRequest(tuple(ids[0].tolist()), LANES, new)
+
+    def lockstep(lanes: tuple[Lane, ...] = LANES) -> Callable[[], object]:
+        one = replace(request, lanes=lanes)
+        return lambda: decode_all([Lockstep(model, one, lambda tokens: "")])
+
+    def calls(lanes: tuple[Lane, ...]) -> Callable[[], None]:
+        return lambda: one_by_one(model, ids, new, lanes)
+
+    with torch.inference_mode():
+        one_call = bench.seconds(calls(LANES[:1]))
+        six_calls = bench.seconds(calls(LANES), warm_up=0)
+        together = bench.seconds(lockstep())
+        alone = {lane.strategy.name: bench.seconds(lockstep((lane,))) for lane in LANES}
+    slowest = max(alone, key=lambda name: alone[name])
+    log.figure(f"{case}: generate", new / one_call, "tok/s")
+    log.figure(f"{case}: six calls", six_calls, "s")
+    log.figure(f"{case}: six lanes", together, "s")
+    log.figure(f"{case}: times as fast as six calls", six_calls / together, "×")
+    log.figure(f"{case}: six lanes by {slowest} alone", together / alone[slowest], "×")
+    step_s = together / new  # the prompt included
+    log.figure(f"{case}: steps", 1 / step_s, "steps/s")
+    log.figure(f"{case}: all lanes", len(LANES) / step_s, "tok/s")
+    log.check(f"{case}: not slower than six calls", bench.small or together <= six_calls, f"{together:.2f} s")
+    _bandwidth(bench, log, case, model, step_s)
+    _synchronisations(bench, log, case, lockstep(), new)
+
+
+def _bandwidth(bench: Bench, log: PartLog, case: str, model: Model, step_s: float) -> None:
+    """A step reads every weight once: the share of the copy's speed that this makes."""
+    limit = bench.ceilings.get("bytes_per_s")
+    if limit is None:
+        return log.missing(f"{case}: share of bandwidth", "the part ceilings was not run")
+    weights = sum(each.numel() * each.element_size() for each in model.parameters())
+    if not model.config.tie_word_embeddings:
+        embedding = model.get_input_embeddings().weight  # of which a step reads a row a lane
+        weights -= embedding.numel() * embedding.element_size()
+    log.figure(f"{case}: share of bandwidth", weights / step_s / limit, "")
+    log.figure(f"{case}: limit of steps ({size(weights)} a step)", limit / weights, "steps/s")
+
+
+def _synchronisations(bench: Bench, log: PartLog, case: str, work: Callable[[], object], steps: int) -> None:
+    """How often the processor waits for the card."""
+    if not bench.is_cuda:
+        return log.missing(f"{case}: synchronisations", "there is no card to wait for")
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            work()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    waits = sum("synchroniz" in str(each.message) for each in seen)
+    log.figure(f"{case}: synchronisations a step", waits / steps, "")

@@ -1,0 +1,104 @@
+"""Every part of ``make gpu`` with tiny shapes on the CPU, so that none breaks unseen; the rules of time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.gpu import __main__ as command
+from tests.gpu import runner
+from tests.gpu.bench import PartLog
+from tests.gpu.part_peaks import compare
+from tests.gpu.parts import PARTS
+from tests.gpu.records import Check, GpuReport, Measurement, Missing, PartReport
+
+
+@pytest.fixture(scope="module")
+def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> GpuReport:
+    """The report of all parts, measured in this process."""
+    out = tmp_path_factory.mktemp("gpu")
+    report = command.new_report(True, [])
+    command.rehearse_or_measure(report, out, 600.0)
+    assert runner.read(out) == report
+    return report
+
+
+@pytest.mark.parametrize("name", [part.name for part in PARTS])
+def test_every_part_runs_on_the_cpu(rehearsal: GpuReport, name: str) -> None:
+    (part,) = [each for each in rehearsal.parts if each.name == name]
+    assert part.state == "ok", runner.table(rehearsal)
+    assert part.checks or part.figures
+    assert all(figure.value == figure.value and figure.name for figure in part.figures)
+
+
+def test_the_budgets_fit_the_default_time() -> None:
+    assert sum(part.budget_s for part in PARTS) <= 540
+
+
+def _report(*names: str) -> GpuReport:
+    return GpuReport("a card", False, "", parts=[PartReport(name, 10.0) for name in names])
+
+
+def test_late_parts_are_skipped_and_an_error_fails_only_its_part(tmp_path: Path) -> None:
+    now = [0.0]
+    report = _report("a", "b", "c", "d")
+    ends: list[float] = []
+
+    def run(part: PartReport, ends_s: float) -> None:
+        assert runner.read(tmp_path).parts[len(ends)].state == "running"
+        ends.append(ends_s)
+        now[0] += 9.0
+        if part.name == "a":
+            raise RuntimeError("CUDA error: an illegal memory access")
+        part.checks.append(Check("right", part.name != "b"))
+
+    runner.run_parts(report, tmp_path, run, 29.0, clock=lambda: now[0])
+    assert [part.state for part in report.parts] == ["failed", "failed", "ok", "skipped"]
+    assert ends == [10.0, 19.0, 28.0]
+    assert "illegal memory access" in report.parts[0].error and not report.is_ok
+    assert runner.read(tmp_path) == report and report.seconds == 27.0
+
+
+def test_a_process_that_ends_fails_its_part_and_the_others_follow() -> None:
+    report = _report("a", "b")
+    report.parts[0].state = "running"
+    assert runner.end_crashed_part(report, "its process ended with signal 11")
+    assert report.parts[0].state == "failed" and "signal 11" in report.parts[0].error
+    report.parts[1].state = "running"
+    assert not runner.end_crashed_part(report, "its process ended with code 1")
+    assert not runner.end_crashed_part(_report("a"), "it never began")
+
+
+def test_the_table_names_what_is_wrong_and_what_is_missing() -> None:
+    report = _report("a")
+    part = report.parts[0]
+    part.state, part.seconds = "failed", 3.0
+    part.checks = [Check("the same tokens", False, "3 of 4"), Check("fine", True)]
+    part.figures = [Measurement("copy", 3350.123, "GB/s"), Measurement("a longer name", 2.0, "×")]
+    part.missing = [Missing("Liger kernels", "liger-kernel is not installed")]
+    lines = runner.table(report).splitlines()
+    assert "a: failed, 3 of 10 s, 1 of 2 checks" in lines
+    assert "  copy           3350 GB/s" in lines and "  a longer name     2 ×" in lines
+    assert "  WRONG  the same tokens: 3 of 4" in lines and lines[-1].startswith("something is wrong")
+    assert "  not done: Liger kernels: liger-kernel is not installed" in lines
+
+
+def test_peaks_are_compared_within_five_percent() -> None:
+    part = PartReport("peaks", 1.0)
+    log = PartLog(part, 0.0)
+    compare(log, "near", 100.0, 104.9, {"peak_bytes": 95.1}, True)
+    assert [check.ok for check in part.checks] == [True, True]
+    compare(log, "far", 100.0, 105.1, {"peak_bytes": 94.9}, True)
+    assert [check.ok for check in part.checks[2:]] == [False, False]
+    assert not log.has_time("late") and part.missing[-1].why == "the time of this part was over"
+
+
+def test_without_a_card_it_says_so_and_exits_with_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("tui_lab.hardware.gpu.sample", list)
+    assert command.main(["--out", str(tmp_path / "out")]) == command.EXIT_NO_CARD
+    assert "this machine has no NVIDIA card" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
