@@ -178,7 +178,7 @@ def test_the_base_is_measured_and_read_back(
     again = probe_base.read(run, "key")
     assert again is not None and again.scores == base.scores and again.item_s == base.item_s
     assert again.general.sequences == base.general.sequences
-    assert torch.equal(again.task.kept.drawn_ids, base.task.kept.drawn_ids)
+    assert torch.equal(again.task.distribution.drawn_ids, base.task.distribution.drawn_ids)
     assert probe_base.read(run, "another key") is None
     for name in ("probe_base.safetensors", "probe_base.json"):
         (tmp_path / "retention" / name).write_bytes(b"{ damaged")

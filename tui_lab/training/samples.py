@@ -27,7 +27,7 @@ from tui_lab.training.types import Tokenizer
 #: Answers of a score that the log has as examples.
 EXAMPLES_LOGGED = 4
 
-Prompt = str | list[ChatMessage]
+SamplePrompt = str | list[ChatMessage]
 
 
 class TaskEvaluator:
@@ -52,7 +52,7 @@ class TaskEvaluator:
         step = self.sampled_at = trainer.state.global_step
         example = (self._prepared.validation_examples or self._prepared.train_examples)[0]
         text = self._recipe.sample_prompt
-        prompt: Prompt = text or example.generation_prompt
+        prompt: SamplePrompt = text or example.generation_prompt
         if text and example.messages is not None:
             prompt = [{"role": "user", "content": text}]
         answers = self._answers(trainer, [prompt], [example.tools])
@@ -110,7 +110,7 @@ class TaskEvaluator:
         self._events.write(WarningEvent(text=f"out of memory during the training: {what} is left out"))
 
     def _answers(
-        self, trainer: LabTrainer, prompts: Sequence[Prompt], tools: Sequence[Sequence[Tool]]
+        self, trainer: LabTrainer, prompts: Sequence[SamplePrompt], tools: Sequence[Sequence[Tool]]
     ) -> list[str] | None:
         """Greedy answers, in batches that fit in memory; None when not even one at a time fits."""
         ids = [
@@ -138,5 +138,5 @@ class TaskEvaluator:
         return None
 
 
-def _last_turn(prompt: Prompt) -> str:
+def _last_turn(prompt: SamplePrompt) -> str:
     return prompt if isinstance(prompt, str) else prompt[-1]["content"]
