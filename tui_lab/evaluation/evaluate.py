@@ -26,6 +26,7 @@ from tui_lab.evaluation import score_cache
 from tui_lab.evaluation.records import EvaluationAnswer, EvaluationRequest
 from tui_lab.evaluation.request import EvaluationTarget, resolve_target
 from tui_lab.evaluation.score_cache import LoadConfig, ScoreFile
+from tui_lab.hardware import memory_budget
 from tui_lab.retention import results
 from tui_lab.retention.results import SuiteResult
 from tui_lab.retention.scoring.metrics import ItemScore
@@ -355,6 +356,7 @@ def file_stem(suite: str) -> str:
 
 def handle(request: EvaluationRequest, on_progress: job_protocol.OnProgress) -> EvaluationAnswer:
     """The job. The items of whole benchmarks, too many for one line, are only in the run's folder."""
+    memory_budget.take_gpu()
     answer = evaluate(request, on_progress)
     if sum(len(result.items) for result in answer.suites) <= MAX_ANSWER_ITEMS:
         return answer

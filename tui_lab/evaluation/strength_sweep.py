@@ -18,6 +18,7 @@ from tui_lab.evaluation import score_cache, strength_target
 from tui_lab.evaluation.acquisition import HeldOutTask
 from tui_lab.evaluation.records import SavedStrength, SweepRequest
 from tui_lab.evaluation.strength_target import LoadedTarget, SweepTarget
+from tui_lab.hardware import memory_budget
 from tui_lab.retention import results, statistics, strength_grid
 from tui_lab.retention.scoring.metrics import ItemScore
 from tui_lab.retention.statistics import Interval
@@ -41,6 +42,7 @@ _PROGRESS_ITEMS = 16
 def handle(request: SweepRequest, on_progress: job_protocol.OnProgress) -> StrengthCurve | SavedStrength:
     """The job: sweeps, or saves at a strength. Raises LabError."""
     request = request.validated()
+    memory_budget.take_gpu()
     run = folder.open_run(request.run, Path(request.runs_dir) if request.runs_dir else None)
     target = SweepTarget.of(run)
     with locked(run):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -71,6 +71,8 @@ class PlaygroundClient:
     def __init__(self, on_change: Callable[[PlaygroundStatus], None] = lambda _status: None) -> None:
         self.on_change = on_change
         self.status = PlaygroundStatus()
+        #: Variables that select the GPU from the next start on; empty: the one with the most free memory.
+        self.environment: Mapping[str, str] = {}
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
         self._pending: dict[int, _Pending] = {}
@@ -233,7 +235,8 @@ class PlaygroundClient:
             self._closing = False
             self._change(PlaygroundStatus("starting", "starting the playground process …"))
             try:
-                self._process = await spawn(MODULE, await asyncio.to_thread(_device_environment))
+                chosen = self.environment or await asyncio.to_thread(_device_environment)
+                self._process = await spawn(MODULE, chosen)
             except LabError as error:
                 self._change(PlaygroundStatus("died", str(error)))
                 raise
