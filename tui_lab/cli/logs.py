@@ -14,6 +14,7 @@ from pathlib import Path
 from tui_lab.cli.follow import LONGEST_TEXT
 from tui_lab.cli.options import EXIT_OK
 from tui_lab.cli.output import note
+from tui_lab.core import input_files
 from tui_lab.core.records import to_json
 from tui_lab.core.sanitize import sanitize
 from tui_lab.runs import folder, wording
@@ -38,7 +39,7 @@ class WorkerLog:
         """The new lines since the last call."""
         while True:
             try:
-                with self._path.open("rb") as file:
+                with input_files.open_regular(self._path) as file:
                     file.seek(self._offset)
                     chunk = file.read(_CHUNK_BYTES)
             except OSError:

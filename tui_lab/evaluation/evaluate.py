@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from tui_lab.core import files, job_protocol
+from tui_lab.core import files, input_files, job_protocol
 from tui_lab.core.errors import LabError
 from tui_lab.core.out_of_memory import free_memory
 from tui_lab.core.records import from_json, to_json
@@ -288,7 +288,7 @@ class _Evaluation:
         if run is None:
             return None
         try:
-            text = (run.path / FOLDER / ACQUISITION).read_bytes()
+            text = input_files.read_bytes(run.path / FOLDER / ACQUISITION)
             stored = from_json(text, AcquisitionResult, ACQUISITION)
         except (OSError, LabError):
             return None

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tui_lab.core import files, job_protocol
+from tui_lab.core import files, input_files, job_protocol
 from tui_lab.core.errors import LabError
 from tui_lab.core.records import from_json, to_json
 from tui_lab.core.sanitize import sanitize
@@ -187,7 +187,7 @@ class Sweep:
         """The points of an earlier sweep of the same, at strengths that are not measured now. None of a
         damaged file."""
         try:
-            earlier = from_json((self._folder / STRENGTH).read_bytes(), StrengthCurve, STRENGTH)
+            earlier = from_json(input_files.read_bytes(self._folder / STRENGTH), StrengthCurve, STRENGTH)
         except (OSError, LabError):
             return []
         if earlier.info != info:
@@ -252,7 +252,8 @@ class AnswerScores:
         self._path, self._how = path, how
         self._scores: dict[str, list[float]] = {}
         with contextlib.suppress(OSError, LabError):
-            self._scores = from_json(path.read_bytes(), dict[str, list[float]], path.name)
+            content = input_files.read_bytes(path, input_files.SCORES_BYTES)
+            self._scores = from_json(content, dict[str, list[float]], path.name)
 
     def get(self, identity: str) -> list[float]:
         """The scores of a model's answers; empty if it was not measured."""
