@@ -26,6 +26,8 @@ POLL_S = 0.2
 #: Lines without an end are cut here.
 LONGEST_LINE = 4_000
 _CHUNK_BYTES = 1 << 16
+#: Of a longer log only the end is read.
+_MOST_BYTES = 256 << 20
 
 
 class WorkerLog:
@@ -33,7 +35,11 @@ class WorkerLog:
     :meth:`rest`."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._offset, self._rest = path, 0, b""
+        self._path, self._rest = path, b""
+        try:
+            self._offset = max(0, path.stat().st_size - _MOST_BYTES)
+        except OSError:
+            self._offset = 0
 
     def read(self) -> Iterator[str]:
         """The new lines since the last call."""

@@ -88,8 +88,10 @@ def _size(count: int) -> str:
 
 
 def read_text(path: Path | str, most_bytes: int = TEXT_BYTES, errors: str = "strict") -> str:
-    """The text of a regular file in UTF-8. Raises OSError and UnicodeDecodeError."""
-    return read_bytes(path, most_bytes).decode("utf-8", errors)
+    """The text of a regular file in UTF-8, every end of a line as "\\n". Raises OSError and
+    UnicodeDecodeError."""
+    text = read_bytes(path, most_bytes).decode("utf-8", errors)
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 
 def read_json(path: Path | str, most_bytes: int = JSON_BYTES) -> Any:

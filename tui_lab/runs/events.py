@@ -23,6 +23,8 @@ _CHUNK_BYTES = 1 << 18
 LONGEST_LINE_BYTES = 8 << 20
 #: What is kept of such a line, to name it.
 _KEPT_BYTES = 200
+#: A line without an end beyond this is the end of the file.
+_MOST_SKIPPED_BYTES = 256 << 20
 #: Bytes of an unfinished line that one call reads.
 _BYTES_A_CALL = 32 << 20
 #: More than any end record has.
@@ -140,6 +142,8 @@ class LineTail:
 
     def _fill(self) -> bool:
         """Reads the next chunk into ``_lines`` (reversed, so that pop takes the oldest); False at the end."""
+        if self._skipped > _MOST_SKIPPED_BYTES:
+            return False
         try:
             with input_files.open_regular(self.path) as file:
                 if os.fstat(file.fileno()).st_size < self._offset:

@@ -307,7 +307,7 @@ class RunIndex:
     def _load(self) -> None:
         self._loaded = True
         try:
-            content = input_files.read_bytes(self.directory / CACHE, input_files.SCORES_BYTES)
+            content = input_files.read_bytes(self.directory / CACHE, 8 * input_files.JSON_BYTES)
             cache = from_json(content, IndexCache, CACHE)
         except (OSError, LabError):
             return  # every log is read again
