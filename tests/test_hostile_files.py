@@ -132,9 +132,9 @@ def run_readers(run: Run) -> list[Callable[[], object]]:
 
 FILES = (
     "recipe.toml", "events.jsonl", "commands.jsonl", "worker.log", "lock", "notes.json", "sweep.json",
-    "recipes/attempt-0001.toml", "retention/probe_base.json", "retention/everyday.json", "retention/strength.json",
-    "adapter/adapter_config.json", "adapter/adapter_model.safetensors", "checkpoints/checkpoint-2/manifest.json",
-    "checkpoints/checkpoint-2/trainer_state.json",
+    "recipes/attempt-0001.toml", "retention/probe_base.json", "retention/everyday.json",
+    "retention/strength.json", "adapter/adapter_config.json", "adapter/adapter_model.safetensors",
+    "checkpoints/checkpoint-2/manifest.json", "checkpoints/checkpoint-2/trainer_state.json",
 )  # fmt: skip
 
 
@@ -193,10 +193,13 @@ def test_the_user_s_files(
         calibration._read()
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["config.json", "tokenizer_config.json", "tokenizer.json", "model.safetensors", "README.md", "chat_template.jinja"],
-)
+MODEL_FILES = (
+    "config.json", "tokenizer_config.json", "tokenizer.json", "model.safetensors", "README.md",
+    "chat_template.jinja",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MODEL_FILES)
 def test_a_model_folder(put: Callable[[Path], None], tmp_path: Path, name: str) -> None:
     place = tmp_path / "models--someone--bad" / "snapshots" / ("0" * 40)
     shutil.copytree(POCKET, place)
