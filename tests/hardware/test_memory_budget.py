@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-from tui_lab.hardware import gpu_specs, memory_budget
+import pytest
+
+from tui_lab.hardware import cuda_support, gpu_specs, memory_budget
 from tui_lab.hardware.device import DeviceFacts
-from tui_lab.hardware.gpu import Gpu
+from tui_lab.hardware.gpu import Driver, Gpu
 
 
 def gpu(index: int, free_gib: int, **changes: object) -> Gpu:
@@ -53,3 +56,22 @@ def test_main_memory_is_no_more_than_the_container_has(tmp_path: Path) -> None:
     assert memory_budget.available_bytes(tmp_path / "nowhere") == free or abs(
         (memory_budget.available_bytes(tmp_path / "nowhere") or 0) - free
     ) < (2 << 30)
+
+
+@pytest.mark.parametrize("free_gib", [(3, 20), (20, 3)])
+def test_a_job_takes_the_freest_gpu_unless_its_parent_chose(
+    monkeypatch: pytest.MonkeyPatch, free_gib: tuple[int, int]
+) -> None:
+    cards = [gpu(place, free) for place, free in enumerate(free_gib)]
+    machine = cuda_support.Machine(cards, Driver("580.1", (13, 0)))
+    monkeypatch.setattr(cuda_support, "survey", lambda: machine)
+    monkeypatch.setattr(cuda_support, "installed_torch", lambda: cuda_support.TorchBuild("2.13.0", "13.0"))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    memory_budget.take_gpu()
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == f"GPU-{free_gib.index(20)}"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-0")
+    memory_budget.take_gpu()
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-0"
+    memory_budget.take_gpu("cpu")
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == ""

@@ -11,12 +11,17 @@ import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import pytest_asyncio
 
+from tests.playground.in_process import ThreadProcess
 from tests.ui.helpers import until
 from tui_lab.core.errors import LabError
 from tui_lab.decoding.records import Beams
+from tui_lab.hardware import memory_budget
+from tui_lab.hardware.device import DeviceFacts
+from tui_lab.hardware.memory_budget import MemoryBudget
 from tui_lab.playground import __main__ as playground_main
 from tui_lab.playground import client as playground_client
 from tui_lab.playground.client import PlaygroundClient
@@ -30,6 +35,7 @@ from tui_lab.playground.messages import (
     PromptTooLongError,
     Tokens,
 )
+from tui_lab.playground.worker import Worker
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 LANES = ("greedy", "beam num_beams=2", "top-p p=0.9 seed=1", "greedy on=tuned")
@@ -204,6 +210,51 @@ async def test_a_missing_model_is_one_sentence_and_idle_memory_is_freed(
     finally:
         await client.close()
     assert client.status.state == "off"
+
+
+async def test_on_a_gpu_the_process_takes_the_freest_and_ends_with_its_model(
+    playground_in_process: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A CUDA context keeps hundreds of MiB, so unloading ends the process: by hand, and when it was idle."""
+    status = Worker.status.fget
+    monkeypatch.setattr(
+        Worker, "status", property(lambda worker: msgspec.structs.replace(status(worker), device="cuda:0"))
+    )
+    started: list[object] = []
+
+    async def start(module: str, environment: dict[str, str]) -> ThreadProcess:
+        started.append(environment)
+        return await ThreadProcess.start(module)
+
+    monkeypatch.setattr(playground_client, "spawn", start)
+    card = DeviceFacts("cuda", "a card", 24 << 30, True, 1)
+    cards = [MemoryBudget(card, free << 30, "a card", "free now on", f"GPU-{free}") for free in (3, 20)]
+    monkeypatch.setattr(memory_budget, "detect", lambda: cards)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    client = PlaygroundClient()
+    ask = GenerateRequest("Hello.", ("greedy",), max_new_tokens=2)
+    try:
+        await client.load("pocket")
+        await client.unload()
+        assert client.pid is None and client.status == PlaygroundStatus()
+        assert (await client.generate(ask, quiet))[0].token_ids  # started and loaded again
+        monkeypatch.setattr(playground_main, "IDLE_S", 0.05)
+        await client.generate(ask, quiet)
+        await until(lambda: client.pid is None, 60)
+        assert client.status.state == "off" and "memory was freed after" in client.status.text
+    finally:
+        await client.close()
+    assert started == [{"CUDA_VISIBLE_DEVICES": "GPU-20"}] * 2
+
+
+async def test_a_gpu_that_torch_cannot_use_starts_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    card = DeviceFacts("cuda", "a card", 24 << 30, True, 1)
+    budget = MemoryBudget(card, 3 << 30, "a card", "free now on", "GPU-1", "the driver is older than torch")
+    monkeypatch.setattr(memory_budget, "detect", lambda: [budget])
+    client = PlaygroundClient()
+    with pytest.raises(LabError, match="older than torch"):
+        await client.load("pocket")
+    assert client.pid is None and client.status.state == "died" and "older" in client.status.text
 
 
 async def test_closing_in_mid_stream_ends_the_process(

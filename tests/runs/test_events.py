@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from tests.records import read_log
 from tui_lab.retention.statistics import Interval
+from tui_lab.runs import events
 from tui_lab.runs.event_parts import MOST_STEPS, Acquisition
 from tui_lab.runs.events import EventLineWriter, EventTail, EventWriter, LineTail
 from tui_lab.runs.schema import (
@@ -207,9 +208,31 @@ def test_reading_is_bounded_by_count_and_by_time(tmp_path: Path) -> None:
 
 def test_a_line_longer_than_a_chunk_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
-    events = [WarningEvent(text="é" * 700_000), WarningEvent(text="short")]
-    path.write_bytes(b"".join(map(encode_event, events)))
-    assert EventTail(path).read_all() == events
+    lines = [encode_event(WarningEvent(text="é" * 700_000)), encode_event(WarningEvent(text="short"))]
+    path.write_bytes(b"".join(lines))
+    tail = LineTail(path)
+    assert [tail.next_line(), tail.next_line()] == [line.rstrip() for line in lines]
+    assert tail.line_end == path.stat().st_size
+    long, short = EventTail(path).read_all()
+    assert isinstance(long, WarningEvent) and len(long.text) < 101_000  # what is drawn is cut
+    assert short == WarningEvent(text="short")
+
+
+def test_a_line_beyond_every_bound_is_skipped_and_named_in_linear_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "_CHUNK_BYTES", 1 << 10)
+    monkeypatch.setattr(events, "_BYTES_A_CALL", 1 << 20)
+    path = tmp_path / "events.jsonl"
+    size = 9 << 20
+    path.write_bytes(b"x" * size + b"\n" + encode_event(WarningEvent(text="after")))
+    tail = EventTail(path)
+    assert tail.read() == [] and not tail.at_end  # one call reads a part of it
+    began = time.process_time()
+    assert tail.read_all() == [WarningEvent(text="after")]
+    assert time.process_time() - began < 2  # 9,000 pieces, each copied once; the square would take minutes
+    assert tail.skipped == 1 and "line 1: this line is not valid JSON" in tail.problem
+    assert tail.line_end == path.stat().st_size
 
 
 def test_a_shorter_file_is_read_from_its_start(tmp_path: Path) -> None:
@@ -273,9 +296,13 @@ def test_a_writer_killed_at_random_loses_nothing_that_was_written(tmp_path: Path
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_disk_raises_os_error() -> None:
+def test_a_full_disk_raises_os_error(tmp_path: Path) -> None:
+    writer = EventLineWriter(tmp_path / "events.jsonl")
+    full = os.open("/dev/full", os.O_WRONLY)
+    os.dup2(full, writer.descriptor)
+    os.close(full)
     with pytest.raises(OSError, match="No space"):
-        EventLineWriter(Path("/dev/full")).append({"n": 1})
+        writer.append({"n": 1})
 
 
 def test_a_line_is_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

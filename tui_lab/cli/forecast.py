@@ -43,7 +43,8 @@ COST_KEYS = (
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command; the exit code. Raises LabError for invalid input."""
-    budget = find_budget(args.gpu)
+    on_cpu = overrides_of(args).get("device") == "cpu" and not args.gpu
+    budget = memory_budget.on_cpu() if on_cpu else find_budget(args.gpu)
     if args.preset:
         return _one(args, budget)
     for name in ("probe", "calibrate"):

@@ -16,6 +16,7 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.decoding import strategies
 from tui_lab.decoding.records import DecodingRecord, DecodingRequest, LaneResult, TokenRecord
+from tui_lab.hardware.memory_budget import take_gpu
 from tui_lab.models import catalog
 from tui_lab.runs.references import ModelReference, adapter_target, model_target
 
@@ -114,6 +115,7 @@ def _load_session(
             allow_large=args.allow_large,
         )
 
+    take_gpu()
     session = DecodingSession(weights(model), tokenizer)
     catalog.check_size(model.location, session.model.num_parameters(), args.allow_large)
     # a run as --model includes its adapter

@@ -14,6 +14,7 @@ from pathlib import Path
 from tui_lab.cli.follow import LONGEST_TEXT
 from tui_lab.cli.options import EXIT_OK
 from tui_lab.cli.output import note
+from tui_lab.core import input_files
 from tui_lab.core.records import to_json
 from tui_lab.core.sanitize import sanitize
 from tui_lab.runs import folder, wording
@@ -25,6 +26,8 @@ POLL_S = 0.2
 #: Lines without an end are cut here.
 LONGEST_LINE = 4_000
 _CHUNK_BYTES = 1 << 16
+#: Of a longer log only the end is read.
+_MOST_BYTES = 256 << 20
 
 
 class WorkerLog:
@@ -32,13 +35,17 @@ class WorkerLog:
     :meth:`rest`."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._offset, self._rest = path, 0, b""
+        self._path, self._rest = path, b""
+        try:
+            self._offset = max(0, path.stat().st_size - _MOST_BYTES)
+        except OSError:
+            self._offset = 0
 
     def read(self) -> Iterator[str]:
         """The new lines since the last call."""
         while True:
             try:
-                with self._path.open("rb") as file:
+                with input_files.open_regular(self._path) as file:
                     file.seek(self._offset)
                     chunk = file.read(_CHUNK_BYTES)
             except OSError:

@@ -19,7 +19,8 @@ from tui_lab.cli import jobs
 from tui_lab.cli.options import EXIT_FAILED, EXIT_OK
 from tui_lab.cli.output import as_json, note, table
 from tui_lab.cli.results import listed_run, result_of
-from tui_lab.core import format
+from tui_lab.core import format, input_files
+from tui_lab.core.errors import LabError
 from tui_lab.core.paths import cache_dir, config_dir, data_dir, path_exists, resource_dir, state_dir, user_dir
 from tui_lab.core.records import jsonable
 from tui_lab.core.sanitize import sanitize
@@ -114,7 +115,7 @@ def _one_preset(name: str, json_wanted: bool) -> int:
         as_json(_preset_json(preset))
     else:
         print(f"# {preset.path}")
-        print(sanitize(preset.path.read_text(encoding="utf-8"), keep_newlines=True).rstrip())
+        print(sanitize(input_files.read_text(preset.path), keep_newlines=True).rstrip())
     return EXIT_OK
 
 
@@ -205,8 +206,11 @@ def runs(args: argparse.Namespace) -> int:
     if args.json:
         as_json([{**to_builtins(result), **to_builtins(listed)} for result, listed in results])
         return EXIT_OK
-    if text := queue.describe(directory):
-        note(f"{text}; `tui-lab queue list` shows them")
+    try:
+        if text := queue.describe(directory):
+            note(f"{text}; `tui-lab queue list` shows them")
+    except LabError as error:  # the runs are listed all the same
+        note(str(error))
     if not results:
         note(f"there are no runs in {directory} yet; `tui-lab train` starts one")
         return EXIT_OK

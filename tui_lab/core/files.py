@@ -86,7 +86,7 @@ class FileLock:
         """The lock; None when another process holds it for longer than ``timeout_s``. A file that does not
         exist is created with mode 0600. Raises OSError."""
         flags = os.O_RDONLY | os.O_NOFOLLOW if path.is_dir() else os.O_RDWR | os.O_CREAT
-        descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
         deadline = time.monotonic() + timeout_s
         while True:
             try:
@@ -115,7 +115,7 @@ class FileLock:
 def is_locked(path: Path) -> bool:
     """Whether another process holds the lock. False where there is no such file."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
         return False
     try:

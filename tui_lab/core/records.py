@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from tui_lab.core import input_files
 from tui_lab.core.errors import LabError
 
 T = TypeVar("T")
@@ -61,15 +62,38 @@ def from_plain(value: object, kind: type[T], what: str) -> T:
         return msgspec.convert(value, kind, strict=False)
     except msgspec.ValidationError as error:
         raise LabError(f"{what}: {validation_sentence(error)}") from None
+    except (OverflowError, RecursionError):
+        raise LabError(f"{what}: a number is too large, or a value is nested too deeply") from None
 
 
 def from_json(text: str | bytes, kind: type[T], what: str) -> T:
     """JSON text as a ``kind``; see :func:`from_plain`. Raises LabError, also for text that is not JSON."""
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        value = input_files.parse_json(text)
+    except ValueError as error:
         raise LabError(f"{what} is not valid JSON: {error}") from None
     return from_plain(value, kind, what)
+
+
+#: Texts are cut here in a line that is longer than that: they are drawn on a screen.
+LONGEST_TEXT = 100_000
+
+
+def with_texts_cut(line: bytes) -> bytes:
+    """A line of JSON with every text in it cut at ``LONGEST_TEXT``. Raises msgspec.DecodeError."""
+    if len(line) <= LONGEST_TEXT:
+        return line
+    return msgspec.json.encode(_cut(msgspec.json.decode(line)))
+
+
+def _cut(value: object) -> object:
+    if isinstance(value, str):
+        return value if len(value) <= LONGEST_TEXT else f"{value[:LONGEST_TEXT]} …"
+    if isinstance(value, list):
+        return [_cut(each) for each in value]
+    if isinstance(value, dict):
+        return {_cut(key): _cut(each) for key, each in value.items()}
+    return value
 
 
 def validation_sentence(error: msgspec.ValidationError) -> str:

@@ -13,8 +13,15 @@ from typing import Any, Final
 
 import msgspec
 
+from tui_lab.core import input_files
+
 #: The library refuses a longer header, too (MAX_HEADER_SIZE).
 MAX_HEADER_BYTES: Final = 100_000_000
+#: Bits of a value of each type; other types have at least four.
+_BITS: Final = {
+    "F64": 64, "I64": 64, "U64": 64, "C64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16, "BF16": 16,
+    "I16": 16, "U16": 16, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "I8": 8, "U8": 8, "BOOL": 8,
+}  # fmt: skip
 _LFS_POINTER: Final = b"version https://git-lfs"
 
 
@@ -38,7 +45,7 @@ def read_header(path: Path) -> dict[str, TensorEntry]:
     size = path.stat().st_size
     if not size:
         raise BadSafetensors("is empty; get the file again")
-    with path.open("rb") as file:
+    with input_files.open_regular(path) as file:
         start = file.read(8)
         if (start + file.read(len(_LFS_POINTER) - 8)).startswith(_LFS_POINTER):
             raise BadSafetensors("is a git-lfs pointer and not the weights; run `git lfs pull` in its folder")
@@ -55,14 +62,31 @@ def read_header(path: Path) -> dict[str, TensorEntry]:
         entries = msgspec.convert(json.loads(header), dict[str, Any])
         entries.pop("__metadata__", None)
         tensors = msgspec.convert(entries, dict[str, TensorEntry])
-    except (ValueError, RecursionError):  # msgspec.ValidationError is a ValueError
+    except (ValueError, RecursionError, OverflowError):  # msgspec.ValidationError is a ValueError
         raise BadSafetensors("has a damaged header; get the file again") from None
+    for name, entry in tensors.items():
+        _check_entry(name, entry)
     needed = 8 + length + max((entry.data_offsets[1] for entry in tensors.values()), default=0)
     if size < needed:
         raise BadSafetensors(f"is truncated: it has {size:,} of {needed:,} bytes; get the file again")
     if size > needed:
         raise BadSafetensors(f"has {size - needed:,} bytes too many; get the file again")
     return tensors
+
+
+def _check_entry(name: str, entry: TensorEntry) -> None:
+    """Raises BadSafetensors for a tensor whose bytes are not those of its shape."""
+    begin, end = entry.data_offsets
+    values = 1
+    for count in entry.shape:
+        values *= max(0, count)
+        if values > 8 * end:
+            break  # a product of absurd sizes is never computed
+    bits = _BITS.get(entry.dtype)
+    fits = values * bits == 8 * (end - begin) if bits else values <= 8 * (end - begin)
+    if begin < 0 or end < begin or min(entry.shape, default=0) < 0 or not fits:
+        shown = f"tensor {name[:80]!r} does not have the bytes of its shape"
+        raise BadSafetensors(f"has a damaged header: {shown}; get the file again")
 
 
 def problem(path: Path) -> str:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import math
 import os
 import sys
-import tomllib
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from tui_lab.core import input_files
 from tui_lab.core.errors import LabError
 from tui_lab.core.paths import config_dir
 from tui_lab.core.sanitize import sanitize
@@ -197,10 +197,10 @@ def read(file: Path | None = None) -> tuple[dict[str, Any], list[str]]:
     """The values in the file, and a sentence for each unknown or invalid key. A missing file sets nothing."""
     file = path() if file is None else file
     try:
-        data = tomllib.loads(file.read_text(encoding="utf-8"))
+        data = input_files.read_toml(file)
     except FileNotFoundError:
         return {}, []
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         return {}, [f"{file.name} cannot be read: {sanitize(str(reason))}; the defaults apply"]
     found, problems = dict[str, Any](), []

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tui_lab.core import settings
+from tui_lab.core import input_files, settings
 from tui_lab.core.errors import LabError
 from tui_lab.core.files import write_atomically
 from tui_lab.core.sanitize import sanitize
@@ -94,11 +94,11 @@ def write_many(values: Mapping[str, object], file: Path | None = None) -> Path:
 
 def _read(file: Path) -> str:
     try:
-        text = file.read_text(encoding="utf-8")
-        tomllib.loads(text)
+        text = input_files.read_text(file, input_files.TOML_BYTES)
+        input_files.parse_toml(text)
     except FileNotFoundError:
         return template()
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         reason = sanitize(str(getattr(error, "strerror", None) or error))
         raise LabError(
             f"{sanitize(str(file))} cannot be read ({reason}) and is left as it is: correct it and try again"
@@ -109,7 +109,7 @@ def _read(file: Path) -> str:
 def _save(file: Path, text: str) -> None:
     try:
         target = file.resolve()  # a symbolic link stays, and its target changes
-        crlf = target.exists() and b"\r\n" in target.read_bytes()
+        crlf = target.exists() and b"\r\n" in input_files.read_bytes(target, input_files.TOML_BYTES)
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_atomically(target, text.replace("\n", "\r\n") if crlf else text)
     except (OSError, RuntimeError, UnicodeEncodeError) as error:  # UnicodeEncodeError: a path outside UTF-8

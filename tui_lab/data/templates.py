@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from tui_lab.core import input_files
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import first_line
 from tui_lab.data import hub
@@ -131,7 +132,7 @@ def set_template(tokenizer: Tokenizer, chat_template: str = "") -> str:
     if chat_template:
         path = Path(chat_template).expanduser()
         try:
-            tokenizer.chat_template = path.read_text(encoding="utf-8")
+            tokenizer.chat_template = input_files.read_text(path, input_files.TOML_BYTES)
         except (OSError, UnicodeDecodeError) as error:
             raise LabError(f"The chat template {path} could not be read: {first_line(error)}.") from None
         _probe(tokenizer, f"The chat template {path}")

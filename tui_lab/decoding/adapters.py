@@ -5,7 +5,6 @@ hooks at each forward and cost more than two passes."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ import torch
 from torch.nn.functional import linear
 from torch.utils.hooks import RemovableHandle
 
-from tui_lab.core import safetensors_file
+from tui_lab.core import input_files, safetensors_file
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.core.tensor_names import tensors
@@ -90,7 +89,7 @@ def read_config(folder: Path) -> dict[str, object]:
     """``adapter_config.json`` of an adapter folder. Raises LabError if it is not usable."""
     shown = sanitize(str(folder))
     try:
-        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        config = input_files.read_json(folder / "adapter_config.json")
     except OSError:
         raise LabError(f"{shown} is not an adapter: it has no adapter_config.json") from None
     except (ValueError, RecursionError):

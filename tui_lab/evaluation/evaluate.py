@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from tui_lab.core import files, job_protocol
+from tui_lab.core import files, input_files, job_protocol
 from tui_lab.core.errors import LabError
 from tui_lab.core.out_of_memory import free_memory
 from tui_lab.core.records import from_json, to_json
@@ -26,6 +26,7 @@ from tui_lab.evaluation import score_cache
 from tui_lab.evaluation.records import EvaluationAnswer, EvaluationRequest
 from tui_lab.evaluation.request import EvaluationTarget, resolve_target
 from tui_lab.evaluation.score_cache import LoadConfig, ScoreFile
+from tui_lab.hardware import memory_budget
 from tui_lab.retention import results
 from tui_lab.retention.results import SuiteResult
 from tui_lab.retention.scoring.metrics import ItemScore
@@ -287,7 +288,7 @@ class _Evaluation:
         if run is None:
             return None
         try:
-            text = (run.path / FOLDER / ACQUISITION).read_bytes()
+            text = input_files.read_bytes(run.path / FOLDER / ACQUISITION)
             stored = from_json(text, AcquisitionResult, ACQUISITION)
         except (OSError, LabError):
             return None
@@ -355,6 +356,7 @@ def file_stem(suite: str) -> str:
 
 def handle(request: EvaluationRequest, on_progress: job_protocol.OnProgress) -> EvaluationAnswer:
     """The job. The items of whole benchmarks, too many for one line, are only in the run's folder."""
+    memory_budget.take_gpu()
     answer = evaluate(request, on_progress)
     if sum(len(result.items) for result in answer.suites) <= MAX_ANSWER_ITEMS:
         return answer

@@ -4,6 +4,7 @@ quantisation, dtype, device, suite and scorer. No torch."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -13,7 +14,7 @@ from types import TracebackType
 
 import msgspec
 
-from tui_lab.core import paths
+from tui_lab.core import input_files, paths
 from tui_lab.core.errors import LabError
 from tui_lab.core.records import to_json
 from tui_lab.core.sanitize import sanitize
@@ -159,11 +160,9 @@ class ScoreFile:
 def _read_lines(path: Path) -> Iterator[object]:
     """The JSON values of a file's lines; damaged lines are skipped."""
     try:
-        with path.open(encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                try:
-                    yield json.loads(line)
-                except (ValueError, RecursionError):
-                    continue
+        lines = input_files.read_text(path, input_files.SCORES_BYTES, "replace").splitlines()
     except OSError:
         return
+    for line in lines:
+        with contextlib.suppress(ValueError):
+            yield input_files.parse_json(line)

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tui_lab.core import files, job_protocol
+from tui_lab.core import files, input_files, job_protocol
 from tui_lab.core.errors import LabError
 from tui_lab.core.records import from_json, to_json
 from tui_lab.core.sanitize import sanitize
@@ -18,6 +18,7 @@ from tui_lab.evaluation import score_cache, strength_target
 from tui_lab.evaluation.acquisition import HeldOutTask
 from tui_lab.evaluation.records import SavedStrength, SweepRequest
 from tui_lab.evaluation.strength_target import LoadedTarget, SweepTarget
+from tui_lab.hardware import memory_budget
 from tui_lab.retention import results, statistics, strength_grid
 from tui_lab.retention.scoring.metrics import ItemScore
 from tui_lab.retention.statistics import Interval
@@ -41,6 +42,7 @@ _PROGRESS_ITEMS = 16
 def handle(request: SweepRequest, on_progress: job_protocol.OnProgress) -> StrengthCurve | SavedStrength:
     """The job: sweeps, or saves at a strength. Raises LabError."""
     request = request.validated()
+    memory_budget.take_gpu()
     run = folder.open_run(request.run, Path(request.runs_dir) if request.runs_dir else None)
     target = SweepTarget.of(run)
     with locked(run):
@@ -185,7 +187,7 @@ class Sweep:
         """The points of an earlier sweep of the same, at strengths that are not measured now. None of a
         damaged file."""
         try:
-            earlier = from_json((self._folder / STRENGTH).read_bytes(), StrengthCurve, STRENGTH)
+            earlier = from_json(input_files.read_bytes(self._folder / STRENGTH), StrengthCurve, STRENGTH)
         except (OSError, LabError):
             return []
         if earlier.info != info:
@@ -250,7 +252,8 @@ class AnswerScores:
         self._path, self._how = path, how
         self._scores: dict[str, list[float]] = {}
         with contextlib.suppress(OSError, LabError):
-            self._scores = from_json(path.read_bytes(), dict[str, list[float]], path.name)
+            content = input_files.read_bytes(path, input_files.SCORES_BYTES)
+            self._scores = from_json(content, dict[str, list[float]], path.name)
 
     def get(self, identity: str) -> list[float]:
         """The scores of a model's answers; empty if it was not measured."""

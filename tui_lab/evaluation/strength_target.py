@@ -3,11 +3,11 @@ strength is set, and saving at a strength. Used by the sweep and by exports."""
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from tui_lab.core import input_files
 from tui_lab.core.errors import LabError
 from tui_lab.core.files import atomic_folder
 from tui_lab.data.rows import Model, Tokenizer
@@ -73,7 +73,7 @@ class SweepTarget:
         from tui_lab.models.loading import DTYPES
 
         try:
-            config = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
+            config = input_files.read_json(self.path / "config.json")
             found = str(config.get("dtype") or config.get("torch_dtype"))
         except (OSError, ValueError, AttributeError):
             return "auto"
@@ -83,7 +83,7 @@ class SweepTarget:
 def _refusal(adapter: Path, recipe: Recipe) -> str:
     """Why the strength of a run's adapter cannot be changed; "" if it can."""
     try:
-        config = json.loads((adapter / _CONFIG).read_text(encoding="utf-8"))
+        config = input_files.read_json(adapter / _CONFIG)
     except (OSError, ValueError):
         return f"its {_CONFIG} cannot be read"
     if not (adapter / _WEIGHTS).is_file():

@@ -23,6 +23,7 @@ from tui_lab.export.card import write_card
 from tui_lab.export.kinds import EXPORTERS, ExportOutcome, ExportTask
 from tui_lab.export.records import ExportBase, ExportRequest, ExportResult
 from tui_lab.export.source import SavedRun
+from tui_lab.hardware import memory_budget
 from tui_lab.runs import folder
 
 LIBRARIES = ("torch", "transformers", "peft", "safetensors")
@@ -31,6 +32,7 @@ LIBRARIES = ("torch", "transformers", "peft", "safetensors")
 def handle(request: ExportRequest, on_progress: Callable[[str], None]) -> ExportResult:
     """Carries one request out. Raises LabError."""
     records.check_request(request)
+    memory_budget.take_gpu()
     run = folder.open_run(request.run, Path(request.runs_dir) if request.runs_dir else None)
     source = SavedRun.open(run)
     target = _target(run, request)

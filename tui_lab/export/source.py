@@ -8,12 +8,12 @@ unrounded in float32, which an export must reproduce.
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tui_lab.core import input_files
 from tui_lab.core.errors import LabError
 from tui_lab.export.check import Conversation, Model, Tokenizer
 from tui_lab.hardware.memory_budget import free_bytes
@@ -94,7 +94,7 @@ class SavedRun:
         entry = catalog.find(recipe.model, recipe.allow_large)
         if (run.adapter_path / CONFIG).is_file():
             try:
-                config = json.loads((run.adapter_path / CONFIG).read_text(encoding="utf-8"))
+                config = input_files.read_json(run.adapter_path / CONFIG)
             except (OSError, ValueError):
                 config = None
             if not isinstance(config, dict):

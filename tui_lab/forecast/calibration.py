@@ -14,6 +14,7 @@ from typing import Annotated
 from msgspec import Meta, Struct, to_builtins
 from msgspec.structs import replace
 
+from tui_lab.core import input_files
 from tui_lab.core.errors import LabError
 from tui_lab.core.files import write_atomically
 from tui_lab.core.format import finite
@@ -95,7 +96,7 @@ def _path() -> Path:
 def _read() -> dict[str, object]:
     """The rows of the file by key, not yet validated: a damaged row does not spoil the others."""
     try:
-        return from_json(_path().read_bytes(), dict[str, object], FILE_NAME)
+        return from_json(input_files.read_bytes(_path()), dict[str, object], FILE_NAME)
     except (OSError, LabError):
         return {}  # none yet, or damaged: it can be measured again
 

@@ -120,6 +120,15 @@ def current(device: str = "auto") -> MemoryBudget:
     return budgets[select(budgets, os.environ)]
 
 
+def take_gpu(device: str = "auto") -> None:
+    """Makes this process, before its first use of CUDA, and its children use the GPU that :func:`current`
+    chooses, or none. Raises LabError where torch cannot use it."""
+    if device == "cpu":
+        cuda_support.hide_gpus()
+    else:
+        os.environ.update(current().check().environment)
+
+
 def free_bytes(device_type: str) -> int | None:
     """Memory that this process can still allocate on its current device (cuda, cpu …): on a GPU the driver's
     free memory plus what torch has reserved and does not use. None where unknown. Needs torch."""

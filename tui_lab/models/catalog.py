@@ -20,6 +20,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from tui_lab.core import input_files
 from tui_lab.core.errors import LabError
 from tui_lab.core.records import from_plain
 from tui_lab.core.sanitize import sanitize
@@ -265,7 +266,7 @@ def _snapshot(repository: Path) -> Path | None:
     """The snapshot of ``main``, else the newest one with a config."""
     snapshots = repository / "snapshots"
     try:
-        revision = (repository / "refs" / "main").read_text(encoding="ascii").strip()
+        revision = input_files.read_text(repository / "refs" / "main", 1024).strip()
         if re.fullmatch(r"[0-9a-f]{40}", revision) and (snapshots / revision / "config.json").is_file():
             return snapshots / revision
     except (OSError, UnicodeDecodeError):

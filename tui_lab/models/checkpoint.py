@@ -15,8 +15,8 @@ from importlib.util import find_spec
 from math import prod
 from pathlib import Path
 
-from tui_lab.core import safetensors_file, tensor_names
-from tui_lab.core.sanitize import sanitize
+from tui_lab.core import input_files, safetensors_file, tensor_names
+from tui_lab.core.sanitize import first_line, sanitize
 from tui_lab.decoding.context import context_length
 from tui_lab.models import shapes
 from tui_lab.models.stored_forms import StoredForm, UnreadableForm, stored_form
@@ -60,12 +60,12 @@ def _read_json(path: Path, most_bytes: int = MAX_JSON_BYTES) -> dict[str, object
     try:
         if path.stat().st_size > most_bytes:
             raise _Bad(f"its {path.name} is over {most_bytes // 1_000_000} MB; that is no {path.name}")
-        text = path.read_text(encoding="utf-8")
+        text = input_files.read_text(path, most_bytes)
         if not text.strip():
             raise _Bad(f"its {path.name} is empty; get the file again")
         if text.startswith("version https://git-lfs"):
             raise _Bad(f"its {path.name} is a git-lfs pointer; run `git lfs pull` in its folder")
-        value = json.loads(text)
+        value = input_files.parse_json(text)
     except json.JSONDecodeError as error:
         raise _Bad(
             f"its {path.name} is not valid JSON (line {error.lineno}, column {error.colno}: {error.msg}); "
@@ -73,10 +73,9 @@ def _read_json(path: Path, most_bytes: int = MAX_JSON_BYTES) -> dict[str, object
         ) from None
     except UnicodeDecodeError:
         raise _Bad(f"its {path.name} is not UTF-8 text; get the file again") from None
-    except ValueError:  # a number of thousands of digits
-        raise _Bad(f"its {path.name} holds a number that is too long; get the file again") from None
-    except RecursionError:
-        raise _Bad(f"its {path.name} is nested too deeply to be real; get the file again") from None
+    except ValueError as error:  # nested too deeply, or a number of thousands of digits
+        reason = str(error) if "nested" in str(error) else "it holds a number that is too long"
+        raise _Bad(f"its {path.name} cannot be read: {reason}; get the file again") from None
     except OSError as error:
         raise _Bad(f"its {path.name} cannot be read ({error.strerror or error})") from None
     if not isinstance(value, dict):
@@ -216,8 +215,8 @@ def _has_template(folder: Path) -> bool | None:
 def _licence(folder: Path) -> str | None:
     """The licence by the front matter of the model card."""
     try:
-        with (folder / "README.md").open(encoding="utf-8", errors="replace") as file:
-            head = file.read(8192)
+        with input_files.open_regular(folder / "README.md") as file:
+            head = file.read(8192).decode("utf-8", "replace")
     except OSError:
         return None
     front = re.match(r"---\s*\n(.*?)\n---", head, re.DOTALL)
@@ -235,6 +234,8 @@ def inspect(folder: Path, name: str = "") -> FolderFacts:
         return FolderFacts(folder, problem=f"{shown}: {error}")
     except OSError as error:
         return FolderFacts(folder, problem=f"{shown}: cannot be read ({error.strerror or error})")
+    except Exception as error:  # noqa: BLE001 (anyone's files: one folder must not hide the others)
+        return FolderFacts(folder, problem=f"{shown}: cannot be used ({first_line(error)}); get it again")
 
 
 def _inspect(folder: Path, shown: str) -> FolderFacts:
@@ -287,7 +288,7 @@ def _check_tokenizer(folder: Path) -> None:
         _read_json(folder / "tokenizer_config.json")
     tokenizer = folder / "tokenizer.json"
     if tokenizer.is_file():  # megabytes that are not parsed here: the ends show a truncated or foreign file
-        with tokenizer.open("rb") as file:
+        with input_files.open_regular(tokenizer) as file:
             start = file.read(64).lstrip()
             file.seek(max(0, tokenizer.stat().st_size - 64))
             end = file.read().rstrip()

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -15,6 +15,7 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.core.subprocesses import LINE_LIMIT_BYTES, collect_stderr, describe_exit, spawn, stderr_tail
 from tui_lab.decoding.records import ScoredToken
+from tui_lab.hardware import memory_budget
 from tui_lab.playground.messages import (
     DETAILS,
     AddRequest,
@@ -70,6 +71,8 @@ class PlaygroundClient:
     def __init__(self, on_change: Callable[[PlaygroundStatus], None] = lambda _status: None) -> None:
         self.on_change = on_change
         self.status = PlaygroundStatus()
+        #: Variables that select the GPU from the next start on; empty: the one with the most free memory.
+        self.environment: Mapping[str, str] = {}
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
         self._pending: dict[int, _Pending] = {}
@@ -78,6 +81,7 @@ class PlaygroundClient:
         self._load: LoadRequest | None = None  # what to load after a restart
         self._added: dict[str, str] = {}  # name → location, likewise
         self._closing = False
+        self._ending: asyncio.Task[None] | None = None
 
     # ------------------------------------------------------------------ requests
 
@@ -158,9 +162,25 @@ class PlaygroundClient:
         return [list(scored.tokens[name]) for name in on]
 
     async def unload(self) -> None:
-        """Frees the model's memory; the next request loads it again."""
+        """Frees the model's memory; the next request loads it again. On a GPU the process ends with it, since
+        its CUDA context keeps hundreds of MiB."""
         if self._process is not None:
+            on_gpu = self._is_on_gpu
             await self._result(UnloadRequest(), "busy", Done)
+            if on_gpu:
+                await self._end_when_unused()
+
+    @property
+    def _is_on_gpu(self) -> bool:
+        return self.status.device.startswith("cuda")
+
+    async def _end_when_unused(self) -> None:
+        """Ends a process that has no model and no request; the text of its status stays."""
+        async with self._start_lock:
+            if not self._pending:
+                text = self.status.text
+                await self.close()
+                self._change(PlaygroundStatus(text=text))
 
     async def close(self) -> None:
         """Ends the process; kills it after a grace period."""
@@ -214,7 +234,12 @@ class PlaygroundClient:
                 return
             self._closing = False
             self._change(PlaygroundStatus("starting", "starting the playground process …"))
-            self._process = await spawn(MODULE)
+            try:
+                chosen = self.environment or await asyncio.to_thread(_device_environment)
+                self._process = await spawn(MODULE, chosen)
+            except LabError as error:
+                self._change(PlaygroundStatus("died", str(error)))
+                raise
             self._reader = asyncio.create_task(self._read(self._process))
 
     async def _result(self, request: Request, state: WorkerStatus, kind: type[ResultT]) -> ResultT:
@@ -282,7 +307,10 @@ class PlaygroundClient:
     def _handle(self, message: PlaygroundMessage) -> None:
         match message:
             case StatusMessage(status):
+                was_on_gpu = self._is_on_gpu
                 self._change(status)
+                if was_on_gpu and not status.loaded:  # after a time without requests
+                    self._ending = asyncio.create_task(self._end_when_unused())
             case ProgressMessage(request_id, text):
                 if request_id in self._pending:
                     self._change(msgspec.structs.replace(self.status, text=sanitize(text)))
@@ -309,6 +337,12 @@ class PlaygroundClient:
             status = msgspec.structs.replace(status, state=state)
         self.status = status
         self.on_change(status)
+
+
+def _device_environment() -> dict[str, str]:
+    """The variables that make the process use the GPU with the most free memory. Raises LabError where torch
+    cannot use it."""
+    return memory_budget.current().check().environment
 
 
 def _expect(result: Result, kind: type[ResultT]) -> ResultT:

@@ -16,6 +16,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from tui_lab.core import input_files
 from tui_lab.core.errors import LabError
 from tui_lab.core.format import plural
 from tui_lab.core.paths import data_dir
@@ -250,7 +251,9 @@ def read_sessions(path: Path, settings: BlindSettings) -> list[VotingSession]:
     """All sessions of these settings, with their votes. Other and damaged lines are skipped."""
     sessions: dict[str, VotingSession] = {}
     tail = LineTail(path)
-    while (line := tail.next_line()) is not None:
+    while (line := tail.next_line()) is not None or not tail.at_end:
+        if line is None:
+            continue
         try:
             record = _DECODER.decode(line)
         except msgspec.MsgspecError:
@@ -317,9 +320,9 @@ def read_prompts(source: str) -> list[str]:
     found: list[str] = []
     try:
         if suffix in (".jsonl", ".ndjson"):
-            found = _prompts_of_json_lines(path.read_text(encoding="utf-8-sig"))
+            found = _prompts_of_json_lines(input_files.read_text(path).removeprefix("\ufeff"))
         elif suffix not in EXTENSIONS or suffix in (".txt", ".text", ".md"):
-            found = _distinct(path.read_text(encoding="utf-8-sig").splitlines())
+            found = _distinct(input_files.read_text(path).removeprefix("\ufeff").splitlines())
     except (OSError, UnicodeDecodeError) as error:
         reason = "is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else f"cannot be read ({error})"
         raise LabError(f"{sanitize(str(path))} {sanitize(reason)}") from None

@@ -9,7 +9,6 @@ name with the alternative (:data:`tui_lab.recipes.rules.REFUSALS`)."""
 from __future__ import annotations
 
 import difflib
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import tomli_w
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from tui_lab.core import input_files
 from tui_lab.core.errors import LabError
 from tui_lab.recipes.fields import FieldInfo, describe
 from tui_lab.recipes.rules import REFUSALS
@@ -180,12 +180,12 @@ def parse_value(key: str, raw: str) -> object:
 def read_toml(path: Path, what: str) -> dict[str, object]:
     """A TOML file as a dict; a LabError that names the file and the line where it cannot be read."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return input_files.read_toml(path)
     except FileNotFoundError:
         raise LabError(f"{what} {path}: there is no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise LabError(f"{what} {path}: cannot be read ({error})") from None
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except ValueError as error:
         raise LabError(f"{what} {path}: not valid TOML: {error}") from None
 
 

@@ -6,7 +6,6 @@ strings. No torch."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from tui_lab.core import input_files
 from tui_lab.core.errors import LabError
 from tui_lab.core.records import from_plain
 from tui_lab.core.sanitize import sanitize
@@ -379,10 +379,10 @@ def read_object(path: Path) -> dict[str, object]:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise LabError(f"{shown} is too large to be a retention result; measure again")
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = input_files.read_json(path, MAX_BYTES)
     except OSError as error:
         raise LabError(f"{shown} cannot be read ({error.strerror}); measure again") from None
-    except (ValueError, RecursionError):
+    except ValueError:
         raise LabError(f"{shown} is damaged: it is not valid JSON; measure again") from None
     if not isinstance(value, dict):
         raise LabError(f"{shown} is no retention result of this version of the lab; measure again")

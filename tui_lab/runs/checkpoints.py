@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from tui_lab.core import input_files
 from tui_lab.core.errors import LabError
 from tui_lab.core.files import write_atomically
 from tui_lab.core.records import from_json, to_json
@@ -80,7 +81,7 @@ def digest(path: Path) -> str:
     """SHA-256 of a file's size and content; of a large file, of evenly spread pieces."""
     size = path.stat().st_size
     found = hashlib.sha256(str(size).encode())
-    with path.open("rb") as file:
+    with input_files.open_regular(path) as file:
         if size <= DIGESTED_BYTES:
             while piece := file.read(_PIECE_BYTES):
                 found.update(piece)
@@ -95,7 +96,7 @@ def digest(path: Path) -> str:
 def validation_error(folder: Path) -> str:
     """Why a checkpoint cannot be resumed from; "" when it is valid."""
     try:
-        files = from_json((folder / MANIFEST).read_bytes(), Manifest, "its manifest").files
+        files = from_json(input_files.read_bytes(folder / MANIFEST), Manifest, "its manifest").files
     except FileNotFoundError:
         return "it was not finished"
     except OSError as error:

@@ -15,9 +15,18 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
+from tui_lab.core import input_files
 from tui_lab.runs.schema import DamagedRecord, EndEvent, RunEvent, decode_event, encode_event, encode_line
 
 _CHUNK_BYTES = 1 << 18
+#: Longer lines are not kept: they are damaged, or would take the memory and time of those who read them.
+LONGEST_LINE_BYTES = 8 << 20
+#: What is kept of such a line, to name it.
+_KEPT_BYTES = 200
+#: A line without an end beyond this is the end of the file.
+_MOST_SKIPPED_BYTES = 256 << 20
+#: Bytes of an unfinished line that one call reads.
+_BYTES_A_CALL = 32 << 20
 #: More than any end record has.
 LAST_RECORD_BYTES = 16_384
 
@@ -32,7 +41,7 @@ class LogLine(NamedTuple):
 def last_event(path: Path) -> RunEvent | None:
     """The last event of a log, read from its last 16 KiB; None when there is none, or it is damaged."""
     try:
-        with path.open("rb") as file:
+        with input_files.open_regular(path) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - LAST_RECORD_BYTES))
             lines = file.read().splitlines()
     except OSError:
@@ -55,8 +64,7 @@ class EventLineWriter:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.Lock()
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        self._descriptor = os.open(path, flags, 0o600)
+        self._descriptor = input_files.open_to_append(path)
         size = os.fstat(self._descriptor).st_size
         if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
             os.write(self._descriptor, b"\n")  # ends the half line of a killed writer, which is then skipped
@@ -104,19 +112,27 @@ class LineTail:
         self.line_end = 0
         self.at_end = False
         self._offset = 0
-        self._partial = b""
+        self._partial: list[bytes] = []  # the pieces of a line without its end
+        self._partial_bytes = 0
+        self._skipped = 0  # bytes of it that are not kept
         self._lines: list[bytes] = []
+        self._dropped: list[int] = []  # for each line the bytes that were not kept
 
     def next_line(self) -> bytes | None:
-        """The next line without its end; None when there is no complete one."""
+        """The next line without its end; None when there is no complete one, or it is so long that it needs
+        another call (``at_end`` is then False). Of a line over ``LONGEST_LINE_BYTES`` the beginning is
+        returned."""
+        stop_at = self._offset + _BYTES_A_CALL
+        self.at_end = False
         while not self._lines:
+            if self._offset >= stop_at:
+                return None
             if not self._fill():
                 self.at_end = True
                 return None
-        self.at_end = False
         self.lines_read += 1
         line = self._lines.pop()
-        self.line_end += len(line) + 1
+        self.line_end += len(line) + self._dropped.pop() + 1
         return line
 
     @property
@@ -126,10 +142,13 @@ class LineTail:
 
     def _fill(self) -> bool:
         """Reads the next chunk into ``_lines`` (reversed, so that pop takes the oldest); False at the end."""
+        if self._skipped > _MOST_SKIPPED_BYTES:
+            return False
         try:
-            with self.path.open("rb") as file:
+            with input_files.open_regular(self.path) as file:
                 if os.fstat(file.fileno()).st_size < self._offset:
-                    self._offset, self._partial, self.lines_read, self.line_end = 0, b"", 0, 0
+                    self._offset = self.lines_read = self.line_end = 0
+                    self._take_partial()
                     self.restarts += 1
                 file.seek(self._offset)
                 chunk = file.read(_CHUNK_BYTES)
@@ -138,9 +157,30 @@ class LineTail:
         if not chunk:
             return False
         self._offset += len(chunk)
-        *lines, self._partial = (self._partial + chunk).split(b"\n")
-        self._lines = lines[::-1]
+        first, *others = chunk.split(b"\n")
+        self._add(first)
+        if others:
+            lines = [self._take_partial(), *((line, 0) for line in others[:-1])]
+            self._lines = [line for line, _ in reversed(lines)]
+            self._dropped = [dropped for _, dropped in reversed(lines)]
+            self._add(others[-1])
         return True
+
+    def _add(self, piece: bytes) -> None:
+        """Adds to the unfinished line. Pieces are joined once: a line of many pieces would be copied for
+        each."""
+        self._partial.append(piece)
+        self._partial_bytes += len(piece)
+        if self._partial_bytes > LONGEST_LINE_BYTES:
+            start = b"".join(self._partial)[:_KEPT_BYTES]
+            self._skipped += self._partial_bytes - len(start)
+            self._partial, self._partial_bytes = [start], len(start)
+
+    def _take_partial(self) -> tuple[bytes, int]:
+        """The unfinished line, and how many of its bytes were not kept."""
+        line, skipped = b"".join(self._partial), self._skipped
+        self._partial, self._partial_bytes, self._skipped = [], 0, 0
+        return (line[:_KEPT_BYTES], skipped + max(0, len(line) - _KEPT_BYTES)) if skipped else (line, 0)
 
 
 class EventTail(LineTail):
@@ -174,4 +214,7 @@ class EventTail(LineTail):
 
     def read_all(self) -> list[RunEvent]:
         """All remaining events, for commands that have no screen to keep responsive."""
-        return self.read(max_records=1 << 62, max_s=math.inf)
+        found = self.read(max_records=1 << 62, max_s=math.inf)
+        while not self.at_end:  # within a very long line
+            found += self.read(max_records=1 << 62, max_s=math.inf)
+        return found

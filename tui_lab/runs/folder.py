@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tui_lab.core import files
+from tui_lab.core import files, input_files
 from tui_lab.core.errors import LabError
 from tui_lab.core.files import LOCK_POLL_S, FileLock, write_atomically
 from tui_lab.core.paths import absolute, data_dir
@@ -83,7 +83,7 @@ class Run:
     def log_tail(self, lines: int = 12) -> list[str]:
         """The last lines that the newest attempt's process wrote to ``worker.log``."""
         try:
-            with self.log_path.open("rb") as file:
+            with input_files.open_regular(self.log_path) as file:
                 file.seek(max(0, self.log_path.stat().st_size - 16_384))
                 text = file.read().decode("utf-8", "replace")
         except OSError:

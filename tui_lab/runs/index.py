@@ -19,6 +19,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from tui_lab.core import input_files
 from tui_lab.core.errors import LabError
 from tui_lab.core.files import write_atomically
 from tui_lab.core.format import as_float, finite
@@ -306,7 +307,8 @@ class RunIndex:
     def _load(self) -> None:
         self._loaded = True
         try:
-            cache = from_json((self.directory / CACHE).read_bytes(), IndexCache, CACHE)
+            content = input_files.read_bytes(self.directory / CACHE, 8 * input_files.JSON_BYTES)
+            cache = from_json(content, IndexCache, CACHE)
         except (OSError, LabError):
             return  # every log is read again
         if cache.v != CACHE_VERSION:

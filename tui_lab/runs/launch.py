@@ -6,11 +6,13 @@ process of the run exits.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
 
+from tui_lab.core import input_files
 from tui_lab.core.errors import LabError
 from tui_lab.core.files import write_atomically
 from tui_lab.core.subprocesses import child_environment
@@ -38,7 +40,7 @@ def start(
         else:
             recipe = run.recipe()
         several = recipe.num_processes > 1 or bool(recipe.accelerate_config)
-        with run.log_path.open("ab") as log:
+        with os.fdopen(input_files.open_to_append(run.log_path), "ab") as log:
             # separates the output of attempts
             log.write(f"{ATTEMPT_MARK}{time.strftime('%Y-%m-%d %H:%M:%S%z')}\n".encode())
             log.flush()

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
+from tui_lab.core import input_files
 from tui_lab.core.errors import LabError
 from tui_lab.core.files import write_atomically
 from tui_lab.core.records import from_json, to_json
@@ -37,7 +38,7 @@ def read(run: Run) -> Notes:
 
 def _load(run: Run) -> Notes:
     """Raises OSError, or LabError with one sentence for a damaged file."""
-    return _bounded(from_json((run.path / FILE).read_bytes(), Notes, FILE))
+    return _bounded(from_json(input_files.read_bytes(run.path / FILE), Notes, FILE))
 
 
 def _bounded(notes: Notes) -> Notes:

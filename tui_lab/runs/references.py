@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tui_lab.core import input_files
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.models.catalog import home
@@ -90,11 +91,10 @@ def model_target(
 
 
 def _base_of(folder: Path) -> str:
-    import json
 
     try:
-        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        config = input_files.read_json(folder / "adapter_config.json")
+    except (OSError, ValueError):
         return ""  # loading the adapter reports the problem
     base = str(config.get("base_model_name_or_path") or "") if isinstance(config, dict) else ""
     if base.startswith("./") and (folder / base / "config.json").is_file():  # an export with its base

@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import msgspec
 from msgspec import Struct
 
-from tui_lab.core.records import jsonable, validation_sentence
+from tui_lab.core.records import jsonable, validation_sentence, with_texts_cut
 from tui_lab.hardware.telemetry import GpuRecord, ProcessRecord
 from tui_lab.retention.statistics import Interval
 from tui_lab.runs.event_parts import (
@@ -467,7 +467,7 @@ _HEADER_DECODER = msgspec.json.Decoder(_Header, strict=False)
 def decode_event(line: bytes) -> RunEvent:
     """The event of one line. Raises DamagedRecord."""
     try:
-        return _EVENT_DECODER.decode(line)
+        return _EVENT_DECODER.decode(with_texts_cut(line))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         header = decode_header(line)
         if header is not None and header.kind not in EVENT_KINDS:

@@ -362,13 +362,13 @@ class Watcher:
 
     def read_all(self) -> RunState:
         """Reads everything, however long the log is: for commands that have no screen to keep responsive."""
-        while self.poll(max_records=100_000, max_s=math.inf):
+        while self.poll(max_records=100_000, max_s=math.inf) or not self.at_end:
             pass
         return self.state
 
     def iter_lines(self) -> Iterator[LogLine]:
         """All lines that are there now, one at a time, each as soon as the state has it."""
-        while found := self.read_lines(max_records=1, max_s=60.0):
+        while (found := self.read_lines(max_records=1, max_s=60.0)) or not self.at_end:
             yield from found
 
     def _observe_end(self) -> None:

@@ -10,6 +10,7 @@ import os
 import shutil
 from pathlib import Path
 
+from tui_lab.core import input_files
 from tui_lab.core.errors import LabError
 from tui_lab.runs.folder import Run
 
@@ -121,7 +122,7 @@ class Reserve:
 
     def hold(self) -> None:
         """Allocates the file. Raises OSError when the disk is full already."""
-        with self._path.open("wb") as file:
+        with os.fdopen(input_files.open_to_append(self._path), "ab") as file:
             file.write(b"\0" * RESERVE_BYTES)
             file.flush()
             os.fsync(file.fileno())

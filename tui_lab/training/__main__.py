@@ -20,7 +20,7 @@ from pathlib import Path
 from tui_lab.core import gpu_errors
 from tui_lab.core.errors import LabError
 from tui_lab.core.out_of_memory import is_out_of_memory
-from tui_lab.hardware import cuda_support, memory_budget
+from tui_lab.hardware import memory_budget
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run, RunLock
@@ -98,10 +98,8 @@ def _take_device(recipe: Recipe) -> None:
     """Shows torch, which is not imported yet, one GPU, or none where the recipe wants the CPU. With several
     the Trainer would split each batch over them (DataParallel). Raises LabError where torch cannot use the
     GPU."""
-    if recipe.device == "cpu":
-        cuda_support.hide_gpus()
-    elif distributed.size() == 1:
-        os.environ.update(memory_budget.current().check().environment)
+    if recipe.device == "cpu" or distributed.size() == 1:
+        memory_budget.take_gpu(recipe.device)
     if recipe.deterministic:
         os.environ.setdefault(*CUBLAS_WORKSPACE)
 

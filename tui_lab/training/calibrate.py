@@ -35,7 +35,7 @@ from tui_lab.forecast import calibration, cost
 from tui_lab.forecast.calibration import Calibration
 from tui_lab.forecast.flops import operations
 from tui_lab.forecast.jobs import CalibrationAnswer, CalibrationRequest
-from tui_lab.hardware import gpu_specs
+from tui_lab.hardware import gpu_specs, memory_budget
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.hardware.gpu import Gpu, GpuMonitor
 from tui_lab.hardware.telemetry import EnergyMeter, match_uuids
@@ -319,7 +319,8 @@ def handle(request: CalibrationRequest, on_progress: OnProgress) -> CalibrationA
     entry = catalog.find(recipe.model, allow_large=recipe.allow_large)
     if entry.shape is None:
         raise LabError(f"the sizes of {entry.label} are not known, so there is nothing to measure")
-    device = devices.detect()
+    memory_budget.take_gpu(recipe.device)
+    device = devices.detect(recipe.device)
     values = resolve(recipe, device, entry).values
     _quiet()
     on_progress("making a model with random weights", 0, STEPS)

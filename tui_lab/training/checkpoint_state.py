@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import msgspec
+
+from tui_lab.core import input_files
 
 
 class _LogEntry(msgspec.Struct, frozen=True):
@@ -32,8 +33,9 @@ class _TrainerState(msgspec.Struct, frozen=True):
 
 
 def _read(checkpoint: Path) -> _TrainerState:
-    text = (checkpoint / "trainer_state.json").read_text("utf-8")  # json reads its NaN, msgspec does not
-    return msgspec.convert(json.loads(text), _TrainerState)
+    # json reads its NaN, msgspec does not
+    value = input_files.read_json(checkpoint / "trainer_state.json", input_files.SCORES_BYTES)
+    return msgspec.convert(value, _TrainerState)
 
 
 def is_finished(checkpoint: Path, total_steps: int) -> bool:

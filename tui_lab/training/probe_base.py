@@ -18,6 +18,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from tui_lab.core import input_files
 from tui_lab.core.errors import LabError
 from tui_lab.core.files import atomic_file, write_atomically
 from tui_lab.core.records import from_json, to_json
@@ -205,7 +206,7 @@ def read(run: Run, key: str) -> ProbeBase | None:
     """The figures of an earlier attempt; None where there are none, or those of another base."""
     scores, tensors = _paths(run)
     try:
-        file = from_json(scores.read_bytes(), _ScoresFile, scores.name)
+        file = from_json(input_files.read_bytes(scores, input_files.SCORES_BYTES), _ScoresFile, scores.name)
         if file.v != VERSION or file.key != key:
             return None
         named = load_file(tensors)

@@ -289,6 +289,7 @@ async def test_the_freest_gpu_is_taken_and_another_by_key_and_the_run_sees_it(
         await until(lambda: "g takes another GPU of 2" in words(app))
         await pilot.press("g")
         await until(lambda: "4 GiB free now on GPU 0: NVIDIA L4" in words(app))
+        assert app.playground_client.environment == {"CUDA_VISIBLE_DEVICES": "GPU-aa"}
         pane(app).memory._read_memory()  # the freest is another one: the choice stays
         await pilot.pause(0.2)
         assert shown(app).estimate.budget.uuid == "GPU-aa"

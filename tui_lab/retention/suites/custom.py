@@ -10,6 +10,7 @@ import hashlib
 import re
 from pathlib import Path
 
+from tui_lab.core import input_files
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.data.files import read_file
@@ -47,7 +48,7 @@ def records_of(path: Path) -> list[tuple[str, object]]:
     """The rows of a file with their places, as training data are read. Raises LabError; an empty file has a
     message of its own."""
     try:
-        empty = path.is_file() and path.stat().st_size < 65_536 and not path.read_bytes().strip()
+        empty = path.is_file() and path.stat().st_size < 65_536 and not input_files.read_bytes(path).strip()
     except OSError as error:
         raise LabError(f"{path} could not be read: {error.strerror or error}.") from None
     if empty:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from tui_lab.core import input_files
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import first_line, sanitize
 from tui_lab.data import hub
@@ -165,7 +166,7 @@ def _blank(row: object) -> bool:
 
 def _read_text(path: Path) -> str:
     try:
-        blob = path.read_bytes()
+        blob = input_files.read_bytes(path, input_files.SCORES_BYTES)
     except OSError as error:
         raise LabError(f"{path} could not be read: {error.strerror or error}.") from None
     try:
@@ -317,7 +318,7 @@ def read_hub(task: str, benchmark: BenchmarkSource, shots: int) -> tuple[list[Fi
 def is_wikitext(path: Path) -> bool:
     """Whether a text has WikiText's headings (" = Title = ") near its beginning."""
     try:
-        with path.open("rb") as stream:
+        with input_files.open_regular(path) as stream:
             head = stream.read(20_000).decode("utf-8", "replace")
     except OSError:
         return False

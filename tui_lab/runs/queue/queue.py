@@ -22,7 +22,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
-from tui_lab.core import files
+from tui_lab.core import files, input_files
 from tui_lab.core.errors import LabError
 from tui_lab.core.files import FileLock, write_atomically
 from tui_lab.core.records import from_json, to_json
@@ -97,7 +97,7 @@ def read(directory: Path | None = None) -> Queue:
     """The present queue; empty where there is no file. Raises LabError when the file is damaged."""
     path = root(directory) / "queue.json"
     try:
-        return from_json(path.read_bytes(), Queue, "the queue")
+        return from_json(input_files.read_bytes(path), Queue, "the queue")
     except FileNotFoundError:
         return Queue()
     except (OSError, LabError) as error:
@@ -296,7 +296,8 @@ def start_runner(directory: Path | None = None) -> subprocess.Popen[bytes] | Non
         return None
     descriptor = str(lock.descriptor)
     try:
-        with lock, log_path(directory).open("wb") as log:
+        with lock, os.fdopen(input_files.open_to_append(log_path(directory)), "ab") as log:
+            log.truncate(0)
             return subprocess.Popen(
                 # -P: the folder that the lab was started in must not shadow any module
                 [sys.executable, "-P", "-m", "tui_lab.runs.queue.runner", str(place.parent), descriptor],
@@ -333,7 +334,7 @@ def log_path(directory: Path | None = None) -> Path:
 
 def _log_tail(directory: Path | None) -> str:
     try:
-        lines = log_path(directory).read_text("utf-8", "replace").strip().splitlines()
+        lines = input_files.read_text(log_path(directory), errors="replace").strip().splitlines()
     except OSError:
         return ""
     return lines[-1] if lines else ""

@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
+from tui_lab.core import input_files
 from tui_lab.core.errors import LabError
 from tui_lab.core.files import write_atomically
 from tui_lab.core.records import from_json, to_json
@@ -100,7 +101,7 @@ def write_place(run: Run, place: SweepPlace) -> None:
 def place_of(run: Run) -> SweepPlace | None:
     """A run's place in its sweep; None when it has none or the file is damaged."""
     try:
-        return from_json((run.path / FILE).read_bytes(), SweepPlace, FILE)
+        return from_json(input_files.read_bytes(run.path / FILE), SweepPlace, FILE)
     except (OSError, LabError):
         return None
 

@@ -146,6 +146,7 @@ class MemoryFit:
         uuids = [each.uuid for each in self.budgets]
         self._budget = self.budgets[(uuids.index(self.budget.uuid) + 1) % len(uuids)]
         self._chosen_uuid, self._recipe = self._budget.uuid, None
+        self._pane.lab.playground_client.environment = self._budget.environment
         self._editor.update_summary()
 
     def launch_environment(self) -> Mapping[str, str] | None:

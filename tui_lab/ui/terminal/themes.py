@@ -5,7 +5,6 @@ and code never names a colour. A file that cannot be used gives one message; the
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -17,6 +16,7 @@ from textual.color import Color, ColorParseError
 from textual.design import ColorSystem
 from textual.theme import BUILTIN_THEMES, Theme
 
+from tui_lab.core import input_files
 from tui_lab.core.errors import LabError
 from tui_lab.core.paths import resource_dir, user_files
 from tui_lab.core.sanitize import sanitize
@@ -113,8 +113,8 @@ class LabTheme(Theme):
 def parse_theme(text: str, name: str) -> LabTheme:
     """The theme of one TOML file; ``name`` is used where the file names none. Raises LabError."""
     try:
-        data = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        data = input_files.parse_toml(text)
+    except ValueError as error:
         raise LabError(f"not valid TOML: {error}") from None
     problems = [f"unknown key {key!r}" for key in sorted(data.keys() - _KEYS)]
     colors = _table(data, "colors", problems)
@@ -231,7 +231,7 @@ def _variable_problems(variables: Mapping[str, str]) -> list[str]:
 def read_theme(path: Path) -> LabTheme:
     """The theme in a file. Raises LabError with the file's name in it."""
     try:
-        return parse_theme(path.read_text(encoding="utf-8"), path.stem)
+        return parse_theme(input_files.read_text(path, input_files.TOML_BYTES), path.stem)
     except LabError as error:
         raise LabError(sanitize(f"theme {path.name}: {error}")) from None
     except (OSError, UnicodeDecodeError) as error:

@@ -5,11 +5,11 @@ its contents."""
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from tui_lab.core import input_files
 from tui_lab.core.errors import LabError
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.retention.advice import AdviceInput
@@ -102,7 +102,7 @@ def advice_input(report: RetentionReport, suite: str) -> AdviceInput:
 def _strength_refused(report: RetentionReport) -> str:
     """Why the strength of the adapter cannot be changed; "" when it can, or is unknown."""
     try:
-        config = json.loads((report.run.adapter_path / "adapter_config.json").read_text(encoding="utf-8"))
+        config = input_files.read_json(report.run.adapter_path / "adapter_config.json")
     except (OSError, ValueError, RecursionError):
         return ""  # full weights, nothing yet, or damaged: the sweep reports it
     if not isinstance(config, dict):

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from tui_lab.core import input_files
 from tui_lab.core.errors import LabError
 from tui_lab.core.files import write_atomically
 from tui_lab.core.format import decimal
@@ -115,12 +116,12 @@ class History:
         self.path = path or data_dir() / "prompts.jsonl"
         self.prompts: list[str] = []
         try:
-            lines = self.path.read_text(encoding="utf-8").splitlines()
+            lines = input_files.read_text(self.path).splitlines()
         except (OSError, UnicodeDecodeError):
             return
         for line in lines:
             try:
-                prompt = json.loads(line)
+                prompt = input_files.parse_json(line)
             except ValueError:
                 continue
             if isinstance(prompt, str):
