@@ -18,7 +18,7 @@ from tui_lab.ui.views.spans import TextSpan
 _REVERSE = Style(reverse=True)
 
 #: Spans of one row: text and role, and whether it is highlighted.
-Row = Sequence[TextSpan | InspectorSpan]
+StyledRow = Sequence[TextSpan | InspectorSpan]
 
 
 class RowsWidget(Widget):
@@ -27,7 +27,7 @@ class RowsWidget(Widget):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.rows_sent = 0  # rows redrawn so far, for tests and benchmarks
-        self._rows: Sequence[Row] = ()
+        self._rows: Sequence[StyledRow] = ()
         self._strips: dict[int, Strip] = {}
 
     def on_mount(self) -> None:
@@ -38,7 +38,7 @@ class RowsWidget(Widget):
         """The rows without colours."""
         return "\n".join("".join(span[0] for span in row) for row in self._rows)
 
-    def set_rows(self, rows: Sequence[Row]) -> None:
+    def set_rows(self, rows: Sequence[StyledRow]) -> None:
         """Shows these rows."""
         old, self._rows = self._rows, rows
         changed = [y for y, row in enumerate(rows) if y >= len(old) or old[y] != row]
