@@ -141,7 +141,7 @@ def iterate_file(path: Path, max_rows: int = 0, on_bytes: OnBytes | None = None)
             if max_rows and count >= max_rows:
                 return
     except OSError as error:
-        raise LabError(f"{path} could not be read: {error.strerror or error}.") from None
+        raise LabError(f"{path} could not be read: {error.strerror or first_line(error)}.") from None
     if not count:
         raise LabError(f"{path} holds no rows: there is nothing to train on.")
 
@@ -301,7 +301,7 @@ def _json_splits(path: Path) -> dict[str, Records] | None:
             return None  # rows, one a line
         value = _loads(path, _join(path, itertools.chain(head, found)), number)
     except OSError as error:
-        raise LabError(f"{path} could not be read: {error.strerror or error}.") from None
+        raise LabError(f"{path} could not be read: {error.strerror or first_line(error)}.") from None
     except _BadJson:
         return None  # reading the rows says what is wrong
     if not isinstance(value, dict):

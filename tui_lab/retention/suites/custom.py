@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tui_lab.core import input_files
 from tui_lab.core.errors import LabError
-from tui_lab.core.sanitize import sanitize
+from tui_lab.core.sanitize import first_line, sanitize
 from tui_lab.data.files import read_file
 from tui_lab.data.rows import RawRow
 from tui_lab.retention.suites.language import other_language
@@ -50,7 +50,7 @@ def records_of(path: Path) -> list[tuple[str, object]]:
     try:
         empty = path.is_file() and path.stat().st_size < 65_536 and not input_files.read_bytes(path).strip()
     except OSError as error:
-        raise LabError(f"{path} could not be read: {error.strerror or error}.") from None
+        raise LabError(f"{path} could not be read: {error.strerror or first_line(error)}.") from None
     if empty:
         raise LabError(f"{path} is empty; a suite holds one item a line with {_SHAPE}.")
     return read_file(path)

@@ -168,7 +168,7 @@ def _read_text(path: Path) -> str:
     try:
         blob = input_files.read_bytes(path, input_files.SCORES_BYTES)
     except OSError as error:
-        raise LabError(f"{path} could not be read: {error.strerror or error}.") from None
+        raise LabError(f"{path} could not be read: {error.strerror or first_line(error)}.") from None
     try:
         return blob.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
