@@ -40,7 +40,9 @@ def read_folder(folder: Path, max_rows: int, on_bytes: OnBytes | None = None) ->
         files = list(itertools.islice(_data_files(folder, 0), MAX_FILES))
         declared = _declared_splits(folder)
     except OSError as error:
-        raise LabError(f"The folder {folder} could not be read: {error.strerror or first_line(error)}.") from None
+        raise LabError(
+            f"The folder {folder} could not be read: {error.strerror or first_line(error)}."
+        ) from None
     if not files:
         raise LabError(
             f"The folder {folder} holds no data files. It should hold files ending in "
