@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tui_lab.cli.interrupt import interruptible
@@ -18,6 +19,7 @@ from tui_lab.decoding import strategies
 from tui_lab.decoding.records import DecodingRecord, DecodingRequest, LaneResult, TokenRecord
 from tui_lab.hardware.memory_budget import take_gpu
 from tui_lab.models import catalog
+from tui_lab.runs import inputs
 from tui_lab.runs.references import ModelReference, adapter_target, model_target
 
 if TYPE_CHECKING:
@@ -37,6 +39,9 @@ def run(args: argparse.Namespace) -> int:
     runs_dir = args.runs_dir
     adapters = [adapter_target(name, runs_dir, args.allow_large) for name in args.adapter]
     model = model_target(args.model, runs_dir, args.allow_large, adapters)
+    for target in (model, *adapters):
+        for sentence in inputs.require_unchanged(_changed(target, model), sanitize(target.name)):
+            note(sentence)
 
     from tui_lab.data.templates import load_tokenizer
     from tui_lab.models.loading import quiet_libraries
@@ -71,6 +76,13 @@ def run(args: argparse.Namespace) -> int:
     elif printer is None:
         _print_plain(results)
     return 130 if interrupted else 0
+
+
+def _changed(target: ModelReference, base: ModelReference) -> list[str]:
+    """What has changed since the weights of a target were saved."""
+    if target.adapter is not None:
+        return inputs.changed_beside(target.adapter, base.location, base.revision)
+    return inputs.changed_beside(Path(target.location))
 
 
 def _ignore(_: DecodingRecord) -> None:

@@ -13,6 +13,7 @@ from tui_lab import __version__
 from tui_lab.cli.options import (
     CommandGroup,
     Parser,
+    add_accept_option,
     add_allow_large_option,
     add_cpu_option,
     add_lab_options,
@@ -79,6 +80,7 @@ def _add_run_commands(commands: CommandGroup) -> None:
     resume = commands.add("resume", "train.resume", "continue a run that was stopped or crashed", run=True)
     add_set_option(resume, "change a recipe value from here on; its effect is printed (repeatable)")
     add_cpu_option(resume)
+    add_accept_option(resume)
     for sub in (train, resume):
         sub.flag("--detach", "start the run and return at once")
     for sub in (train, watch, resume):
@@ -109,6 +111,7 @@ def _add_run_commands(commands: CommandGroup) -> None:
   tui-lab report latest --json                     the same facts for a program
 A run writes its report when it ends; this command adds retention that was measured since.""",
     )
+    add_accept_option(report)
     report.option("--out", "FOLDER", "the target (default: the run's folder)", None, Path)
     report.choice("--format", ("md", "html", "both"), "both", "what is written (default both)")
 
@@ -222,6 +225,7 @@ Sets of lanes: --lanes "six classics" """,
         "RUN",
         "a run, adapter folder or hub id; lanes use it unless they set on=base (repeatable: on=tuned2 …)",
     )
+    add_accept_option(generate)
     generate.option("--prompt", "TEXT", "the question; without it or with `-`: standard input", None)
     generate.option("--system", "TEXT", "a system prompt")
     generate.many("--lane", "LANE", "a strategy (repeatable)")
@@ -246,6 +250,7 @@ An interrupted evaluation continues when the command is repeated; scores of a ba
 A run stores its results in its own folder.""",
     )
     add_model_options(retention)
+    add_accept_option(retention)
     retention.option("--adapter", "RUN", "a run, an adapter folder or a hub id to compare with it")
     retention.many("--suite", "NAME", "a suite (repeatable)")
     retention.flag("--list", "list the suites and exit")
@@ -275,6 +280,7 @@ A run stores its results in its own folder.""",
 Strengths that were measured before are not measured again.""",
     )
     add_cpu_option(strength)
+    add_accept_option(strength)
     strength.option("--suite", "SUITE", "a suite's name or file", "everyday")
     strength.option("--strengths", "LIST", "such as 0,0.5,1 (default 0 to 1.2 by 0.2)")
     strength.option("--keep", "SHARE", "the required retention (default 0.95)", 0.95, float)
@@ -304,6 +310,7 @@ Every export is loaded again and compared with the run before it is moved to its
         "--dtype", ("bfloat16", "float32"), "bfloat16", "precision of full weights (default bfloat16)"
     )
     add_cpu_option(export)
+    add_accept_option(export)
     export.option("--out", "FOLDER", "the target (default: exports/KIND in the run's folder)")
     export.option("--strength", "S", "the factor on what was trained (default 1)", 1.0, float)
     export.flag("--with-base", "also copy a base model that is not on the hub")

@@ -36,6 +36,10 @@ def _run_command(arguments: Sequence[str] | None) -> int:
     args = parser().parse_args(arguments)
     if getattr(args, "cpu", False):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # for every process that this one starts, too
+    if getattr(args, "accept_changes", False):
+        from tui_lab.runs import inputs
+
+        inputs.accept()
     args.loaded = _load_settings(args)
     if args.command:  # the lab shows the problems itself
         for problem in args.loaded.problems:

@@ -127,6 +127,10 @@ def add_allow_large_option(parser: Parser) -> None:
     parser.flag("--allow-large", "accept models over 3 B parameters")
 
 
+def add_accept_option(parser: Parser) -> None:
+    parser.flag("--accept-changes", "go on though weights, template or data have changed since the run")
+
+
 def add_cpu_option(parser: Parser) -> None:
     # without a default: a command keeps a value that was given before it
     parser.add_argument(

@@ -24,7 +24,7 @@ from tui_lab.models import catalog
 from tui_lab.models.trainable import trainable_count
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.recipes.resolve import Resolution, resolve
-from tui_lab.runs import changes, checkpoints, commands, folder, launch
+from tui_lab.runs import changes, checkpoints, commands, folder, inputs, launch
 from tui_lab.runs.folder import Run, is_locked
 from tui_lab.runs.schema import CommandEvent
 from tui_lab.runs.state import Watcher
@@ -121,6 +121,12 @@ def resume(args: argparse.Namespace) -> int:
         resolve(recipe, device, catalog.find(recipe.model, allow_large=recipe.allow_large))
     if checkpoints.find(run.checkpoints_path).chosen is not None:
         changes.refuse(found)
+    if state.inputs is not None:
+        now = inputs.current_inputs(recipe)  # the run itself compares its rows, before it trains
+        for sentence in inputs.require_unchanged(
+            inputs.changed_since(state.inputs, now, recipe), f"run {run.id}"
+        ):
+            note(short(sentence))
     for change in found:
         note(short(changes.describe(change)))
     launch.start(run, recipe if found else None)

@@ -33,6 +33,7 @@ from tui_lab.retention.scoring.metrics import ItemScore
 from tui_lab.retention.stored import ACQUISITION, FOLDER, AcquisitionResult
 from tui_lab.retention.suites import registry
 from tui_lab.retention.suites.records import Suite
+from tui_lab.runs import inputs
 from tui_lab.runs.folder import Run
 from tui_lab.runs.references import ModelReference
 from tui_lab.runs.state import Watcher
@@ -63,6 +64,20 @@ def evaluate(
     suites = [registry.load(name, request.limit) for name in request.suites]
     target = resolve_target(request)
     return _Evaluation(request, target, suites, _Progress(on_progress), cancelled).run()
+
+
+def _accepted_changes(target: EvaluationTarget) -> list[str]:
+    """What has changed since the tuned weights were saved. Raises LabError unless that was accepted."""
+    tuned, base = target.tuned, target.base
+    if tuned is None:
+        return []
+    if target.run is not None:
+        found = inputs.changed_of_run(target.run, target.run.recipe(), base.location)
+    elif tuned.adapter is not None:
+        found = inputs.changed_beside(tuned.adapter, base.location, base.revision)
+    else:
+        found = inputs.changed_beside(Path(tuned.location))
+    return inputs.require_unchanged(found, sanitize(target.name))
 
 
 class _Progress:
@@ -157,7 +172,7 @@ class _Evaluation:
         self._models = _Models(target, request.allow_large, progress)
         self._seconds: dict[str, float] = {}  # of scoring, by the hash of the suite
         self._warnings: dict[str, list[str]] = {suite.sha256: [] for suite in suites}
-        self._notes: list[str] = []  # warnings of all suites
+        self._notes = _accepted_changes(target)  # warnings of all suites
 
     def run(self) -> EvaluationAnswer:
         before = [self._scores(suite, tuned=False) for suite in self._suites]

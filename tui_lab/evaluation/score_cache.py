@@ -18,6 +18,7 @@ from tui_lab.core import input_files, paths
 from tui_lab.core.errors import LabError
 from tui_lab.core.records import to_json
 from tui_lab.core.sanitize import sanitize
+from tui_lab.models import digests
 from tui_lab.retention import results
 from tui_lab.retention.scoring.metrics import ItemScore
 from tui_lab.retention.suites.records import Suite
@@ -25,8 +26,6 @@ from tui_lab.retention.suites.records import Suite
 #: Version of the scorer: raised when its figures change, which makes all cached scores void.
 SCORER = 1
 _VERSION = 1
-#: Suffixes of the files of a model folder that decide its scores.
-_DECISIVE_SUFFIXES = (".safetensors", ".json", ".jinja", ".model", ".txt")
 
 
 class LoadConfig(msgspec.Struct, frozen=True):
@@ -55,26 +54,16 @@ def folder() -> Path:
 
 
 def identity(location: str, revision: str = "", adapter: Path | None = None) -> str:
-    """A hash of a model's weights: for folders with the sizes and times of the decisive files, so that a
-    model that was saved again differs; for hub ids with the commit in the cache."""
+    """A hash of a model's weights, tokenizer and template, and of an adapter's weights: for folders by the
+    content of their files; for hub ids with the commit in the cache, whose files never change."""
     parts = [location, revision]
-    for path in (Path(location), adapter):
-        if path is None:
-            continue
-        if path.is_dir():
-            parts += _file_stats(path)
-        elif path is not adapter:
-            parts.append(_cached_commit(location, revision))
+    if Path(location).is_dir():
+        parts += [digests.weights_digest(location), digests.tokenizer_digest(location)]
+    else:
+        parts.append(_cached_commit(location, revision))
+    if adapter is not None:
+        parts += [digests.weights_digest(adapter), digests.data_digest(adapter / "adapter_config.json")]
     return hashlib.sha256(json.dumps(parts).encode("utf-8", "replace")).hexdigest()
-
-
-def _file_stats(path: Path) -> list[str]:
-    stats = []
-    for file in sorted(path.iterdir()):
-        if file.suffix in _DECISIVE_SUFFIXES and file.is_file():
-            stat = file.stat()
-            stats.append(f"{file.name} {stat.st_size} {stat.st_mtime_ns}")
-    return stats
 
 
 def _cached_commit(hub_id: str, revision: str) -> str:

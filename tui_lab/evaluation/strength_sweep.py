@@ -30,7 +30,7 @@ from tui_lab.retention.stored import (
     StrengthPoint,
     SweepInfo,
 )
-from tui_lab.runs import folder
+from tui_lab.runs import folder, inputs
 from tui_lab.runs.state import Watcher
 
 #: In that folder: the scores at single strengths, so that a sweep can resume.
@@ -45,6 +45,7 @@ def handle(request: SweepRequest, on_progress: job_protocol.OnProgress) -> Stren
     memory_budget.take_gpu()
     run = folder.open_run(request.run, Path(request.runs_dir) if request.runs_dir else None)
     target = SweepTarget.of(run)
+    inputs.require_unchanged(inputs.changed_of_run(run, target.recipe, target.base), f"run {run.id}")
     with locked(run):
         try:
             if request.save is not None:

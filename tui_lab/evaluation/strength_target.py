@@ -15,7 +15,7 @@ from tui_lab.evaluation import score_cache
 from tui_lab.models import catalog
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.retention import strength_grid
-from tui_lab.runs import folder
+from tui_lab.runs import folder, inputs
 
 _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
@@ -149,8 +149,10 @@ def write(target: SweepTarget, strength: float, directory: Path) -> None:
         loaded.model.save_pretrained(directory)
     for file in target.path.iterdir():
         is_weights = file.suffix == ".safetensors" or file.name.endswith(".index.json")
-        if file.is_file() and not is_weights and not (directory / file.name).exists():
+        copied = not is_weights and file.name != inputs.CARD_FILE
+        if file.is_file() and copied and not (directory / file.name).exists():
             shutil.copyfile(file, directory / file.name)
     if not target.is_full_model:
         tensors = scale_adapter(load_file(target.path / _WEIGHTS), strength)
         save_file(tensors, directory / _WEIGHTS, metadata={"format": "pt"})
+    inputs.copy_card(target.path, directory)

@@ -24,7 +24,7 @@ from tui_lab.export.kinds import EXPORTERS, ExportOutcome, ExportTask
 from tui_lab.export.records import ExportBase, ExportRequest, ExportResult
 from tui_lab.export.source import SavedRun
 from tui_lab.hardware import memory_budget
-from tui_lab.runs import folder
+from tui_lab.runs import folder, inputs
 
 LIBRARIES = ("torch", "transformers", "peft", "safetensors")
 
@@ -35,11 +35,13 @@ def handle(request: ExportRequest, on_progress: Callable[[str], None]) -> Export
     memory_budget.take_gpu()
     run = folder.open_run(request.run, Path(request.runs_dir) if request.runs_dir else None)
     source = SavedRun.open(run)
+    changed = inputs.changed_of_run(run, source.recipe, source.base)
+    inputs.require_unchanged(changed, f"run {run.id}")
     target = _target(run, request)
     try:
         with staging.partial_folder(target, request.force) as partial:
             with _at_strength(source, request.strength, partial) as scaled:
-                result = _make(request, scaled, partial, on_progress)
+                result = _make(request, scaled, partial, on_progress, changed)
             staging.publish(partial, target)
     except Exception as error:
         if sentence := staging.disk_error(error, target):
@@ -69,9 +71,14 @@ def _at_strength(source: SavedRun, strength: float, partial: Path) -> Iterator[S
 
 
 def _make(
-    request: ExportRequest, source: SavedRun, target: Path, on_progress: Callable[[str], None]
+    request: ExportRequest,
+    source: SavedRun,
+    target: Path,
+    on_progress: Callable[[str], None],
+    changed: list[str],
 ) -> ExportResult:
-    """Fills the folder with weights, README.md and, last, ``export.json``."""
+    """Fills the folder with weights, README.md and, last, ``export.json``. ``changed``: accepted changes of
+    what the run read, which are noted."""
     from tui_lab.models.loading import quiet_libraries
 
     if request.kind != "adapter":
@@ -80,6 +87,7 @@ def _make(
         on_progress("reading the run")
         task = ExportTask(request, source, target, source.tokenizer(), on_progress)
         outcome = EXPORTERS[request.kind](task)
+        outcome.notes += changed
     if request.kind != "gguf":
         write_card(target, source, request, outcome.commit, outcome.notes, outcome.checks)
     result = _result(request, source, target, outcome)

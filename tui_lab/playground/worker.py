@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -46,6 +47,7 @@ from tui_lab.playground.messages import (
     TooLong,
 )
 from tui_lab.playground.prompts import encode, encode_cut
+from tui_lab.runs import inputs
 from tui_lab.runs.references import ModelReference, adapter_target, model_target
 
 #: Seconds between two messages of a lane: about ten per second.
@@ -134,6 +136,8 @@ class Worker:
     def _add(self, name: str, target: ModelReference, on_progress: OnLoadProgress) -> None:
         loaded = self._loaded
         session = loaded.session
+        for sentence in inputs.require_unchanged(_changed(target, loaded.source), sanitize(target.name)):
+            on_progress(sentence)
         if target.adapter is None:
             on_progress(f"loading {sanitize(name)}, a whole model …")
             with report_load_progress(on_progress, sanitize(name), target.location, target.revision):
@@ -223,6 +227,13 @@ class Worker:
         """Scores the text of a request with one of the loaded models."""
         session = self._loaded.session
         return tuple(score_tokens(session, request.prompt_ids, request.token_ids, name, request.top))
+
+
+def _changed(target: ModelReference, base: ModelSource) -> list[str]:
+    """What has changed since the weights of a target were saved."""
+    if target.adapter is not None:
+        return inputs.changed_beside(target.adapter, base.location, base.revision)
+    return inputs.changed_beside(Path(target.location))
 
 
 def _bytes_of(model: PreTrainedModel) -> int:

@@ -21,6 +21,11 @@ class ModelReference:
     adapter: Path | None = None
     revision: str = ""
 
+    @property
+    def name(self) -> str:
+        """What a sentence calls it."""
+        return f"adapter {self.adapter}" if self.adapter else f"model {self.location}"
+
 
 def run_target(name: str, runs_dir: Path | None = None, allow_large: bool = False) -> ModelReference:
     """The result of a run: complete weights, or an adapter with its base model. Raises LabError."""

@@ -367,6 +367,19 @@ class ItemProbeEvent(RunEvent, tag="item_probe", kw_only=True, frozen=True):
 # the end
 
 
+class InputsEvent(RunEvent, tag="inputs", kw_only=True, frozen=True):
+    """Digests of what the attempt reads: base weights, tokenizer with template, data file, encoded rows, and
+    the settings that shape them; "" for what is not known."""
+
+    base: str = ""
+    tokenizer: str = ""
+    data: str = ""
+    rows: str = ""
+    train_rows: int = 0
+    validation_rows: int = 0
+    settings: str = ""
+
+
 class SavedEvent(RunEvent, tag="saved", kw_only=True, frozen=True):
     """What the run saved: "adapter" or "model", in the folder ``path`` of the run."""
 
@@ -403,6 +416,7 @@ KnownEvent: TypeAlias = (
     | WarningEvent
     | RecipeChangedEvent
     | DataEvent
+    | InputsEvent
     | ForecastEvent
     | ModelEvent
     | PlanEvent

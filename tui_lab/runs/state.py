@@ -31,6 +31,7 @@ from tui_lab.runs.schema import (
     DownloadEvent,
     EndEvent,
     ForecastEvent,
+    InputsEvent,
     ItemProbeEvent,
     KlProbeEvent,
     LadderCostEvent,
@@ -86,6 +87,7 @@ class RunState:
         self.updated_at = 0.0
         self.model: ModelEvent | None = None
         self.data: DataEvent | None = None
+        self.inputs: InputsEvent | None = None
         self.plan: PlanEvent | None = None
         self.step = 0
         self.last_step: StepEvent | None = None
@@ -150,6 +152,8 @@ class RunState:
                 self.model = event
             case DataEvent():
                 self.data = event
+            case InputsEvent():
+                self.inputs = event
             case PlanEvent():
                 self.plan = event
             case ForecastEvent():

@@ -12,6 +12,7 @@ from torch import Tensor
 from tui_lab.core.files import atomic_folder
 from tui_lab.forecast import cost
 from tui_lab.models.loading import DTYPES
+from tui_lab.runs import inputs
 from tui_lab.runs.schema import EndEvent, PhaseEvent, SavedEvent
 from tui_lab.training import adapters
 from tui_lab.training.attempt_records import AttemptContext, TrainingSetup
@@ -112,6 +113,7 @@ def save_result(
         else:
             save_weights(model, partial, state_dict)
         setup.data.tokenizer.save_pretrained(partial)
+        inputs.write_card(partial, context.run.id, recipe, setup.data.inputs)
     size = sum(file.stat().st_size for file in path.iterdir())
     what = "adapter" if recipe.is_adapter else "model"
     context.events.write(SavedEvent(path=path.name, what=what, bytes=size))

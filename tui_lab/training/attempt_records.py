@@ -14,6 +14,7 @@ from tui_lab.recipes.resolve import Resolution, ResolvedValues
 from tui_lab.runs.event_parts import CostFacts
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run
+from tui_lab.runs.schema import InputsEvent
 from tui_lab.runs.state import RunState
 from tui_lab.training.control import CommandProcessor
 from tui_lab.training.distributed import ProcessGroup
@@ -75,10 +76,11 @@ class ResolvedRecipe:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Encoded rows, and the tokenizer that encoded them."""
+    """Encoded rows, the tokenizer that encoded them, and digests of what was read."""
 
     tokenizer: Tokenizer
     prepared: PreparedData
+    inputs: InputsEvent
 
 
 @dataclass(frozen=True)

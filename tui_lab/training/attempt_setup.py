@@ -33,7 +33,7 @@ from tui_lab.runs.schema import (
     StartedEvent,
     WarningEvent,
 )
-from tui_lab.training import adapters, base_model, packed_attention, regularise, trackers
+from tui_lab.training import adapters, base_model, packed_attention, regularise, run_inputs, trackers
 from tui_lab.training.attempt_records import (
     AttemptContext,
     ResolvedRecipe,
@@ -142,6 +142,7 @@ def prepare_data(context: AttemptContext, resolved: ResolvedRecipe) -> TrainingD
     general: replay.GeneralRows | None = None
     if recipe.replay_fraction:
         general = _mix_general_rows(context, tokenizer, prepared, resolved.max_length)
+    digests = run_inputs.record(context, prepared, resolved.max_length)
     context.events.write(
         DataEvent(
             **msgspec.structs.asdict(prepared.summary),
@@ -151,7 +152,7 @@ def prepare_data(context: AttemptContext, resolved: ResolvedRecipe) -> TrainingD
     )
     for text in prepared.warnings:
         context.events.write(WarningEvent(text=text))
-    return TrainingData(tokenizer, prepared)
+    return TrainingData(tokenizer, prepared, digests)
 
 
 def _mix_general_rows(

@@ -1,0 +1,151 @@
+"""Digests that show whether a model, its tokenizer, an adapter or a data file is still what it was. No torch.
+
+Up to :data:`WHOLE_BYTES` of a file are hashed completely. Of a larger weights file the header and blocks at
+the beginning, middle and end of every tensor are hashed: training, merging or quantising changes all of them,
+and a change of single bytes may be missed. Times and names of folders do not count.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+from tui_lab.core import safetensors_file
+from tui_lab.models import catalog
+
+#: Files up to this size are hashed completely: below a second.
+WHOLE_BYTES = 256 << 20
+_BLOCK_BYTES = 16 << 10
+#: Blocks of a large file that is not safetensors, spread evenly.
+_BLOCKS = 4096
+_ADAPTER_WEIGHTS = "adapter_model.safetensors"
+#: Files that decide how text becomes tokens.
+_TOKENIZER = re.compile(
+    r"tokenizer\.json|tokenizer_config\.json|special_tokens_map\.json|added_tokens\.json|chat_template\.(jinja|json)"
+    r"|vocab\.(json|txt)|merges\.txt|.*\.model"
+)
+#: Keys of a config that change when a folder is saved again as it is.
+_INCIDENTAL = ("transformers_version", "_name_or_path")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+def model_folder(location: str, revision: str = "") -> Path | None:
+    """The folder with the files of a folder or hub id at a revision; None where they are not on this
+    machine."""
+    if not Path(location).is_dir() and revision:
+        repository = catalog.hub_cache_dir() / f"models--{location.replace('/', '--')}"
+        commit = revision
+        if not _COMMIT.fullmatch(revision):
+            try:
+                commit = (repository / "refs" / revision).read_text(encoding="ascii").strip()
+            except (OSError, UnicodeDecodeError, ValueError):
+                return None
+        snapshot = repository / "snapshots" / commit
+        return snapshot if _COMMIT.fullmatch(commit) and snapshot.is_dir() else None
+    return catalog.local_folder(location)
+
+
+def weights_digest(location: str | Path, revision: str = "") -> str:
+    """The digest of a model's weights and config, or of an adapter's weights; "" where they are not on this
+    machine or cannot be read."""
+    folder = model_folder(str(location), revision)
+    if folder is None:
+        return ""
+    try:
+        adapter = folder / _ADAPTER_WEIGHTS
+        if adapter.is_file() and not (folder / "config.json").is_file():
+            return _files_digest(_signatures([adapter]))
+        weights = [path for path in sorted(folder.glob("*.safetensors")) if path.name != adapter.name]
+        return _combined(_config_digest(folder / "config.json"), _files_digest(_signatures(weights)))
+    except (OSError, ValueError, RecursionError):
+        return ""
+
+
+def tokenizer_digest(location: str | Path, revision: str = "", template: str = "") -> str:
+    """The digest of a model's tokenizer files and chat templates; ``template``: a file that is used in place
+    of the model's. "" where they are not on this machine."""
+    folder = model_folder(str(location), revision)
+    if folder is None:
+        return ""
+    try:
+        files = [
+            path for path in sorted(folder.iterdir()) if _TOKENIZER.fullmatch(path.name) and path.is_file()
+        ]
+        own = Path(template).expanduser() if template else None
+        extra = _files_digest(_signatures([own], names=False)) if own is not None and own.is_file() else ""
+        return _combined(_files_digest(_signatures(files)), extra)
+    except (OSError, ValueError, RuntimeError):
+        return ""
+
+
+def data_digest(path: str | Path) -> str:
+    """The digest of a data file or of the files of a data folder; "" for what is no local path."""
+    try:
+        place = catalog.home(Path(path))
+        if place.is_file():
+            return _files_digest(_signatures([place], names=False))
+        if place.is_dir():
+            return _files_digest(_signatures(sorted(each for each in place.rglob("*") if each.is_file())))
+    except (OSError, ValueError):
+        pass
+    return ""
+
+
+Signature = tuple[str, str, int, int, int]  # path, name in the digest, size, time, inode
+
+
+def _signatures(paths: list[Path], names: bool = True) -> tuple[Signature, ...]:
+    found = []
+    for path in paths:
+        stat = path.stat()
+        name = path.name if names else ""
+        found.append((str(path), name, stat.st_size, stat.st_mtime_ns, stat.st_ino))
+    return tuple(found)
+
+
+@lru_cache(maxsize=64)  # one command asks several times
+def _files_digest(files: tuple[Signature, ...]) -> str:
+    """The digest of files with their names. Raises OSError and ValueError."""
+    found = hashlib.sha256()
+    for path, name, size, _, _ in files:
+        found.update(f"{name} {size}\n".encode("utf-8", "surrogateescape"))
+        with Path(path).open("rb") as file:
+            if size <= WHOLE_BYTES:
+                found.update(hashlib.file_digest(file, "sha256").digest())
+                continue
+            for at in _sampled(Path(path), size):
+                file.seek(at)
+                found.update(file.read(_BLOCK_BYTES))
+    return found.hexdigest()
+
+
+def _sampled(path: Path, size: int) -> Iterator[int]:
+    """Where the hashed blocks of a large file begin."""
+    if path.suffix != ".safetensors":
+        yield from ((size - _BLOCK_BYTES) * at // (_BLOCKS - 1) for at in range(_BLOCKS))
+        return
+    tensors = safetensors_file.read_header(path).values()
+    begin = size - max((tensor.data_offsets[1] for tensor in tensors), default=0)
+    yield from range(0, begin, _BLOCK_BYTES)  # the header
+    for tensor in tensors:
+        first, last = tensor.data_offsets
+        for at in (first, (first + last) // 2, max(first, last - _BLOCK_BYTES)):
+            yield begin + at
+
+
+def _config_digest(path: Path) -> str:
+    """The digest of a config's values. Raises OSError, ValueError and RecursionError."""
+    if not path.is_file():
+        return ""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    if isinstance(config, dict):
+        config = {key: value for key, value in config.items() if key not in _INCIDENTAL}
+    return _combined(json.dumps(config, sort_keys=True))
+
+
+def _combined(*parts: str) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
