@@ -16,6 +16,7 @@ from typing import Any
 import peft
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tui_lab.core import job_protocol
@@ -152,13 +153,22 @@ def test_a_run_without_saved_weights_is_refused(runs_dir: Path) -> None:
         ask(run="no-such-run")
 
 
-def test_a_model_saved_again_is_scored_again(tmp_path: Path, runs_dir: Path, loads: list[str]) -> None:
+def test_other_weights_of_the_same_size_and_time_are_scored_again(
+    tmp_path: Path, runs_dir: Path, loads: list[str]
+) -> None:
     place = tmp_path / "model"
     shutil.copytree(MODEL_DIR, place)
     ask(model=str(place))
     ask(model=str(place))
     assert len(loads) == 1
-    os.utime(place / "model.safetensors", ns=(1, 1))
+    weights = place / "model.safetensors"
+    os.utime(weights, ns=(1, 1))
+    ask(model=str(place))
+    assert len(loads) == 1
+    tensors = load_file(weights)
+    tensors["model.norm.weight"] = tensors["model.norm.weight"] * 2
+    save_file(tensors, weights, metadata={"format": "pt"})
+    os.utime(weights, ns=(1, 1))
     ask(model=str(place))
     assert len(loads) == 2
 

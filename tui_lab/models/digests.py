@@ -95,7 +95,7 @@ def data_digest(path: str | Path) -> str:
     return ""
 
 
-Signature = tuple[str, str, int, int, int]  # path, name in the digest, size, time, inode
+Signature = tuple[str, str, int, int, int]  # path, name in the digest, size, time of change, inode
 
 
 def _signatures(paths: list[Path], names: bool = True) -> tuple[Signature, ...]:
@@ -103,7 +103,7 @@ def _signatures(paths: list[Path], names: bool = True) -> tuple[Signature, ...]:
     for path in paths:
         stat = path.stat()
         name = path.name if names else ""
-        found.append((str(path), name, stat.st_size, stat.st_mtime_ns, stat.st_ino))
+        found.append((str(path), name, stat.st_size, stat.st_ctime_ns, stat.st_ino))
     return tuple(found)
 
 
