@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -98,16 +99,39 @@ def test_any_manifest_is_valid_or_has_a_reason(
     shutil.rmtree(parent)
 
 
-def test_large_files_are_digested_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("place", range(0, 100, 7))
+def test_every_byte_of_a_large_file_is_digested(
+    place: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(checkpoints, "_PIECE_BYTES", 10)
     monkeypatch.setattr(checkpoints, "DIGESTED_BYTES", 40)
-    path = tmp_path / "large"
-    path.write_bytes(bytes(100))
-    before = checkpoints.digest(path)
-    for place in (0, 35, 65, 99):  # the beginning, two pieces between, the end
-        data = bytearray(100)
-        data[place] = 1
-        path.write_bytes(bytes(data))
-        assert checkpoints.digest(path) != before
-    path.write_bytes(bytes(101))
-    assert checkpoints.digest(path) != before
+    folder = make(tmp_path, 3)
+    (folder / "large").write_bytes(bytes(100))
+    checkpoints.seal(folder)
+    assert checkpoints.validation_error(folder) == ""
+    data = bytearray(100)
+    data[place] = 1
+    (folder / "large").write_bytes(bytes(data))
+    assert checkpoints.validation_error(folder) == "large differs from what was written"
+
+
+def test_manifests_of_earlier_versions_have_digests_of_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "_PIECE_BYTES", 10)
+    monkeypatch.setattr(checkpoints, "DIGESTED_BYTES", 40)
+    folder = make(tmp_path, 3)
+    (folder / "large").write_bytes(bytes(100))
+    names = [path for path in sorted(folder.rglob("*")) if path.name != checkpoints.MANIFEST]
+    listed = {
+        path.relative_to(folder).as_posix(): checkpoints.FileDigest(
+            path.stat().st_size, checkpoints.digest(path, complete=False)
+        )
+        for path in names
+        if path.is_file()
+    }
+    old = {"files": {name: {"bytes": file.bytes, "digest": file.digest} for name, file in listed.items()}}
+    (folder / checkpoints.MANIFEST).write_text(json.dumps(old))
+    assert checkpoints.validation_error(folder) == ""
+    (folder / "large").write_bytes(b"x" + bytes(99))
+    assert checkpoints.validation_error(folder) == "large differs from what was written"

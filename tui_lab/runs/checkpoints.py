@@ -22,8 +22,7 @@ MANIFEST = "manifest.json"
 PREFIX = "checkpoint-"
 #: Damaged checkpoints are renamed with this prefix.
 DAMAGED = "damaged-"
-#: Files up to this size are digested completely; of larger ones this much, in pieces spread over the file, to
-#: bound the time that a checkpoint takes.
+#: Manifests of earlier versions digest larger files only in pieces of this much, spread over the file.
 DIGESTED_BYTES = 64 << 20
 _PIECE_BYTES = 1 << 20
 
@@ -36,9 +35,11 @@ class FileDigest(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """The content of ``manifest.json``: every file of the checkpoint, by its path relative to the folder."""
+    """The content of ``manifest.json``: every file of the checkpoint, by its path relative to the folder.
+    ``complete``: the digests are of every byte."""
 
     files: dict[str, FileDigest]
+    complete: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def seal(folder: Path) -> None:
             with path.open("rb") as file:
                 os.fsync(file.fileno())
             files[path.relative_to(folder).as_posix()] = FileDigest(path.stat().st_size, digest(path))
-    write_atomically(folder / MANIFEST, to_json(Manifest(files)))
+    write_atomically(folder / MANIFEST, to_json(Manifest(files, complete=True)))
     for directory in (folder, folder.parent):
         _sync_directory(directory)
 
@@ -77,12 +78,12 @@ def _sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def digest(path: Path) -> str:
-    """SHA-256 of a file's size and content; of a large file, of evenly spread pieces."""
+def digest(path: Path, complete: bool = True) -> str:
+    """SHA-256 of a file's size and content; unless ``complete``, of evenly spread pieces of a large file."""
     size = path.stat().st_size
     found = hashlib.sha256(str(size).encode())
     with input_files.open_regular(path) as file:
-        if size <= DIGESTED_BYTES:
+        if complete or size <= DIGESTED_BYTES:
             while piece := file.read(_PIECE_BYTES):
                 found.update(piece)
         else:
@@ -96,26 +97,26 @@ def digest(path: Path) -> str:
 def validation_error(folder: Path) -> str:
     """Why a checkpoint cannot be resumed from; "" when it is valid."""
     try:
-        files = from_json(input_files.read_bytes(folder / MANIFEST), Manifest, "its manifest").files
+        manifest = from_json(input_files.read_bytes(folder / MANIFEST), Manifest, "its manifest")
     except FileNotFoundError:
         return "it was not finished"
     except OSError as error:
         return f"its manifest cannot be read ({error.strerror or error})"
     except LabError:
         return "its manifest is damaged"
-    for name, expected in files.items():
+    for name, expected in manifest.files.items():
         path = folder / name
         try:
             size = path.stat().st_size
             if size != expected.bytes:
                 return f"{name} has {size:,} bytes instead of {expected.bytes:,}"
-            if digest(path) != expected.digest:
+            if digest(path, manifest.complete) != expected.digest:
                 return f"{name} differs from what was written"
         except FileNotFoundError:
             return f"{name} is missing"
         except OSError as error:
             return f"{name} cannot be read ({error.strerror or error})"
-    return "" if files else "it is empty"
+    return "" if manifest.files else "it is empty"
 
 
 def find(folder: Path) -> CheckpointSearch:
