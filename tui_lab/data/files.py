@@ -72,7 +72,7 @@ class RawData:
 def read_raw(
     source: str, max_rows: int = 0, bundled_names: Iterable[str] = (), on_bytes: OnBytes | None = None
 ) -> RawData:
-    """Opens a file, a folder or a hub name.
+    """Opens a file or a hub name; folders: :func:`tui_lab.data.folders.read_folder`.
 
     Args:
         source: a path, or ``owner/name`` or ``owner/name:config`` of the hub.
@@ -84,10 +84,6 @@ def read_raw(
         LabError: one sentence with file, place and cause; also while the records are read.
     """
     path = Path(source).expanduser()
-    if path.is_dir():
-        from tui_lab.data.folders import read_folder
-
-        return read_folder(path, max_rows, on_bytes)
     if path.exists():
         return _read_one(source, path, max_rows, on_bytes)
     if HUB_NAME.match(source) and data_suffix(path) not in EXTENSIONS and not path.parent.is_dir():

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.format import plural
@@ -28,6 +29,7 @@ from tui_lab.data.columns import (
     whole_number,
 )
 from tui_lab.data.files import RAGGED_CELLS, FileRecord, RawData, Records, is_empty, read_raw
+from tui_lab.data.folders import read_folder
 from tui_lab.data.rows import BadRow, ChatMessage, ChatRow, Tool
 from tui_lab.data.streams import OnBytes
 from tui_lab.data.turns import history_of, tools_of, turns_of
@@ -504,6 +506,9 @@ def open_data(
     if "\0" in name:
         raise LabError("The name of the data set holds a zero byte; no file is called so.")
     if name not in bundled.NAMES:
+        folder = Path(name).expanduser()
+        if folder.is_dir():
+            return open_raw(read_folder(folder, max_rows, on_bytes), data_format, columns)
         return open_raw(read_raw(name, max_rows, bundled.NAMES, on_bytes), data_format, columns)
     if data_format not in ("auto", "messages") or columns:
         raise LabError(
