@@ -22,7 +22,7 @@ from transformers import (
 from tests.decoding.conftest import prompt_of
 from tests.decoding.test_parity import lockstep
 from tui_lab.decoding.logits import SamplingParameters, apply_repetition_penalty, inspect
-from tui_lab.decoding.sampling import SamplingPlan, pick
+from tui_lab.decoding.sampling import SamplingPlan, pick, pick_by_sorting
 from tui_lab.decoding.strategies import Greedy, Lane, Sample
 
 
@@ -76,6 +76,15 @@ def test_distribution_equals_transformers(s: Sample, seed: int, vocabulary: int,
     assert torch.equal(~remaining, mine == 0) or (logits.max() - logits.min()) / s.temperature > 80
 
 
+def picked(logits: torch.Tensor, plan: SamplingPlan, uniform: torch.Tensor) -> torch.Tensor:
+    """The token of every row (n,), sorting the whole vocabulary where that is needed."""
+    tokens, valid = pick(logits, plan, uniform)
+    rows = (~valid).nonzero().squeeze(1)
+    if len(rows):
+        tokens[rows] = pick_by_sorting(logits, plan, uniform, None, rows)
+    return tokens
+
+
 def _at_limit(expected: torch.Tensor, mine: torch.Tensor) -> float:
     differ = (expected == 0) != (mine == 0)
     return float(torch.maximum(expected, mine)[differ].max()) if int(differ.sum()) == 1 else 0.0
@@ -90,8 +99,9 @@ def test_draws_invert_the_distribution(several: list[Sample], seed: int) -> None
     logits = torch.randn(len(several), 700, generator=generator) * 3
     points = 100
     plan = SamplingPlan.of([s for s in several for _ in range(points)], logits.device)
-    uniform = (torch.tensor(plan.sampled, dtype=torch.float64) % points + 0.5) / points
-    tokens = pick(logits.repeat_interleave(points, 0), plan, uniform).view(len(several), points)
+    sampled = torch.empty(0) if plan.sampled is None else plan.sampled
+    uniform = (sampled.double() % points + 0.5) / points
+    tokens = picked(logits.repeat_interleave(points, 0), plan, uniform).view(len(several), points)
     counts = torch.zeros_like(logits).scatter_add_(1, tokens, torch.ones(tokens.shape))
     for row, s in enumerate(several):
         expected = warp(logits[row], s)[0]
@@ -164,6 +174,6 @@ def test_ties_at_the_limit_equal_transformers(top_k: int) -> None:
     assert torch.allclose(warp(logits, Sample(top_k=top_k))[0], exact(logits, Sample(top_k=top_k)), atol=1e-6)
     draws = 1500
     plan = SamplingPlan.of([Sample(top_k=top_k)] * draws, logits.device)
-    uniform = torch.linspace(0, 0.9999, draws, dtype=torch.float64)[: len(plan.sampled)]
-    tokens = set(pick((logits / 1e4).repeat(draws, 1), plan, uniform).tolist())
+    uniform = torch.linspace(0, 0.9999, draws, dtype=torch.float64)
+    tokens = set(picked((logits / 1e4).repeat(draws, 1), plan, uniform).tolist())
     assert (len(tokens) == -(-top_k // 7) * 7) or (top_k == 1 and len(tokens) == 1)

@@ -1,7 +1,7 @@
 """Beam search of one prompt. It reproduces ``GenerationMixin._beam_search`` of transformers 5.23: the same
 candidates, finished hypotheses, length penalty and early stopping, in the same float32 arithmetic. Scores and
-hypotheses stay on the CPU; only the choice of candidates reads the whole vocabulary. Pure functions:
-:func:`advance` returns a new state."""
+hypotheses stay on the CPU; only :func:`propose` reads the whole vocabulary. Pure functions: :func:`advance`
+returns a new state."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
+from tui_lab.decoding.lane_output import entropy
 from tui_lab.decoding.strategies import Beam
 
 #: Added to scores that must not win, as in transformers.
@@ -69,28 +70,36 @@ def candidates_needed(num_beams: int, stop_tokens: int) -> int:
     return max(2, 1 + stop_tokens) * num_beams
 
 
+def propose(
+    raw: torch.Tensor, log_probs: torch.Tensor, running_scores: torch.Tensor, count: int
+) -> torch.Tensor:
+    """The ``count`` best continuations of n hypotheses, best first, (count, 6) in float64: total score, index
+    of the hypothesis, token, and the token's log-probability, rank and entropy (nats).
+
+    ``raw`` (n, V): log-probabilities of the next token; ``log_probs``: the same with the repetition penalty;
+    ``running_scores`` (n,)."""
+    vocabulary = raw.shape[1]
+    total = (log_probs + running_scores.unsqueeze(1)).reshape(-1)
+    top, index = total.topk(min(count, total.numel()))
+    beams, tokens = index // vocabulary, index % vocabulary
+    chosen = raw.reshape(-1)[index]
+    rank = (raw[beams] > chosen.unsqueeze(1)).sum(1) + 1
+    columns = (top, beams, tokens, chosen, rank, entropy(raw)[beams])
+    return torch.stack([column.double() for column in columns], dim=1)
+
+
 def advance(
-    state: BeamState,
-    strategy: Beam,
-    log_probs: torch.Tensor,
-    describe: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
-    stops: Callable[[list[int]], bool],
-    candidates: int,
+    state: BeamState, strategy: Beam, candidates: torch.Tensor, stops: Callable[[list[int]], bool]
 ) -> tuple[BeamState, list[int]]:
     """One step of the search.
 
-    ``log_probs`` (n, V): of the next token of each running hypothesis, repetition penalty applied;
-    ``describe(beams, tokens)``: stats (candidates, 3) of the candidate tokens; ``stops(ids)``: whether a
-    hypothesis ends with its last token. Returns the new state and, for each new running hypothesis, the
-    index of the beam that it extends."""
-    n, vocabulary = log_probs.shape
-    limit = state.running.shape[1]
+    ``candidates`` (C, 6): from :func:`propose`, on the CPU; ``stops(ids)``: whether a hypothesis ends with
+    its last token. Returns the new state and, for each new running hypothesis, the index of the beam that it
+    extends."""
+    n, limit = state.running.shape
     at = state.length
-    total = (log_probs + state.running_scores.to(log_probs.device).unsqueeze(1)).reshape(-1)
-    top, index = total.topk(min(candidates, total.numel()))
-    beams, tokens = index // vocabulary, index % vocabulary
-    stats = describe(beams, tokens)
-    top, beams, tokens = top.cpu(), beams.cpu(), tokens.cpu()
+    top, beams, tokens = candidates[:, 0].float(), candidates[:, 1].long(), candidates[:, 2].long()
+    stats = candidates[:, 3:]
 
     # all candidates, best first
     ids = state.running[beams]

@@ -21,17 +21,24 @@ def propose(logits: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     size = min(k, logits.shape[-1])
     probability, tokens = logits.softmax(-1).topk(size)
     if size < k:
-        tokens = torch.nn.functional.pad(tokens, (0, k - size), value=int(tokens[-1]))
+        tokens = torch.cat((tokens, tokens[-1:].expand(k - size)))
         probability = torch.nn.functional.pad(probability, (0, k - size), value=-1.0)
     return probability, tokens
 
 
 def score(
-    probability: torch.Tensor, candidates: torch.Tensor, context: torch.Tensor, alpha: float
+    probability: torch.Tensor,
+    candidates: torch.Tensor,
+    context: torch.Tensor,
+    alpha: float,
+    unused: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Score (k,) and degeneration penalty (k,) of the candidates.
 
     ``candidates`` (k, H): unit hidden state of each candidate as the next token; ``context`` (t, H): unit
-    hidden states of all earlier positions."""
-    penalty = (candidates @ context.T).amax(-1)
+    hidden states of all earlier positions, without those where ``unused`` (t,) is true."""
+    similarity = candidates @ context.T
+    if unused is not None:
+        similarity = similarity.masked_fill(unused, -torch.inf)
+    penalty = similarity.amax(-1)
     return (1.0 - alpha) * probability - alpha * penalty, penalty

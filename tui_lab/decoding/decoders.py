@@ -47,8 +47,12 @@ class SearchDecoder(LaneDecoder, Protocol):
     def start(self, hidden: torch.Tensor | None) -> None:
         """Takes the hidden states (L, H) of the prompt if ``needs_hidden``."""
 
-    def decide(self, step: StepOutput, first: int) -> None:
-        """Chooses from the rows that begin at ``first``, and writes their next tokens."""
+    def pick(self, step: StepOutput, first: int) -> torch.Tensor:
+        """Chooses on the device from the rows that begin at ``first``, without waiting for it; shapes and
+        addresses are the same at every step after the first. Returns a table in float64 for :meth:`take`."""
+
+    def take(self, step: StepOutput, first: int, table: torch.Tensor, /) -> None:
+        """Completes the decision on the CPU, given the table of :meth:`pick` there."""
 
 
 def make_search_decoder(output: LaneOutput) -> SearchDecoder | None:
@@ -69,6 +73,12 @@ class _Proposal:
     tokens: torch.Tensor  # (k,)
     stats: torch.Tensor  # (k, 3): log-probability, rank, entropy
 
+    def copy_from(self, other: _Proposal) -> None:
+        """Overwrites the tensors in place."""
+        self.probability.copy_(other.probability)
+        self.tokens.copy_(other.tokens)
+        self.stats.copy_(other.stats)
+
 
 class ContrastiveDecoder:
     """Contrastive search (Su et al. 2022). Each forward reads the k candidates of the step before, one per
@@ -83,27 +93,32 @@ class ContrastiveDecoder:
         self._proposal: _Proposal | None = None
         self._context = torch.empty((0, 0))  # (prompt + limit, H) unit hidden states
         self._length = 0  # filled positions of the context
+        self._position = torch.empty(0)  # (1,) the same on the device
 
     def start(self, hidden: torch.Tensor | None) -> None:
         """Takes the hidden states (L, H) of the prompt."""
         assert hidden is not None
         prompt = contrastive.unit(hidden)
         self._length = len(prompt)
-        self._context = prompt.new_empty((self._length + self.output.context.limit, prompt.shape[1]))
+        self._context = prompt.new_zeros((self._length + self.output.context.limit, prompt.shape[1]))
         self._context[: self._length] = prompt
+        self._position = torch.full((1,), self._length, dtype=torch.long, device=prompt.device)
 
-    def decide(self, step: StepOutput, first: int) -> None:
-        """Appends the best candidate of the step before, and proposes the k candidates of the next one."""
+    def pick(self, step: StepOutput, first: int) -> torch.Tensor:
+        """Chooses the best candidate of the step before, and proposes the k candidates of the next one. The
+        table has probability, penalty, score, log-probability, rank and entropy, token, and the winner's
+        index of each candidate, (k, 8); it is empty at the prompt, which has no candidates."""
         rows = slice(first, first + self.rows)
-        winner = 0
-        if self._proposal is not None:
-            assert step.hidden is not None
-            winner = self._choose(self._proposal, contrastive.unit(step.hidden[rows]))
-            if self.output.finish_reason:
-                return
-            step.cache.broadcast_last(first, self.rows, winner)
-        self._proposal = self._propose(step.logits[first + winner])
+        if self._proposal is None:
+            self._proposal = self._propose(step.logits[first])
+            step.next_tokens[rows] = self._proposal.tokens
+            return self._proposal.stats.new_empty((0, 8))
+        assert step.hidden is not None
+        table, winner = self._choose(self._proposal, contrastive.unit(step.hidden[rows]), step)
+        step.cache.broadcast_last(first, self.rows, winner)
+        self._proposal.copy_from(self._propose(step.logits[rows].index_select(0, winner)[0]))
         step.next_tokens[rows] = self._proposal.tokens
+        return table
 
     def _propose(self, logits: torch.Tensor) -> _Proposal:
         """The k most probable tokens of logits (V,)."""
@@ -113,23 +128,37 @@ class ContrastiveDecoder:
         stats = torch.stack((log_probs[tokens].double(), ranks, entropy(log_probs).expand(self._k)), dim=1)
         return _Proposal(probability, tokens, stats)
 
-    def _choose(self, proposal: _Proposal, hidden: torch.Tensor) -> int:
-        """Appends the best candidate, given the unit hidden states (k, H) of all; returns its index."""
-        context = self._context[: self._length]
-        scores, penalty = contrastive.score(proposal.probability, hidden, context, self._alpha)
-        winner = int(scores.argmax())
-        self._context[self._length] = hidden[winner]
+    def _choose(
+        self, proposal: _Proposal, hidden: torch.Tensor, step: StepOutput
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The table of :meth:`pick` and the index (1,) of the best candidate, given the unit hidden states
+        (k, H) of all; the winner's one is added to the context."""
+        context, unused = self._context[: self._length], None
+        if step.cache.fixed is not None:
+            context = self._context
+            unused = torch.arange(len(context), device=context.device) >= self._position
+        scores, penalty = contrastive.score(proposal.probability, hidden, context, self._alpha, unused)
+        winner = scores.argmax(keepdim=True)
+        self._context.index_copy_(0, self._position, hidden.index_select(0, winner))
+        self._position += 1
+        numbers = (proposal.probability, penalty, scores, *proposal.stats.unbind(1), proposal.tokens)
+        columns = [column.double() for column in (*numbers, winner.expand(self._k))]
+        return torch.stack(columns, dim=1), winner
+
+    def take(self, _step: StepOutput, _first: int, table: torch.Tensor, /) -> None:
+        """Appends the winner."""
+        if not len(table):
+            return
         self._length += 1
-        columns = (proposal.probability.double(), penalty.double(), scores.double())
-        table = torch.stack((*columns, *proposal.stats.unbind(1), proposal.tokens.double()), dim=1).tolist()
+        rows = table.tolist()
+        winner = rows[int(rows[0][7])]
         candidates: tuple[Candidate, ...] = ()
         if self.output.context.request.inspect:
             decode = self.output.context.decode
             candidates = tuple(
-                Candidate(int(row[6]), decode([int(row[6])]), row[0], row[1], row[2]) for row in table
+                Candidate(int(row[6]), decode([int(row[6])]), row[0], row[1], row[2]) for row in rows
             )
-        self.output.append(int(table[winner][6]), table[winner][3:6], candidates=candidates)
-        return winner
+        self.output.append(int(winner[6]), winner[3:6], candidates=candidates)
 
     def cancel(self) -> None:
         """Ends the lane with the tokens that it has."""
@@ -152,32 +181,27 @@ class BeamDecoder:
         self._request = output.context.request
         self._state = beams.start(strategy.num_beams, output.context.limit)
         self._candidates = beams.candidates_needed(strategy.num_beams, len(self._request.stop_ids))
+        self._running_scores = self._state.running_scores.to(output.context.device, copy=True)  # (n,)
         self._seen: torch.Tensor | None = None  # (n, V) tokens of each hypothesis, if penalised
         self._score = 0.0
 
     def start(self, hidden: torch.Tensor | None) -> None:
         """Takes nothing: beam search needs no hidden states (L, H)."""
 
-    def decide(self, step: StepOutput, first: int) -> None:
-        """Extends the hypotheses by one token, and reorders their rows of the cache."""
-        rows = slice(first, first + self.rows)
-        logits = step.logits[rows]
-        raw = logits.log_softmax(-1)
-        log_probs = raw
+    def pick(self, step: StepOutput, first: int) -> torch.Tensor:
+        """Proposes continuations of the hypotheses: the table of :func:`beams.propose`."""
+        logits = step.logits[first : first + self.rows]
+        raw = log_probs = logits.log_softmax(-1)
         if self._strategy.repetition_penalty != 1.0:
             if self._seen is None:
                 self._seen = torch.zeros_like(logits, dtype=torch.bool)
                 self._seen[:, list(set(self._request.prompt_ids))] = True
             log_probs = apply_repetition_penalty(raw, self._seen, self._strategy.repetition_penalty)
+        return beams.propose(raw, log_probs, self._running_scores, self._candidates)
 
-        def describe(beam: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-            chosen = raw[beam, tokens]
-            rank = (raw[beam] > chosen.unsqueeze(1)).sum(1) + 1
-            return torch.stack((chosen.double(), rank.double(), entropy(raw)[beam]), dim=1).cpu()
-
-        self._state, sources = beams.advance(
-            self._state, self._strategy, log_probs, describe, self._stops, self._candidates
-        )
+    def take(self, step: StepOutput, first: int, table: torch.Tensor, /) -> None:
+        """Extends the hypotheses by one token, and reorders their rows of the cache."""
+        self._state, sources = beams.advance(self._state, self._strategy, table, self._stops)
         self.output.mark_first_token()
         self._emit_hypotheses()
         if self._state.done:
@@ -186,11 +210,12 @@ class BeamDecoder:
                 self.output.end(self.output.limit_reason)
             return
         step.cache.reorder(first, sources)
+        self._running_scores.copy_(self._state.running_scores)
         tokens = self._state.running[:, self._state.length - 1].to(step.next_tokens.device)
         if self._seen is not None:
-            self._seen = self._seen[sources]
+            self._seen.copy_(self._seen[sources])
             self._seen[torch.arange(self.rows), tokens] = True
-        step.next_tokens[rows] = tokens
+        step.next_tokens[first : first + self.rows] = tokens
 
     def _stops(self, ids: list[int]) -> bool:
         if ids[-1] in self._request.stop_ids:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -19,10 +19,12 @@ from tui_lab.decoding.context import context_length, remaining_context
 from tui_lab.decoding.decoders import LaneDecoder, SearchDecoder, StepOutput, make_search_decoder
 from tui_lab.decoding.detokenize import Decode
 from tui_lab.decoding.forward import CausalModel, VirtualTokens, embedding_weight, prefill, step
+from tui_lab.decoding.graphs import CapturedStep, CaptureError, StepMode, aligned, bucket_of, choose_mode
 from tui_lab.decoding.kv_cache import LaneCache
 from tui_lab.decoding.lane_output import LaneContext, LaneOutput
 from tui_lab.decoding.records import DecodingRecord, DecodingRequest, LaneResult
 from tui_lab.decoding.sampling import BatchedSampler, SamplingDecoder
+from tui_lab.decoding.speed import StepWork, weight_bytes
 
 
 class AdapterRows(Protocol):
@@ -56,9 +58,13 @@ class _Slot:
 class _Batch:
     """What exists once the prompt has been read."""
 
+    slots: list[_Slot]  # the lanes that own the rows, in their order
     cache: LaneCache
     next_tokens: torch.Tensor  # (R,) the input of the next forward
     sampler: BatchedSampler | None  # of all sampling lanes; None if there are none
+    output: StepOutput  # of the last step
+    shapes: list[torch.Size] = field(default_factory=list)  # of the tables that the decoders return
+    captured: CapturedStep | None = None  # of the present bucket
 
 
 class Lockstep:
@@ -76,19 +82,20 @@ class Lockstep:
         lane_ids: Sequence[int] | None = None,
         adapters: AdapterRows | None = None,
         virtual: VirtualTokens | None = None,
-        clock: Callable[[], float] = time.perf_counter,
+        mode: StepMode | None = None,
     ) -> None:
         """``lane_ids``: the ids of ``request.lanes`` in records and results, their positions by default;
         ``adapters``: the adapters that share the batch: lanes whose ``on`` is none of their names run on
-        ``model`` as it is; ``virtual``: virtual tokens before the prompt of all lanes.
+        ``model`` as it is; ``virtual``: virtual tokens before the prompt of all lanes; ``mode``: how
+        steps run, by default as :func:`~tui_lab.decoding.graphs.choose_mode` chooses.
 
         Raises LabError for a request that cannot be decoded."""
         validate_request(request, model.config, virtual)
         self.results: dict[int, LaneResult] = {}
         self._model, self._request = model, request
         self._adapters, self._virtual = adapters, virtual
-        self._emit, self._clock = emit, clock
-        self._started_at = clock()
+        self._emit = emit
+        self._started_at = time.perf_counter()
         self._device = embedding_weight(model).device
         available = remaining_context(model.config, len(request.prompt_ids), virtual.length if virtual else 0)
         limit = request.max_new_tokens if available is None else min(request.max_new_tokens, available)
@@ -97,6 +104,9 @@ class Lockstep:
         self._slots = self._make_slots(range(len(request.lanes)) if lane_ids is None else lane_ids)
         self._needs_hidden = any(slot.search and slot.search.needs_hidden for slot in self._slots)
         self._batch: _Batch | None = None  # None until the prompt has been read
+        self._mode = choose_mode(model, limit) if mode is None else mode
+        self._weight_bytes = weight_bytes(model)
+        self.work = StepWork(reason=self._mode.reason)
 
     @property
     def active(self) -> bool:
@@ -108,14 +118,14 @@ class Lockstep:
         if self._batch is None:
             self._batch = self._read_prompt()
             return
-        counts = [0] * self._sources
-        for slot in self._slots:
-            counts[slot.source] += slot.decoder.rows
-        with self._adapter_rows(counts):
-            logits, hidden = step(
-                self._model, self._batch.next_tokens, self._batch.cache, want_hidden=self._needs_hidden
-            )
-        self._decide(self._batch, logits, hidden)
+        batch, began = self._batch, time.perf_counter()
+        with torch.inference_mode():
+            if batch.sampler:
+                batch.sampler.draw()
+            table = self._run(batch).cpu()
+            self.work.count(self._weight_bytes + batch.cache.bytes_per_position() * batch.cache.length)
+            self._take(batch, table)
+        self.work.seconds += time.perf_counter() - began
 
     def cancel(self) -> None:
         """Ends all lanes with the tokens that they have."""
@@ -125,7 +135,7 @@ class Lockstep:
         self._slots = []
 
     def _elapsed_s(self) -> float:
-        return self._clock() - self._started_at
+        return time.perf_counter() - self._started_at
 
     def _make_slots(self, lane_ids: Sequence[int]) -> list[_Slot]:
         """The lanes in the order of their rows: those of the base first, then those of each adapter."""
@@ -144,54 +154,108 @@ class Lockstep:
 
     def _read_prompt(self) -> _Batch:
         """The prefill, one row for each source, and the first decision of every lane."""
-        self._started_at = self._clock()
+        self._started_at = time.perf_counter()
         used = sorted({slot.source for slot in self._slots})
         prompt = torch.tensor(self._request.prompt_ids, device=self._device).expand(len(used), -1)
         with self._adapter_rows([int(source in used) for source in range(self._sources)]):
             read = prefill(self._model, prompt, want_hidden=self._needs_hidden, virtual=self._virtual)
         row_of = {source: row for row, source in enumerate(used)}
         prompt_rows = [row_of[slot.source] for slot in self._slots for _ in range(slot.decoder.rows)]
-        read.cache.expand(prompt_rows, read.cache.length + self._context.limit)
+        capacity = read.cache.length + self._context.limit
+        read.cache.expand(prompt_rows, aligned(capacity) if self._mode.fixed else capacity)
         for slot in self._slots:
             if slot.search:
                 slot.search.start(read.hidden[row_of[slot.source]] if read.hidden is not None else None)
         next_tokens = torch.zeros(len(prompt_rows), dtype=torch.long, device=self._device)
-        batch = _Batch(read.cache, next_tokens, self._lay_out())
-        self._decide(batch, read.logits[torch.tensor(prompt_rows, device=self._device)], None)
+        with torch.inference_mode():
+            logits = read.logits[torch.tensor(prompt_rows, device=self._device)]
+            output = StepOutput(logits, None, next_tokens, read.cache)
+            slots = list(self._slots)
+            batch = _Batch(slots, read.cache, next_tokens, self._lay_out(slots), output)
+            if batch.sampler:
+                batch.sampler.draw()
+            self._take(batch, self._pick(batch).cpu())
         return batch
 
-    def _lay_out(self) -> BatchedSampler | None:
+    def _lay_out(self, slots: Sequence[_Slot]) -> BatchedSampler | None:
         """Assigns the rows to the lanes, in order; returns the sampler of the sampling lanes."""
         first = 0
-        for slot in self._slots:
+        for slot in slots:
             slot.first = first
             first += slot.decoder.rows
-        sampling = [(slot.sampling, slot.first) for slot in self._slots if slot.sampling]
+        sampling = [(slot.sampling, slot.first) for slot in slots if slot.sampling]
         if not sampling:
             return None
         return BatchedSampler([decoder for decoder, _ in sampling], [at for _, at in sampling], self._context)
 
-    def _decide(self, batch: _Batch, logits: torch.Tensor, hidden: torch.Tensor | None) -> None:
-        """The decisions of all lanes from logits (R, V) and hidden states (R, H); ended lanes leave."""
-        output = StepOutput(logits, hidden, batch.next_tokens, batch.cache)
-        with torch.inference_mode():
-            if batch.sampler:
-                batch.sampler.decide(output)
-            for slot in self._slots:
-                if slot.search:
-                    slot.search.decide(output, slot.first)
-            ended = [slot for slot in self._slots if slot.decoder.output.finish_reason]
-            if not ended:
-                return
-            for slot in ended:
-                self._finish(slot)
-            self._slots = [slot for slot in self._slots if not slot.decoder.output.finish_reason]
-            if not self._slots:
-                return
-            rows = [r for slot in self._slots for r in range(slot.first, slot.first + slot.decoder.rows)]
-            batch.cache.select_rows(rows)
-            batch.next_tokens = batch.next_tokens[torch.tensor(rows, device=self._device)]
-            batch.sampler = self._lay_out()
+    def _run(self, batch: _Batch) -> torch.Tensor:
+        """A step on the device, captured if it can be; the tables of all decoders in one tensor."""
+        if not self._mode.fixed:
+            return self._forward_and_pick(batch)
+        if batch.cache.fixed is None or batch.cache.length >= batch.cache.fixed.bucket:
+            batch.cache.fix_shapes(bucket_of(batch.cache.length, batch.cache.capacity))
+            batch.captured = None
+            if self._mode.capture is not None:
+                batch.captured = CapturedStep(lambda: self._forward_and_pick(batch), self._mode.capture)
+        try:
+            table = batch.captured.run() if batch.captured else self._forward_and_pick(batch)
+        except CaptureError as error:
+            self._mode = StepMode(reason=str(error))
+            self.work.reason = self._mode.reason
+            batch.captured = None
+            batch.cache.fix_shapes(None)
+            return self._forward_and_pick(batch)
+        batch.cache.advance()
+        self.work.captured += batch.captured is not None and batch.captured.is_captured
+        return table
+
+    def _forward_and_pick(self, batch: _Batch) -> torch.Tensor:
+        """One forward and the choices of all decoders on the device, without waiting for it."""
+        counts = [0] * self._sources
+        for slot in batch.slots:
+            counts[slot.source] += slot.decoder.rows
+        with self._adapter_rows(counts):
+            logits, hidden = step(self._model, batch.next_tokens, batch.cache, want_hidden=self._needs_hidden)
+        batch.output = StepOutput(logits, hidden, batch.next_tokens, batch.cache)
+        table = self._pick(batch)
+        if batch.cache.fixed is not None:
+            batch.cache.fixed.position.add_(1)
+        return table
+
+    def _pick(self, batch: _Batch) -> torch.Tensor:
+        """The tables of all decoders, one after the other, in float64."""
+        tables = [batch.sampler.pick(batch.output)] if batch.sampler else []
+        tables += [slot.search.pick(batch.output, slot.first) for slot in batch.slots if slot.search]
+        batch.shapes = [table.shape for table in tables]
+        return torch.cat([table.reshape(-1) for table in tables])
+
+    def _take(self, batch: _Batch, table: torch.Tensor) -> None:
+        """Completes the decisions of all lanes, given the tables on the CPU; ended lanes leave."""
+        sizes = [shape.numel() for shape in batch.shapes]
+        tables = iter(part.view(shape) for part, shape in zip(table.split(sizes), batch.shapes, strict=True))
+        if batch.sampler:
+            batch.sampler.take(batch.output, next(tables))
+        for slot in batch.slots:
+            if slot.search:
+                found = next(tables)
+                if not slot.search.output.finish_reason:
+                    slot.search.take(batch.output, slot.first, found)
+        ended = [slot for slot in self._slots if slot.decoder.output.finish_reason]
+        for slot in ended:
+            self._finish(slot)
+        self._slots = [slot for slot in self._slots if not slot.decoder.output.finish_reason]
+        if self._slots and not self._mode.fixed:
+            self._drop_ended(batch)
+
+    def _drop_ended(self, batch: _Batch) -> None:
+        """Removes the rows of ended lanes from the batch."""
+        if len(batch.slots) == len(self._slots):
+            return
+        rows = [r for slot in self._slots for r in range(slot.first, slot.first + slot.decoder.rows)]
+        batch.cache.select_rows(rows)
+        batch.next_tokens = batch.next_tokens[torch.tensor(rows, device=self._device)]
+        batch.slots = list(self._slots)
+        batch.sampler = self._lay_out(batch.slots)
 
     def _finish(self, slot: _Slot) -> None:
         result = slot.decoder.result()

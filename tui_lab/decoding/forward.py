@@ -7,12 +7,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
-from tui_lab.decoding.kv_cache import LaneCache
+from tui_lab.decoding.kv_cache import FixedShape, LaneCache
 
 #: A causal language model of transformers.
 CausalModel = PreTrainedModel
@@ -111,7 +112,35 @@ def prefill(
 def step(
     model: CausalModel, tokens: torch.Tensor, cache: LaneCache, *, want_hidden: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Reads one token per row (R,); returns float32 logits (R, V) and, if requested, hidden states (R, H)."""
+    """Reads one token per row (R,); returns float32 logits (R, V) and, if requested, hidden states (R, H).
+
+    With fixed shapes of the cache, positions and masks come from its position on the device, which the
+    caller advances."""
+    inputs: dict[str, Any] = {"input_ids": tokens.unsqueeze(1), "past_key_values": cache, "use_cache": True}
     with torch.inference_mode(), _last_hidden(model, want_hidden) as states:
-        out = model(input_ids=tokens.unsqueeze(1), past_key_values=cache, use_cache=True)
+        if cache.fixed is not None:
+            inputs["position_ids"] = cache.fixed.position.view(1, 1).expand(len(tokens), 1)
+            inputs["attention_mask"] = attention_masks(model, cache, cache.fixed, len(tokens))
+        out = model(**inputs)
     return out.logits[:, -1].float(), states[0][:, -1] if states else None
+
+
+def attention_masks(
+    model: CausalModel, cache: LaneCache, fixed: FixedShape, rows: int
+) -> torch.Tensor | dict[str, torch.Tensor]:
+    """The masks (rows, 1, 1, bucket) of a forward with fixed shapes as the model takes them: one, or one for
+    each kind of layer."""
+    config = model.config.get_text_config(decoder=True)
+
+    def mask(window: int | None) -> torch.Tensor:
+        seen = fixed.mask(window).expand(rows, 1, 1, fixed.bucket)
+        if getattr(config, "_attn_implementation", "eager") == "sdpa":
+            return seen
+        lowest = torch.finfo(model.dtype).min
+        return torch.zeros_like(seen, dtype=model.dtype).masked_fill_(~seen, lowest)
+
+    windows = [layer.window for layer in cache.layers]
+    window = next((each for each in windows if each is not None), None)
+    if "sliding_attention" in (getattr(config, "layer_types", None) or ()):
+        return {"full_attention": mask(None), "sliding_attention": mask(window)}
+    return mask(window)

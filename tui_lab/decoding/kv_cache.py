@@ -6,6 +6,7 @@ all layers of one shape are one tensor, so that each of these is one operation."
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -19,6 +20,24 @@ from transformers.cache_utils import (
 )
 
 from tui_lab.core.errors import LabError
+
+
+@dataclass(frozen=True)
+class FixedShape:
+    """Forwards of one token a row whose tensors have the same shapes and addresses at every position, as a
+    CUDA graph needs: attention reads the first ``bucket`` positions of the cache, those after ``position``
+    masked."""
+
+    position: torch.Tensor  # (1,) the position that the next forward writes
+    bucket: int
+
+    def mask(self, window: int | None = None) -> torch.Tensor:
+        """Which positions the next token attends to, (1, 1, 1, bucket) bool: the last ``window`` ones."""
+        places = torch.arange(self.bucket, device=self.position.device)
+        seen = places <= self.position
+        if window is not None:
+            seen &= places > self.position - window
+        return seen.view(1, 1, 1, -1)
 
 
 class LaneLayer(CacheLayerMixin):  # type: ignore[no-untyped-call, unused-ignore]
@@ -36,6 +55,7 @@ class LaneLayer(CacheLayerMixin):  # type: ignore[no-untyped-call, unused-ignore
         self.is_sliding = window is not None
         self.length = 0
         self.capacity = 0
+        self.fixed: FixedShape | None = None
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         """Allocates tensors for the first keys and values (rows, heads, n, head_dim), in their dtype."""
@@ -53,6 +73,10 @@ class LaneLayer(CacheLayerMixin):  # type: ignore[no-untyped-call, unused-ignore
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         assert self.keys is not None and self.values is not None
+        if self.fixed is not None:
+            self.keys.index_copy_(2, self.fixed.position, key_states)
+            self.values.index_copy_(2, self.fixed.position, value_states)
+            return self.keys[:, :, : self.fixed.bucket], self.values[:, :, : self.fixed.bucket]
         first, self.length = self.length, self.length + key_states.shape[2]
         assert self.length <= self.capacity and key_states.shape[0] == self.keys.shape[0]
         self.keys[:, :, first : self.length] = key_states
@@ -118,6 +142,7 @@ class LaneCache(Cache):
         self._slabs: list[_Slab] = []
         self._prompt_rows: list[int] = []  # of each row, the row of the prefill that it comes from
         self.prompt_length = 0
+        self.fixed: FixedShape | None = None
 
     def _set_capacity(self, capacity: int) -> None:
         for layer in self.layers:
@@ -127,6 +152,19 @@ class LaneCache(Cache):
     def length(self) -> int:
         """Number of filled positions."""
         return self.layers[0].length
+
+    @property
+    def capacity(self) -> int:
+        """Number of positions that there is space for."""
+        return self.layers[0].capacity
+
+    def bytes_per_position(self) -> int:
+        """Bytes of the keys and values of one position of all rows."""
+        rows = len(self._prompt_rows)
+        return sum(
+            len(slab.tensor) * rows * slab.tensor[0, 0, :, 0].numel() * slab.tensor.element_size()
+            for slab in self._slabs
+        )
 
     def expand(self, prompt_rows: Sequence[int], capacity: int) -> None:
         """Replaces the rows of the prefill: row i becomes a copy of row ``prompt_rows[i]``, with space for
@@ -148,6 +186,20 @@ class LaneCache(Cache):
             self._slabs.append(_Slab(slab, key_layers, value_layers))
             self._slabs[-1].assign(len(index))
 
+    def fix_shapes(self, bucket: int | None) -> None:
+        """From the next forward on, shapes are fixed with this bucket; None: they grow again."""
+        device = self._slabs[0].tensor.device
+        position = torch.full((1,), self.length, dtype=torch.long, device=device)
+        self.fixed = None if bucket is None else FixedShape(position, bucket)
+        for layer in self.layers:
+            layer.fixed = self.fixed
+
+    def advance(self) -> None:
+        """Counts the position that a forward with fixed shapes has written; ``fixed.position`` is advanced on
+        the device."""
+        for layer in self.layers:
+            layer.length += 1
+
     def reorder(self, first: int, sources: Sequence[int]) -> None:
         """Row ``first + i`` takes the positions after the prompt from row ``first + sources[i]``."""
         moved = [i for i, source in enumerate(sources) if source != i]
@@ -160,12 +212,17 @@ class LaneCache(Cache):
             of = torch.tensor([first + sources[i] for i in moved], device=tensor.device)
             tensor[:, to, :, begin:end] = tensor[:, of, :, begin:end]
 
-    def broadcast_last(self, first: int, count: int, winner: int) -> None:
-        """Copies the last position of row ``first + winner`` to the ``count`` rows from ``first`` on."""
-        last = self.length - 1
+    def broadcast_last(self, first: int, count: int, winner: torch.Tensor) -> None:
+        """Copies the last position of row ``first + winner``, winner (1,), to the ``count`` rows from
+        ``first`` on."""
         for slab in self._slabs:
-            source = slab.tensor[:, first + winner, :, last].unsqueeze(1).clone()
-            slab.tensor[:, first : first + count, :, last] = source
+            rows = slab.tensor[:, first : first + count]
+            if self.fixed is not None:
+                last = rows.index_select(3, self.fixed.position)
+                rows.index_copy_(3, self.fixed.position, last.index_select(1, winner).expand_as(last))
+            else:
+                last = rows[:, :, :, self.length - 1]
+                last.copy_(last.index_select(1, winner).expand_as(last))
 
     def select_rows(self, rows: Sequence[int]) -> None:
         """Keeps only these rows, given in rising order. The memory of the others stays allocated."""

@@ -12,7 +12,7 @@ import torch
 from tui_lab.decoding.strategies import Sample
 
 #: The most probable tokens that are sorted first; rows with a wider cutoff are sorted completely.
-_TOP_TOKENS = 256
+TOP_TOKENS = 256
 
 
 def apply_repetition_penalty(
@@ -104,31 +104,44 @@ class SamplingParameters:
 
 
 def sample(
-    logits: torch.Tensor, parameters: SamplingParameters, uniform: torch.Tensor, cut: list[int]
-) -> torch.Tensor:
-    """Samples one token per row, (n,), from logits (n, V) with numbers in [0, 1), (n,) in float64.
+    logits: torch.Tensor,
+    parameters: SamplingParameters,
+    uniform: torch.Tensor,
+    split: CutoffSplit,
+    width: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Samples one token per row from logits (n, V) with numbers in [0, 1), (n,) in float64.
 
-    ``cut``: the rows with top-k, top-p or min-p; the others need no sorting."""
+    ``width``: how many of the most probable tokens of rows with a cutoff are sorted. Returns the tokens (n,)
+    and whether that many were enough for them, (n,) bool; a token of another row means nothing."""
     warped = apply_temperature(logits, parameters.temperature)
-    if not cut:
-        return draw(warped, uniform)
-    if len(cut) == len(warped):
-        return _sample_cut(warped, parameters, uniform)
-    which = torch.tensor(cut, device=warped.device)
-    plain = torch.tensor([i for i in range(len(warped)) if i not in set(cut)], device=warped.device)
+    enough = torch.ones(len(warped), dtype=torch.bool, device=warped.device)
+    if split.cut is None:
+        return draw(warped, uniform), enough
+    if split.uncut is None:
+        return _sample_among(warped, parameters, uniform, width)
     tokens = torch.empty(len(warped), dtype=torch.long, device=warped.device)
-    tokens[plain] = draw(warped[plain], uniform[plain])
-    tokens[which] = _sample_cut(warped[which], parameters.rows(which), uniform[which])
-    return tokens
+    tokens.index_copy_(0, split.uncut, draw(warped[split.uncut], uniform[split.uncut]))
+    found, sufficient = _sample_among(
+        warped[split.cut], parameters.rows(split.cut), uniform[split.cut], width
+    )
+    return tokens.index_copy_(0, split.cut, found), enough.index_copy_(0, split.cut, sufficient)
 
 
-def _sample_cut(warped: torch.Tensor, parameters: SamplingParameters, uniform: torch.Tensor) -> torch.Tensor:
-    width = min(_TOP_TOKENS, warped.shape[1])
-    tokens, enough = _sample_among(warped, parameters, uniform, width)
-    if width < warped.shape[1] and not bool(enough.all()):
-        rest = (~enough).nonzero().squeeze(1)
-        tokens[rest], _ = _sample_among(warped[rest], parameters.rows(rest), uniform[rest], warped.shape[1])
-    return tokens
+@dataclass(frozen=True)
+class CutoffSplit:
+    """The rows of n with top-k, top-p or min-p, and the others, which need no sorting; None: there are
+    none."""
+
+    cut: torch.Tensor | None
+    uncut: torch.Tensor | None
+
+    @classmethod
+    def of(cls, samples: list[Sample], device: torch.device) -> CutoffSplit:
+        """The split of a list of strategies."""
+        has_cutoff = [bool(s.top_k or s.top_p < 1 or s.min_p > 0) for s in samples]
+        rows = [[at for at, cut in enumerate(has_cutoff) if cut is wanted] for wanted in (True, False)]
+        return cls(*(torch.tensor(found, device=device) if found else None for found in rows))
 
 
 def _sample_among(
@@ -143,6 +156,8 @@ def _sample_among(
     )
     inside = torch.arange(values.shape[1], device=values.device) < counts[-1].unsqueeze(1)
     place = draw(values.masked_fill(~inside, -torch.inf), uniform)
+    if width >= warped.shape[1]:
+        enough = torch.ones_like(enough)
     return order.gather(1, place.unsqueeze(1)).squeeze(1), enough
 
 
@@ -173,7 +188,7 @@ def inspect(logits: torch.Tensor, parameters: SamplingParameters) -> WarpedDistr
     values = apply_temperature(logits.float(), parameters.temperature)
     total, size = values.logsumexp(-1), values.shape[1]
     cut = (parameters.top_k > 0) | (parameters.top_p < 1) | (parameters.min_p > 0)
-    best, order = values.topk(min(_TOP_TOKENS, size))
+    best, order = values.topk(min(TOP_TOKENS, size))
     counts, enough = cutoff_counts(best, total, parameters.top_k, parameters.top_p, parameters.min_p)
     inside = torch.arange(best.shape[1], device=best.device) < counts[-1].unsqueeze(1)
     log_total = best.masked_fill(~inside, -torch.inf).logsumexp(-1)

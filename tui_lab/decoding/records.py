@@ -100,6 +100,17 @@ class LaneResult:
 DecodingRecord = TokenRecord | Beams | LaneResult
 
 
+class DecodingSpeed(msgspec.Struct, frozen=True):
+    """How fast the lanes of a request were decoded together."""
+
+    steps: int  # forwards after the prompt
+    steps_per_s: float
+    tok_per_s: float  # of all lanes together, the prompt's time included
+    bandwidth_share: float | None  # of the device's memory bandwidth; None where that is unknown
+    captured_steps: int  # of the steps, those that ran as a CUDA graph
+    reason: str = ""  # why steps ran without a graph on a device that has them
+
+
 @dataclass(frozen=True)
 class DecodingRequest:
     """A prompt and the lanes that decode it. Lanes are numbered by their position in ``lanes``."""

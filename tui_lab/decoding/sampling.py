@@ -11,7 +11,14 @@ import torch
 from tui_lab.decoding.decoders import StepOutput
 from tui_lab.decoding.detokenize import Decode
 from tui_lab.decoding.lane_output import LaneContext, LaneOutput, token_stats
-from tui_lab.decoding.logits import SamplingParameters, apply_repetition_penalty, inspect, sample
+from tui_lab.decoding.logits import (
+    TOP_TOKENS,
+    CutoffSplit,
+    SamplingParameters,
+    apply_repetition_penalty,
+    inspect,
+    sample,
+)
 from tui_lab.decoding.records import Alternative, LaneResult
 from tui_lab.decoding.strategies import Sample
 
@@ -58,45 +65,84 @@ class SamplingDecoder:
 class SamplingPlan:
     """How n rows pick their token: which rows sample, with which parameters, and which are penalised."""
 
-    sampled: list[int]  # rows; the others take the most probable token
-    truncated: list[int]  # of the sampled rows, those with a cutoff
-    parameters: SamplingParameters | None  # of the sampled rows
-    penalised: list[int]
-    penalty: torch.Tensor | None  # (len(penalised),)
+    sampled: torch.Tensor | None  # rows (m,); the others take the most probable token
+    split: CutoffSplit  # of the sampled rows
+    parameters: SamplingParameters  # of the sampled rows
+    penalised: torch.Tensor | None  # rows (p,)
+    penalty: torch.Tensor  # (p,)
 
     @classmethod
     def of(cls, strategies: Sequence[Sample], device: torch.device) -> SamplingPlan:
         """The plan of a batch with one row for each strategy."""
-        sampled = {at: s for at, s in enumerate(strategies) if s.temperature > 0 and s.top_k != 1}
-        truncated = [i for i, s in enumerate(sampled.values()) if s.top_k or s.top_p < 1 or s.min_p > 0]
-        penalised = [at for at, s in enumerate(strategies) if s.repetition_penalty != 1.0]
+        sampled = {at: s for at, s in enumerate(strategies) if is_sampled(s)}
+        penalties = {
+            at: s.repetition_penalty for at, s in enumerate(strategies) if s.repetition_penalty != 1.0
+        }
         return cls(
-            sampled=list(sampled),
-            truncated=truncated,
-            parameters=SamplingParameters.of(list(sampled.values()), device) if sampled else None,
-            penalised=penalised,
-            penalty=torch.tensor([strategies[at].repetition_penalty for at in penalised], device=device),
+            sampled=torch.tensor(list(sampled), device=device) if sampled else None,
+            split=CutoffSplit.of(list(sampled.values()), device),
+            parameters=SamplingParameters.of(list(sampled.values()), device),
+            penalised=torch.tensor(list(penalties), device=device) if penalties else None,
+            penalty=torch.tensor(list(penalties.values()), device=device),
         )
 
 
-def pick(
-    logits: torch.Tensor, plan: SamplingPlan, uniform: torch.Tensor, seen: torch.Tensor | None = None
-) -> torch.Tensor:
-    """One token per row, (n,), from logits (n, V).
+def is_sampled(strategy: Sample) -> bool:
+    """Whether a strategy draws its tokens; others take the most probable one."""
+    return strategy.temperature > 0 and strategy.top_k != 1
 
-    ``uniform`` (m,): a number in [0, 1) for each sampled row, in float64; ``seen`` (p, V): for each penalised
-    row, whether a token is in the prompt or in the answer so far."""
-    if seen is not None and plan.penalty is not None:
-        logits = logits.clone()
-        logits[plan.penalised] = apply_repetition_penalty(logits[plan.penalised], seen, plan.penalty)
+
+def penalise(logits: torch.Tensor, plan: SamplingPlan, seen: torch.Tensor | None) -> torch.Tensor:
+    """Logits (n, V) with the repetition penalty of the penalised rows. ``seen`` (p, V): for each of them,
+    whether a token is in the prompt or in the answer so far."""
+    if seen is None or plan.penalised is None:
+        return logits
+    penalised = apply_repetition_penalty(logits[plan.penalised], seen, plan.penalty)
+    return logits.index_copy(0, plan.penalised, penalised)
+
+
+def pick(
+    logits: torch.Tensor,
+    plan: SamplingPlan,
+    uniform: torch.Tensor,
+    seen: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """One token per row, (n,), from logits (n, V), and whether it is valid, (n,) bool: it is not where a
+    cutoff keeps more than the first few hundred tokens (see :func:`pick_by_sorting`). Nothing waits for the
+    device.
+
+    ``uniform`` (m,): a number in [0, 1) for each sampled row, in float64; ``seen``: see :func:`penalise`."""
+    logits = penalise(logits, plan, seen)
     tokens = logits.argmax(-1)
-    if plan.parameters is not None:
-        tokens[plan.sampled] = sample(logits[plan.sampled], plan.parameters, uniform, plan.truncated)
-    return tokens
+    enough = torch.ones_like(tokens, dtype=torch.bool)
+    if plan.sampled is not None:
+        chosen = logits if len(plan.sampled) == len(logits) else logits[plan.sampled]
+        width = min(TOP_TOKENS, logits.shape[1])
+        found, sufficient = sample(chosen, plan.parameters, uniform, plan.split, width)
+        tokens.index_copy_(0, plan.sampled, found)
+        enough.index_copy_(0, plan.sampled, sufficient)
+    return tokens, enough
+
+
+def pick_by_sorting(
+    logits: torch.Tensor,
+    plan: SamplingPlan,
+    uniform: torch.Tensor,
+    seen: torch.Tensor | None,
+    rows: torch.Tensor,
+) -> torch.Tensor:
+    """The tokens (r,) of the sampled rows ``rows`` (r,), picked as by :func:`pick` with the whole vocabulary
+    sorted."""
+    assert plan.sampled is not None
+    which = torch.searchsorted(plan.sampled, rows)
+    chosen = penalise(logits, plan, seen)[rows]
+    parameters, split = plan.parameters.rows(which), CutoffSplit(which, None)
+    return sample(chosen, parameters, uniform[which], split, chosen.shape[1])[0]
 
 
 class BatchedSampler:
-    """Decides for all greedy and sampling lanes of a batch. The engine makes a new one when a lane ends."""
+    """Decides for all greedy and sampling lanes of a batch: :meth:`draw` before the forward, :meth:`pick`
+    after it on the device, :meth:`take` on the CPU. Lanes that have ended keep their row."""
 
     def __init__(
         self, decoders: Sequence[SamplingDecoder], rows: Sequence[int], context: LaneContext
@@ -108,49 +154,71 @@ class BatchedSampler:
         samples = [decoder.parameters for decoder in decoders]
         self._plan = SamplingPlan.of(samples, context.device)
         self._parameters = SamplingParameters.of(samples, context.device)  # of all rows, for inspection
+        self._drawing = [decoder for decoder in decoders if is_sampled(decoder.parameters)]
+        self._uniform = torch.zeros(len(self._drawing), dtype=torch.float64, device=context.device)
         self._seen: torch.Tensor | None = None  # (p, V)
+        self._logits = torch.empty(0)  # (n, V) of the last step
         self._texts: dict[int, str] = {}  # of single tokens, for alternatives
 
-    def decide(self, step: StepOutput) -> None:
-        """Picks the next token of every lane, appends it, and writes it to ``step.next_tokens``."""
-        logits = step.logits[self._rows]
-        plan = self._plan
-        if plan.penalised and self._seen is None:
-            self._seen = self._seen_tokens(logits.shape[-1])
-        draws = [self._decoders[at].uniforms.next() for at in plan.sampled]
-        uniform = torch.tensor(draws, dtype=torch.float64, device=logits.device)
-        tokens = pick(logits, plan, uniform, self._seen)
-        if self._seen is not None:
-            self._seen[torch.arange(len(self._seen)), tokens[plan.penalised]] = True
-        step.next_tokens[self._rows] = tokens
-        table = torch.cat((tokens.double().unsqueeze(1), token_stats(logits, tokens)), dim=1).tolist()
+    def draw(self) -> None:
+        """Draws the random numbers of the next decision."""
+        if self._drawing:
+            numbers = [0.5 if d.output.finish_reason else d.uniforms.next() for d in self._drawing]
+            self._uniform.copy_(torch.tensor(numbers, dtype=torch.float64))
+
+    def pick(self, step: StepOutput) -> torch.Tensor:
+        """Picks the next token of every lane and writes it to ``step.next_tokens``. Returns a table for
+        :meth:`take`, (n, 5) in float64: token, log-probability, rank, entropy, and whether the token is
+        valid."""
+        self._logits = step.logits[self._rows]
+        if self._plan.penalised is not None:
+            if self._seen is None:
+                self._seen = self._seen_tokens(self._logits.shape[-1])
+            else:
+                read = step.next_tokens[self._rows][self._plan.penalised]
+                self._seen.scatter_(1, read.unsqueeze(1), True)
+        tokens, enough = pick(self._logits, self._plan, self._uniform, self._seen)
+        step.next_tokens.index_copy_(0, self._rows, tokens)
+        stats = token_stats(self._logits, tokens)
+        return torch.cat((tokens.double().unsqueeze(1), stats, enough.double().unsqueeze(1)), dim=1)
+
+    def take(self, step: StepOutput, table: torch.Tensor) -> None:
+        """Appends the tokens of :meth:`pick`, given its result on the CPU."""
+        if not bool(table[:, 4].all()):
+            table = self._pick_again(step, table)
         shown: Sequence[tuple[Alternative, ...]] = [()] * len(self._decoders)
         if self._context.request.inspect:
-            shown = self._alternatives(logits, tokens)
-        for decoder, (token, *stats), others in zip(self._decoders, table, shown, strict=True):
-            decoder.output.append(int(token), stats, alternatives=others)
+            shown = self._alternatives(table[:, 0].long().to(self._logits.device))
+        for decoder, (token, *stats, _), others in zip(self._decoders, table.tolist(), shown, strict=True):
+            if not decoder.output.finish_reason:
+                decoder.output.append(int(token), stats, alternatives=others)
+
+    def _pick_again(self, step: StepOutput, table: torch.Tensor) -> torch.Tensor:
+        """The table with valid tokens, where a cutoff keeps more than the first few hundred tokens."""
+        rows = (table[:, 4] == 0).nonzero().squeeze(1)
+        at = rows.to(self._logits.device)
+        tokens = pick_by_sorting(self._logits, self._plan, self._uniform, self._seen, at)
+        step.next_tokens.index_copy_(0, self._rows[at], tokens)
+        stats = token_stats(self._logits[at], tokens)
+        table = table.clone()
+        table[rows, :4] = torch.cat((tokens.double().unsqueeze(1), stats), dim=1).cpu()
+        return table
 
     def _seen_tokens(self, vocabulary: int) -> torch.Tensor:
         """For each penalised row, which tokens are in the prompt or in the answer so far, (p, V)."""
-        plan, prompt = self._plan, self._context.request.prompt_ids
-        seen = torch.zeros((len(plan.penalised), vocabulary), dtype=torch.bool, device=self._context.device)
-        for row, at in enumerate(plan.penalised):
-            ids = {*prompt, *(t.token_id for t in self._decoders[at].output.tokens)}
+        prompt = self._context.request.prompt_ids
+        penalised = [d for d in self._decoders if d.parameters.repetition_penalty != 1.0]
+        seen = torch.zeros((len(penalised), vocabulary), dtype=torch.bool, device=self._context.device)
+        for row, decoder in enumerate(penalised):
+            ids = {*prompt, *(t.token_id for t in decoder.output.tokens)}
             seen[row, list(ids)] = True
         return seen
 
-    def _alternatives(self, logits: torch.Tensor, tokens: torch.Tensor) -> list[tuple[Alternative, ...]]:
-        """The alternatives to the chosen tokens (n,), for every row of logits (n, V)."""
-        penalised = logits
-        if self._plan.penalised:
-            assert self._plan.penalty is not None
-            # as it was before the chosen token, which self._seen already contains
-            seen = self._seen_tokens(logits.shape[-1])
-            penalised = logits.clone()
-            rows = self._plan.penalised
-            penalised[rows] = apply_repetition_penalty(penalised[rows], seen, self._plan.penalty)
+    def _alternatives(self, tokens: torch.Tensor) -> list[tuple[Alternative, ...]]:
+        """The alternatives to the chosen tokens (n,) of every row."""
+        penalised = penalise(self._logits, self._plan, self._seen)
         count, decode = self._context.request.inspect, self._context.decode
-        return alternatives(logits, penalised, self._parameters, tokens, count, decode, self._texts)
+        return alternatives(self._logits, penalised, self._parameters, tokens, count, decode, self._texts)
 
 
 def alternatives(
@@ -177,9 +245,10 @@ def alternatives(
     log_probs = logits.gather(1, ids) - logits.logsumexp(-1, keepdim=True)
     probability, cutoffs = warped.lookup(ids)
     found = []
-    for columns in zip(*(t.tolist() for t in (ids, log_probs, probability, cutoffs)), strict=True):
+    table = torch.stack([column.double() for column in (ids, log_probs, probability, cutoffs)], dim=2)
+    for columns in table.tolist():
         row: dict[int, Alternative] = {}
-        for token, logprob, share, cutoff in zip(*columns, strict=True):
+        for token, logprob, share, cutoff in ((int(a), b, c, int(d)) for a, b, c, d in columns):
             if token not in row:
                 if token not in texts:
                     texts[token] = decode([token])

@@ -18,7 +18,8 @@ from tui_lab.decoding.detokenize import SupportsDecode, decoder_of
 from tui_lab.decoding.engine import Lockstep, decode_all, validate_request
 from tui_lab.decoding.forward import CausalModel, embedding_weight
 from tui_lab.decoding.kv_cache import kv_bytes
-from tui_lab.decoding.records import DecodingRecord, DecodingRequest, LaneResult
+from tui_lab.decoding.records import DecodingRecord, DecodingRequest, DecodingSpeed, LaneResult
+from tui_lab.decoding.speed import bandwidth_bytes_s, speed_of
 from tui_lab.hardware.memory_budget import free_bytes
 
 BASE = "base"
@@ -36,6 +37,7 @@ class DecodingSession:
         self.decode_text = decoder_of(tokenizer)
         self.adapters: dict[str, Adapter] = {}
         self.others: dict[str, CausalModel] = {}  # whole models
+        self.speed: DecodingSpeed | None = None  # of the last request that was decoded
 
     def add_adapter(self, name: str, folder: Path) -> Adapter:
         """Loads an adapter folder.
@@ -137,7 +139,11 @@ class DecodingSession:
         shared = [a for a in self.adapters.values() if a.name in used and a.virtual is None]
         split = AdapterSplit(self.model, shared) if shared else None
         try:
-            return decode_all(self._engines(request, emit, split), cancelled)
+            engines = self._engines(request, emit, split)
+            results = decode_all(engines, cancelled)
+            bandwidth = bandwidth_bytes_s(self._device)
+            self.speed = speed_of([engine.work for engine in engines], results.values(), bandwidth)
+            return results
         finally:
             if split:
                 split.close()

@@ -1,0 +1,221 @@
+"""Steps with fixed shapes and as graphs, against the ordinary steps. A graph is simulated: its operations are
+recorded once and repeated on the same tensors, so whatever Python decides in between would show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from tests.decoding.conftest import ARCHITECTURES, prompt_of
+from tests.decoding.test_adapters import adapter_folder, config_of
+from tests.decoding.test_parity import STOPS, numbers
+from tui_lab.decoding import engine, graphs
+from tui_lab.decoding.adapters import AdapterSplit, load_adapter
+from tui_lab.decoding.engine import Lockstep, decode_all
+from tui_lab.decoding.graphs import StepMode, bucket_of, choose_mode, fixed_shape_problem
+from tui_lab.decoding.records import DecodingRequest, LaneResult
+from tui_lab.decoding.strategies import Beam, Contrastive, Greedy, Lane, Sample
+
+LANES = (
+    Lane(Greedy()),
+    Lane(Beam(3)),
+    Lane(Sample(temperature=0.9), 1),
+    Lane(Contrastive(0.6, 4)),
+    Lane(Sample("top-p", top_p=0.9), 2),
+    Lane(Sample(top_k=5, repetition_penalty=1.3), 3),
+    Lane(Greedy(1.4)),
+    Lane(Beam(2, repetition_penalty=1.3)),
+)
+FIXED = StepMode(fixed=True)
+
+
+class _Recorder(TorchDispatchMode):
+    """Records operations, and refuses what a CUDA graph cannot contain: results that the CPU waits for, and
+    uploads."""
+
+    REFUSED = ("_local_scalar_dense", "nonzero", "masked_select", "lift_fresh", "_unique2")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[Any, Any, Any, Any]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        if name in self.REFUSED:
+            raise RuntimeError(f"operation not permitted when stream is capturing: {name}")
+        found = func(*args, **(kwargs or {}))
+        self.calls.append((func, args, kwargs or {}, found))
+        return found
+
+    def replay(self) -> None:
+        for func, args, kwargs, found in self.calls:
+            again = func(*args, **kwargs)
+            for old, new in zip(_tensors(found), _tensors(again), strict=True):
+                if old.data_ptr() != new.data_ptr():  # neither a view nor written in place
+                    old.copy_(new)
+
+
+def _tensors(found: Any) -> list[torch.Tensor]:
+    each = found if isinstance(found, tuple | list) else (found,)
+    return [one for one in each if isinstance(one, torch.Tensor)]
+
+
+class Simulated:
+    """Captures by recording; ``captures`` counts. Recording runs the step, so the first replay does not."""
+
+    def __init__(self) -> None:
+        self.captures = self.replays = 0
+
+    def warm_up(self, work: Callable[[], torch.Tensor]) -> torch.Tensor:
+        return work()
+
+    def capture(self, work: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, Callable[[], None]]:
+        self.captures += 1
+        with _Recorder() as recorder:
+            result = work()
+        is_first = True
+
+        def replay() -> None:
+            nonlocal is_first
+            if not is_first:
+                self.replays += 1
+                recorder.replay()
+            is_first = False
+
+        return result, replay
+
+
+def decode(
+    model: Any, mode: StepMode, request: DecodingRequest, **settings: Any
+) -> tuple[list[LaneResult], Lockstep]:
+    made = Lockstep(model, request, numbers, mode=mode, **settings)
+    return list(decode_all([made]).values()), made
+
+
+def assert_equal(found: list[LaneResult], wanted: list[LaneResult]) -> None:
+    for one, other in zip(found, wanted, strict=True):
+        assert one.token_ids == other.token_ids, one.description.text
+        assert (one.text, one.finish_reason) == (other.text, other.finish_reason)
+        assert [t.logprob for t in one.tokens] == pytest.approx([t.logprob for t in other.tokens], abs=1e-4)
+        assert [t.rank for t in one.tokens] == [t.rank for t in other.tokens]
+        shown = [[a.token_id for a in t.alternatives] for t in one.tokens]
+        assert shown == [[a.token_id for a in t.alternatives] for t in other.tokens]
+
+
+# the longer prompt passes the sliding window of 12 in the prefill, the shorter one during decoding
+@pytest.mark.parametrize("model_type", ARCHITECTURES)
+def test_fixed_shapes_and_graphs_equal_growing_shapes(
+    tiny_model: Any, model_type: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny_model(model_type)
+    assert fixed_shape_problem(model) == ""
+    monkeypatch.setattr(engine, "bucket_of", lambda length, capacity: min(capacity, (length // 8 + 1) * 8))
+    for length, stops in ((7, frozenset[int]()), (30, STOPS)):
+        request = DecodingRequest(prompt_of(length), LANES, 14, stops)
+        wanted, growing = decode(model, StepMode(), request)
+        assert_equal(decode(model, FIXED, request)[0], wanted)
+        capture = Simulated()
+        found, made = decode(model, StepMode(True, capture), request)
+        assert_equal(found, wanted)
+        assert made.work.steps == growing.work.steps and growing.work.captured == 0
+        if not stops:
+            # a graph for each bucket of 8 positions, whose first step is the warm-up
+            assert capture.captures == 2 and made.work.captured == made.work.steps - 3
+            assert capture.replays == made.work.captured - capture.captures
+
+
+def test_a_cutoff_that_keeps_many_tokens_is_picked_after_the_graph(tiny_model: Any) -> None:
+    """Almost flat distributions over 600 tokens, of which top-p keeps more than are sorted at first."""
+    model = tiny_model("llama", vocab_size=600, sharpness=0.3)
+    lanes = (Lane(Sample("top-p", top_p=0.95), 5), Lane(Sample(top_k=400), 6), Lane(Greedy()))
+    request = DecodingRequest(prompt_of(9), lanes, 12, inspect=3)
+    wanted, _ = decode(model, StepMode(), request)
+    found, made = decode(model, StepMode(True, Simulated()), request)
+    assert made.work.captured and made.work.reason == ""
+    assert_equal(found, wanted)
+    assert max(token.rank for result in wanted[:2] for token in result.tokens) > 256
+
+
+def test_what_cannot_be_captured_goes_on_without_a_graph(tiny_model: Any) -> None:
+    model = tiny_model("qwen2", sharpness=6.0)
+    request = DecodingRequest(prompt_of(9), LANES, 16, STOPS)
+    wanted, _ = decode(model, StepMode(), request)
+
+    class Refuses(Simulated):
+        def capture(self, work: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, Callable[[], None]]:
+            raise RuntimeError("operation not permitted when stream is capturing\nmore")
+
+    found, made = decode(model, StepMode(True, Refuses()), request)
+    assert_equal(found, wanted)
+    assert made.work.captured == 0 and made.work.steps > 3
+    reason = "a step could not be captured: operation not permitted when stream is capturing"
+    assert made.work.reason == reason
+
+
+@pytest.mark.parametrize("method", ["lora", "dora", "prefix", "prompt_tuning"])
+def test_adapters_in_a_graph(tiny_model: Any, tmp_path: Path, method: str) -> None:
+    model = tiny_model("llama")
+    adapter = load_adapter(model, adapter_folder(model, config_of(method, "llama"), tmp_path), "x")
+    lanes = (Lane(Greedy()), Lane(Greedy(), None, "x"), Lane(Beam(2), None, "x"), Lane(Contrastive()))
+    request = DecodingRequest(prompt_of(9), lanes, 10)
+    split = None if adapter.virtual else AdapterSplit(model, [adapter])
+    settings = {"adapters": split, "virtual": adapter.virtual}
+    wanted, _ = decode(model, StepMode(), request, **settings)
+    found, made = decode(model, StepMode(True, Simulated()), request, **settings)
+    if split:
+        split.close()
+        assert wanted[0].token_ids != wanted[1].token_ids
+    assert made.work.captured == 8 + 1  # of nine steps and the tenth of contrastive search, the first is not
+    assert_equal(found, wanted)
+
+
+def test_an_error_of_a_step_itself_is_raised(tiny_model: Any) -> None:
+    class OutOfMemory(Simulated):
+        def warm_up(self, work: Callable[[], torch.Tensor]) -> torch.Tensor:
+            raise RuntimeError("out of memory")
+
+    request = DecodingRequest(prompt_of(9), LANES, 16)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        decode(tiny_model("llama"), StepMode(True, OutOfMemory()), request)
+
+
+def test_a_model_that_ignores_the_mask_is_recognised(tiny_model: Any) -> None:
+    model = tiny_model("llama", seed=3)
+    plain = model.forward
+    model.forward = lambda *args, **kwargs: plain(*args, **{**kwargs, "attention_mask": None})
+    try:
+        assert "llama models do not support fixed shapes" in fixed_shape_problem(model)
+    finally:
+        del model.forward
+
+
+def test_buckets() -> None:
+    assert [bucket_of(length, 40_000) for length in (1, 127, 129, 500, 4000)] == [256, 256, 512, 1024, 8192]
+    assert bucket_of(100, 300) == 300  # a bucket of 256 would need a second graph for little
+    for capacity in (16, 200, 1000, 5000):
+        length, buckets = 8, []
+        while length < capacity:
+            buckets.append(bucket_of(length, capacity))
+            assert length < buckets[-1] <= capacity
+            length = buckets[-1]
+        assert len(buckets) <= 8
+
+
+def test_graphs_are_for_cuda_and_long_answers(tiny_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model("llama")
+    assert choose_mode(model, 100) == StepMode()
+    monkeypatch.setattr(graphs, "embedding_weight", lambda _model: torch.empty(1, device="meta"))
+    assert choose_mode(model, 100) == StepMode()
+    cuda = type("Weight", (), {"device": torch.device("cuda")})
+    monkeypatch.setattr(graphs, "embedding_weight", lambda _model: cuda)
+    assert "fewer than 24 new tokens" in choose_mode(model, 5).reason
+    monkeypatch.setattr(graphs, "fixed_shape_problem", lambda _model: "no")
+    assert choose_mode(model, 100) == StepMode(reason="no")
+    monkeypatch.setattr(graphs, "fixed_shape_problem", lambda _model: "")
+    mode = choose_mode(model, 100)
+    assert mode.fixed and isinstance(mode.capture, graphs.CudaCapture) and mode.reason == ""
