@@ -91,6 +91,9 @@ def test_json_holds_every_lane(base: Path, capsys: pytest.CaptureFixture[str]) -
     words += ["--lane", "top-p p=0.9 seed=1", "--lane", "beam n=3", "--lane", "sample"]
     found = generate(capsys, *words)
     greedy, nucleus, beam, free = found["lanes"]
+    speed = found["speed"]
+    assert speed["steps"] >= 1 and speed["steps_per_s"] > 0 and speed["tok_per_s"] > 0
+    assert speed["bandwidth_share"] is None and speed["captured_steps"] == 0 and speed["reason"] == ""
     prompt, wanted = reference(base)
     assert greedy["prompt_token_ids"] == prompt and greedy["token_ids"] == wanted
     assert beam["token_ids"] == reference(base, num_beams=3)[1]

@@ -10,7 +10,7 @@ import torch
 from tests.decoding.conftest import prompt_of
 from tests.decoding.test_adapters import NoText
 from tui_lab.decoding.engine import Lockstep, decode_all
-from tui_lab.decoding.records import DecodingRequest
+from tui_lab.decoding.records import DecodingRequest, DecodingSpeed
 from tui_lab.decoding.session import DecodingSession
 from tui_lab.decoding.speed import StepWork, bandwidth_bytes_s, speed_of, weight_bytes
 from tui_lab.decoding.strategies import Beam, Greedy, Lane
@@ -65,3 +65,13 @@ def test_a_session_knows_the_speed_of_its_last_request(tiny_model: Any) -> None:
     session.decode(DecodingRequest(prompt_of(9), (Lane(),), 5))
     assert session.speed is not None
     assert (session.speed.steps, session.speed.captured_steps, session.speed.bandwidth_share) == (4, 0, None)
+
+
+def test_the_figures_in_words() -> None:
+    assert DecodingSpeed(0, 0.0, 0.0, None, 0).parts == []
+    on_cpu = DecodingSpeed(9, 35.2, 208.4, None, 0)
+    assert on_cpu.parts == ["35 steps/s", "208 tok/s in all lanes"]
+    in_graph = DecodingSpeed(90, 1350.0, 8000.0, 0.514, 88)
+    assert in_graph.parts[1:] == ["8,000 tok/s in all lanes", "51% of the bandwidth limit", "CUDA graph"]
+    refused = DecodingSpeed(90, 35.0, 200.0, 0.02, 3, "it waits for the CPU")
+    assert refused.parts[-1] == "no CUDA graph: it waits for the CPU"

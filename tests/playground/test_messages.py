@@ -11,7 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tui_lab.decoding.records import Alternative, Beams, Candidate, Hypothesis, ScoredToken, TokenRecord
+from tui_lab.decoding.records import (
+    Alternative,
+    Beams,
+    Candidate,
+    DecodingSpeed,
+    Hypothesis,
+    ScoredToken,
+    TokenRecord,
+)
 from tui_lab.playground import messages as m
 from tui_lab.ui.demo.recording import unpack
 
@@ -35,7 +43,13 @@ events = st.one_of(
     st.builds(m.Tokens, small, text, small),
     st.builds(Beams, small, small, st.lists(hypotheses, max_size=3).map(tuple)),
 )
-status = st.builds(m.PlaygroundStatus, st.just("busy"), text, names=st.lists(text, max_size=2).map(tuple))
+status = st.builds(
+    m.PlaygroundStatus,
+    st.just("busy"),
+    text,
+    names=st.lists(text, max_size=2).map(tuple),
+    speed=st.none() | st.builds(DecodingSpeed, small, numbers, numbers, st.none() | numbers, small, text),
+)
 scored = st.builds(ScoredToken, small, numbers, small, numbers, st.just(((1, "a", -math.inf),)))
 results = st.one_of(
     st.builds(m.Done),

@@ -76,6 +76,8 @@ def test_tokens_are_those_of_the_stage(worker: Worker, pocket_session: DecodingS
     assert [lane.token_ids for lane in done] == [lane.token_ids for lane in expected]
     assert [lane.text for lane in done] == [lane.text for lane in expected]
     assert done[0].token_ids != done[6].token_ids  # the adapter does something
+    speed = worker.status.speed
+    assert speed is not None and speed.steps == max(len(lane.token_ids) for lane in done)
     for lane in done:
         streamed = "".join(e.text for e in told if isinstance(e, Tokens) and e.lane == lane.lane)
         assert streamed == lane.text

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 from tui_lab.cli.interrupt import interruptible
 from tui_lab.cli.output import json_line, note
 from tui_lab.core.errors import LabError
+from tui_lab.core.records import jsonable
 from tui_lab.core.sanitize import sanitize
 from tui_lab.decoding import strategies
-from tui_lab.decoding.records import DecodingRecord, DecodingRequest, LaneResult, TokenRecord
+from tui_lab.decoding.records import DecodingRecord, DecodingRequest, DecodingSpeed, LaneResult, TokenRecord
 from tui_lab.hardware.memory_budget import take_gpu
 from tui_lab.models import catalog
 from tui_lab.runs import inputs
@@ -72,9 +73,11 @@ def run(args: argparse.Namespace) -> int:
             results = list(session.decode(request, on_record, cancelled).values())
             interrupted = cancelled()
     if args.json:
-        _print_json(args, model, request.prompt_ids, results)
+        _print_json(args, model, request.prompt_ids, results, session.speed)
     elif printer is None:
         _print_plain(results)
+    elif session.speed and session.speed.parts:
+        note(sanitize(" · ".join(session.speed.parts)))
     return 130 if interrupted else 0
 
 
@@ -200,7 +203,11 @@ def _print_plain(results: list[LaneResult]) -> None:
 
 
 def _print_json(
-    args: argparse.Namespace, model: ModelReference, prompt_ids: tuple[int, ...], results: list[LaneResult]
+    args: argparse.Namespace,
+    model: ModelReference,
+    prompt_ids: tuple[int, ...],
+    results: list[LaneResult],
+    speed: DecodingSpeed | None,
 ) -> None:
     lanes = [
         {
@@ -218,5 +225,11 @@ def _print_json(
         }
         for r in results
     ]
-    document = {"model": model.location, "adapters": args.adapter, "raw": args.raw, "lanes": lanes}
+    document = {
+        "model": model.location,
+        "adapters": args.adapter,
+        "raw": args.raw,
+        "lanes": lanes,
+        "speed": speed and jsonable(speed),
+    }
     json_line(document)

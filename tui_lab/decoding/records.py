@@ -110,6 +110,20 @@ class DecodingSpeed(msgspec.Struct, frozen=True):
     captured_steps: int  # of the steps, those that ran as a CUDA graph
     reason: str = ""  # why steps ran without a graph on a device that has them
 
+    @property
+    def parts(self) -> list[str]:
+        """The figures in words, the most important first; none before a step was made."""
+        if not self.steps:
+            return []
+        shown = [f"{self.steps_per_s:,.0f} steps/s", f"{self.tok_per_s:,.0f} tok/s in all lanes"]
+        if self.bandwidth_share is not None:
+            shown.append(f"{self.bandwidth_share:.0%} of the bandwidth limit")
+        if self.reason:
+            shown.append(f"no CUDA graph: {self.reason}")
+        elif self.captured_steps:
+            shown.append("CUDA graph")
+        return shown
+
 
 @dataclass(frozen=True)
 class DecodingRequest:

@@ -15,7 +15,7 @@ import msgspec
 from tui_lab.core.errors import LabError
 from tui_lab.core.records import from_plain, jsonable, to_json, validation_sentence
 from tui_lab.core.sanitize import sanitize
-from tui_lab.decoding.records import Beams, ScoredToken, TokenRecord
+from tui_lab.decoding.records import Beams, DecodingSpeed, ScoredToken, TokenRecord
 
 VERSION = 1
 
@@ -37,6 +37,7 @@ class PlaygroundStatus(msgspec.Struct, frozen=True):
     memory_bytes: int = 0  # of the weights
     context: int | None = None  # tokens
     has_template: bool = True  # whether the tokenizer has a chat template
+    speed: DecodingSpeed | None = None  # of the last generation
 
     @property
     def loaded(self) -> bool:

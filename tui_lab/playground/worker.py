@@ -96,6 +96,7 @@ class Worker:
             memory_bytes=sum(_bytes_of(each) for each in models),
             context=context_length(model.config),
             has_template=bool(self._model.tokenizer.chat_template),
+            speed=session.speed,
         )
 
     def load(self, request: LoadRequest, on_progress: OnLoadProgress) -> None:

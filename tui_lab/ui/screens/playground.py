@@ -163,6 +163,7 @@ class PlaygroundPane(Pane):
             precision = "nf4" if status.quantization == "nf4" else status.dtype
             parts = [status.model, precision, status.device, size(status.memory_bytes)]
             parts += [f"on {', '.join(status.names)}"] if len(status.names) > 1 else []
+            parts += status.speed.parts if status.speed else []
         if status.text:
             parts.append(status.text + ("; the next run starts it again" if status.state == "died" else ""))
         elif not parts:
