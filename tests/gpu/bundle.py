@@ -27,7 +27,7 @@ PINNED = ("transformers", "trl", "peft", "datasets", "bitsandbytes")
 EXTRA = (
     "msgspec", "pydantic", "pydantic_core", "annotated-types", "typing-inspection", "typing_extensions",
     "platformdirs", "tomli_w", "tomlkit", "nvidia-ml-py", "psutil", "packaging", "dill", "multiprocess",
-    "xxhash", "jinja2", "markupsafe", "accelerate", "fsspec", "pandas", "python-dateutil",
+    "xxhash", "jinja2", "markupsafe", "accelerate", "fsspec", "pandas", "python-dateutil", "tzdata",
 )  # fmt: skip
 #: Only these libraries of bitsandbytes are kept.
 KEPT_LIBRARIES = ("libbitsandbytes_cuda130.so", "libbitsandbytes_cpu.so")

@@ -16,6 +16,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 #: The lab's own limits for libraries that must be on the machine.
 NEEDED = ("torch>=2.9", "accelerate>=1.12", "psutil>=6", "numpy>=1.26", "jinja2>=3.1")
+#: In the sentence about a library that is not there; one of another version may still work.
+MISSING = " is missing "
 
 
 def has(name: str) -> bool:
@@ -56,7 +58,7 @@ def unmet(site: Path) -> list[str]:
             continue
         there = _version(needed.name, site)
         if there is None:
-            problems.append(f"{needed.name} is missing ({by} needs {text})")
+            problems.append(f"{needed.name}{MISSING}({by} needs {text})")
         elif not needed.specifier.contains(there, prereleases=True):
             problems.append(f"{needed.name} is {there}, and {by} needs {text}")
     return problems
@@ -75,7 +77,10 @@ def main() -> int:
     site = HERE / "site"
     unpack(wanted(HERE / "wheels"), site)
     sys.path.insert(0, str(site))
-    if problems := [each for each in unmet(site) if not each.startswith("typer ")]:
+    problems = unmet(site)
+    if others := [each for each in problems if MISSING not in each]:
+        print("these versions were not tested together:", *others, sep="\n  ", file=sys.stderr)
+    if problems := [each for each in problems if MISSING in each and not each.startswith("typer ")]:
         print(
             "this machine lacks libraries that do not fit into the bundle:",
             *problems,
