@@ -72,12 +72,9 @@ class Bench:
         """A preset for a model, with changes."""
         return make_recipe(preset, model=model, **{**(_TINY_RECIPE if self.small else {}), **changes})
 
-    def resolved(self, recipe: Recipe, attention: str = "") -> ResolvedValues:
-        """The values that a recipe leaves open, here. ``attention``: replaces the resolved one."""
-        values = resolve(recipe, self.facts, catalog.find(recipe.model)).values
-        if attention:
-            values.attn_implementation = attention
-        return values
+    def resolved(self, recipe: Recipe) -> ResolvedValues:
+        """The values that a recipe leaves open, here."""
+        return resolve(recipe, self.facts, catalog.find(recipe.model)).values
 
     def model(self, model: str, four_bit: bool, dtype: str = "") -> Model:
         """A model with random weights in evaluation mode, with a key-value cache."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import tempfile
 import time
 from collections.abc import Callable
@@ -12,7 +13,6 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import AutoTokenizer, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from tests.gpu import features
 from tests.gpu.bench import Bench, PartLog
 from tui_lab.pocket import MODEL_DIR
 from tui_lab.training import calibrate
@@ -38,12 +38,10 @@ def run(bench: Bench, log: PartLog) -> None:
             "never slower than plain TRL", bench.small or ours >= plain, f"{ours:.0f}, TRL {plain:.0f} tok/s"
         )
     for rows, tokens in bench.pick(PACKED, ((2, 32),)):
-        for attention in ("sdpa", features.varlen_attention()):
-            name = f"0.5B, packed {rows} × {tokens}, {attention or 'varlen'}"
-            if not attention:
-                log.missing(name, features.NO_VARLEN)
-                continue
-            _case(bench, log, name, SMALL, length, rows, attention=attention, max_length=tokens, packing=True)
+        for attention in ("mask", "varlen"):
+            name = f"0.5B, packed {rows} × {tokens}, {attention}"
+            changes: dict[str, object] = {"packing": True, "packed_attention": attention}
+            _case(bench, log, name, SMALL, length, rows, max_length=tokens, **changes)
     for model, label in ((SMALL, "0.5B"), (LARGE, "1.5B")):
         for count in bench.pick(BATCHES, ()):
             if (model, count) != (SMALL, 4):
@@ -51,7 +49,7 @@ def run(bench: Bench, log: PartLog) -> None:
     for optimizer in bench.pick(("adamw_torch_fused", "adamw_8bit"), ()):
         _case(bench, log, f"0.5B, {optimizer}", SMALL, length, 4, optim=optimizer)
     _busy_share(bench, log, length)
-    if not features.has_liger():
+    if importlib.util.find_spec("liger_kernel") is None:
         log.missing("Liger kernels", "liger-kernel is not installed")
     bench.free_memory()
 
@@ -64,7 +62,6 @@ def _case(
     length: int,
     rows: int,
     *,
-    attention: str = "",
     on_step: Callable[[int], None] = lambda _: None,
     **changes: object,
 ) -> float:
@@ -78,7 +75,7 @@ def _case(
             "max_length": max(length, bench.pick(512, 32)),
         }  # fmt: skip
         recipe = bench.recipe(model, "starter", **{**settings, **changes})
-        values = bench.resolved(recipe, attention)
+        values = bench.resolved(recipe)
         bench.free_memory()
         found = calibrate.measure(
             bench.shape(model), recipe, values, bench.facts, lengths=(length,), on_step=on_step
