@@ -26,6 +26,7 @@ from tests.gpu import runner
 from tests.gpu.parts import PARTS
 from tests.gpu.records import GpuReport, PartReport
 from tui_lab.core.errors import LabError
+from tui_lab.core.subprocesses import child_environment
 from tui_lab.hardware.device import DeviceFacts
 
 EXIT_OK, EXIT_WRONG, EXIT_NO_CARD = 0, 1, 2
@@ -92,7 +93,9 @@ def _supervise(out: Path, seconds: float) -> int:
     while True:
         left_s = max(0.0, ends_s - time.monotonic())
         command = [sys.executable, "-m", "tests.gpu", "--child", "--out", str(out), "--seconds", str(left_s)]
-        code = subprocess.run(command, check=False).returncode
+        # the environment of the lab's own children, and never a request to the hub
+        environment = {**child_environment(), "HF_HUB_OFFLINE": "1"}
+        code = subprocess.run(command, check=False, env=environment).returncode
         report = runner.read(out)
         reason = (
             f"its process ended with signal {-code}" if code < 0 else f"its process ended with code {code}"

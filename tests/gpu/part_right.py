@@ -232,6 +232,9 @@ def _out_of_memory(bench: Bench, log: PartLog, folder: Path) -> None:
         with counted:
             free.train()
         before, needed = 0, counted.peak_bytes
+    wanted = _logged(free)
+    del free  # the second model takes its place
+    bench.free_memory()
     small = _trainer(bench, folder, rows, **settings)
     start = small.ladder.state
     limit = before + int((needed - before) * 0.7)
@@ -249,7 +252,7 @@ def _out_of_memory(bench: Bench, log: PartLog, folder: Path) -> None:
             small.train()
     rung = f"{size(needed)} needed, {size(limit)} allowed"
     log.check("running out of memory: a rung was taken", small.ladder.state != start, rung)
-    for step, (found, expected) in enumerate(zip(_logged(small), _logged(free), strict=True), 1):
+    for step, (found, expected) in enumerate(zip(_logged(small), wanted, strict=True), 1):
         log.close(f"running out of memory: loss of step {step}", found, expected, 1e-4)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,31 @@ def test_a_process_that_ends_fails_its_part_and_the_others_follow() -> None:
     report.parts[1].state = "running"
     assert not runner.end_crashed_part(report, "its process ended with code 1")
     assert not runner.end_crashed_part(_report("a"), "it never began")
+
+
+def test_a_crashed_part_is_named_and_the_next_process_runs_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commands: list[list[str]] = []
+
+    def child(arguments: list[str], **_: object) -> subprocess.CompletedProcess[bytes]:
+        commands.append(arguments)
+        report = runner.read(tmp_path)
+        if len(commands) == 1:
+            report.parts[0].state = "ok"
+            report.parts[1].state = "running"
+        else:
+            assert [part.state for part in report.parts] == ["ok", "failed", "waiting"]
+            report.parts[2].state = "ok"
+        runner.write(report, tmp_path)
+        return subprocess.CompletedProcess(arguments, -11 if len(commands) == 1 else 0)
+
+    monkeypatch.setattr(subprocess, "run", child)
+    arguments = ["--cpu-rehearsal", "--out", str(tmp_path), "--parts", "machine", "right", "paged"]
+    assert command.main(arguments) == command.EXIT_WRONG
+    assert len(commands) == 2 and all("--child" in each for each in commands)
+    printed = capsys.readouterr().out
+    assert "right: failed" in printed and "its process ended with signal 11" in printed
 
 
 def test_the_table_names_what_is_wrong_and_what_is_missing() -> None:
