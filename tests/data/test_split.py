@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tui_lab.data import split
+from tui_lab.data import duplicates, split
 from tui_lab.data.formats import Example
 
 WORDS = [a + b + c for a in "bdfg" for b in "aeiou" for c in "klmnprst"]
@@ -17,6 +19,24 @@ WORDS = [a + b + c for a in "bdfg" for b in "aeiou" for c in "klmnprst"]
 def ask(question: str, answer: str = "yes", system: str = "") -> Example:
     turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
     return Example(messages=tuple([{"role": "system", "content": system}] * bool(system) + turns))
+
+
+@dataclass
+class Rows:
+    """A split with its rows in place of their indices."""
+
+    train: list[Example]
+    validation: list[Example]
+    found: split.Split
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.found, name)
+
+
+def divide(examples: list[Example], validation: list[Example] | None = None, **options: Any) -> Rows:
+    found = split.split(examples, validation, **options)
+    held_out = examples if validation is None else validation
+    return Rows([examples[i] for i in found.train], [held_out[i] for i in found.validation], found)
 
 
 def sentence(rng: random.Random, words: int) -> list[str]:
@@ -28,9 +48,7 @@ def prompts(rows: list[Example]) -> list[str]:
 
 
 def test_equal_rows_but_for_case_blanks_and_punctuation() -> None:
-    found = split.split(
-        [ask("What  is it?"), ask("what is it"), ask("What is it?", "no")], validation_fraction=0
-    )
+    found = divide([ask("What  is it?"), ask("what is it"), ask("What is it?", "no")], validation_fraction=0)
     assert found.duplicates == 1 and len(found.train) == 2
 
 
@@ -47,7 +65,7 @@ def test_equal_rows_but_for_case_blanks_and_punctuation() -> None:
     ],
 )
 def test_different_questions_are_not_removed(one: str, other: str) -> None:
-    assert split.split([ask(one), ask(other)], validation_fraction=0).duplicates == 0
+    assert divide([ask(one), ask(other)], validation_fraction=0).duplicates == 0
 
 
 def test_templated_questions_are_no_near_duplicates() -> None:
@@ -56,7 +74,7 @@ def test_templated_questions_are_no_near_duplicates() -> None:
     frame = " ".join(sentence(rng, 60))
     numbers = [ask(f"{frame} {n} apples {frame[:40]} how many are left") for n in range(30)]
     names = [ask(f"{frame} the word to judge is {word}") for word in WORDS[:60]]
-    found = split.split(numbers + names, validation_fraction=0)
+    found = divide(numbers + names, validation_fraction=0)
     assert (found.duplicates, found.near_duplicates) == (0, 0)
 
 
@@ -64,31 +82,30 @@ def test_a_changed_word_in_a_long_row_is_a_near_duplicate() -> None:
     rng = random.Random(1)
     rows = [sentence(rng, 60) for _ in range(40)]
     copies = [[*row[:30], "changed", *row[31:]] for row in rows[:7]]
-    found = split.split([ask(" ".join(row)) for row in rows + copies], validation_fraction=0)
+    found = divide([ask(" ".join(row)) for row in rows + copies], validation_fraction=0)
     assert (found.duplicates, found.near_duplicates) == (0, 7)
     assert prompts(found.train) == [" ".join(row) for row in rows], "the first of each pair stays"
     other = [ask(" ".join(row), system=f"s{i}") for i, row in enumerate(rows[:3] + copies[:3])]
-    assert split.split(other, validation_fraction=0).near_duplicates == 0, (
-        "another system turn is another task"
-    )
+    assert divide(other, validation_fraction=0).near_duplicates == 0, "another system turn is another task"
 
 
 def brute_force(texts: list[str]) -> set[int]:
     def shingles(text: str) -> set[tuple[str, ...]]:
         words = text.split()
         return {
-            tuple(words[i : i + split.SHINGLE_WORDS]) for i in range(len(words) - split.SHINGLE_WORDS + 1)
+            tuple(words[i : i + duplicates.SHINGLE_WORDS])
+            for i in range(len(words) - duplicates.SHINGLE_WORDS + 1)
         }
 
     sets = [shingles(text) for text in texts]
     repeats: set[int] = set()
     for row, mine in enumerate(sets):
-        if len(mine) < split.MIN_SHINGLES:
+        if len(mine) < duplicates.MIN_SHINGLES:
             continue
         for other in range(row):
-            if other in repeats or len(sets[other]) < split.MIN_SHINGLES:
+            if other in repeats or len(sets[other]) < duplicates.MIN_SHINGLES:
                 continue
-            if len(mine & sets[other]) / len(mine | sets[other]) >= split.NEAR:
+            if len(mine & sets[other]) / len(mine | sets[other]) >= duplicates.NEAR:
                 repeats.add(row)
                 break
     return repeats
@@ -105,7 +122,7 @@ def test_near_duplicates_agree_with_brute_force(seed: int) -> None:
             copy[rng.randrange(len(copy))] = "other"
         rows.append(copy)
     texts = [" ".join(row) for row in rows]
-    found = set(split.near_duplicates(texts))
+    found = set(duplicates.near_duplicates(texts))
     expected = brute_force(texts)
     assert found <= expected, "never a row that is not one"
     assert len(expected - found) <= 1, "MinHash may miss one of hundreds"
@@ -120,10 +137,10 @@ def test_leaks_are_removed_from_train_whatever_the_answer() -> None:
         ask("Who was it?"),
         ask(" ".join([*long[:20], "x", *long[21:]]), "other"),
     ]
-    found = split.split(train, validation)
+    found = divide(train, validation)
     assert (found.leaks, found.near_leaks) == (1, 1)
     assert prompts(found.train) == ["Who was it?"] and found.validation == validation
-    kept = split.split(train, validation, deduplicate_rows=False)
+    kept = divide(train, validation, deduplicate_rows=False)
     assert len(kept.train) == 3
 
 
@@ -140,8 +157,8 @@ def test_sizes_of_the_validation_split() -> None:
 )
 def test_split_properties(rows: list[tuple[int, int]], fraction: float, seed: int) -> None:
     examples = [ask(f"question {'abcdefghijklm'[q]}", f"answer {a}") for q, a in rows]
-    found = split.split(examples, validation_fraction=fraction, seed=seed)
-    again = split.split(examples, validation_fraction=fraction, seed=seed)
+    found = divide(examples, validation_fraction=fraction, seed=seed)
+    again = divide(examples, validation_fraction=fraction, seed=seed)
     assert (found.train, found.validation) == (again.train, again.validation)
     assert found.duplicates == len(rows) - len(set(rows))
     assert len(found.train) + len(found.validation) + found.leaks == len(set(rows))
@@ -153,24 +170,77 @@ def test_split_properties(rows: list[tuple[int, int]], fraction: float, seed: in
 
 def test_seeds_differ() -> None:
     rows = [ask(f"question {word}") for word in WORDS]
-    one, other = (split.split(rows, seed=seed).validation for seed in (0, 1))
+    one, other = (divide(rows, seed=seed).validation for seed in (0, 1))
     assert len(one) == len(other) == 16 and one != other
 
 
 def test_one_prompt_for_all_rows_is_split_by_row() -> None:
     rows = [ask("Tell a story.", word) for word in WORDS[:20]]
-    found = split.split(rows)
+    found = divide(rows)
     assert len(found.validation) == 2 and found.leaks == 0
     assert found.notes and "share one prompt" in found.notes[0]
 
 
 def test_a_big_validation_set_is_drawn_from() -> None:
     given_rows = [ask(f"{a} {b}") for a in WORDS for b in WORDS[:10]]
-    found = split.split([ask("something else")], given_rows)
+    found = divide([ask("something else")], given_rows)
     assert len(found.validation) == split.MAX_VALIDATION and found.notes and "1,600" in found.notes[0]
 
 
 def test_raw_text_is_compared_as_a_whole() -> None:
     rows = [Example(text=text) for text in ("One story.", "one  story", "Another.", "A third.")]
-    found = split.split(rows)
+    found = divide(rows)
     assert found.duplicates == 1 and len(found.train) == 2 and len(found.validation) == 1
+
+
+def passages(rng: random.Random, shape: str, answers: list[str]) -> list[Example]:
+    """Four questions on each of ten long passages."""
+    rows = []
+    for _ in range(10):
+        passage = " ".join(sentence(rng, 150))
+        names = rng.sample(WORDS, 4)
+        rows += [
+            ask(shape.format(passage=passage, name=name), a) for name, a in zip(names, answers, strict=True)
+        ]
+    return rows
+
+
+@pytest.mark.parametrize("answers", [["a", "b", "c", "d"], ["yes", "no", "yes", "no"], ["yes"] * 4])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        "{passage}\n\nQuestion: What does {name} carry?",
+        "What does {name} carry? {passage}",
+        "Read. Does {name} carry it? Say yes or no.\n{passage}\nAnswer in one word.",
+    ],
+)
+def test_questions_on_one_passage_are_different_rows(shape: str, answers: list[str]) -> None:
+    rows = passages(random.Random(3), shape, answers)
+    found = divide(rows, validation_fraction=0.2)
+    assert (found.duplicates, found.near_duplicates, found.leaks, found.near_leaks) == (0, 0, 0, 0)
+    assert len(found.train) + len(found.validation) == 40
+
+
+def test_a_near_duplicate_has_nearly_the_same_answer() -> None:
+    rng = random.Random(4)
+    question, answer = " ".join(sentence(rng, 60)), sentence(rng, 60)
+    changed = " ".join([*answer[:30], "changed", *answer[31:]])
+    rows = [
+        ask(question, " ".join(answer)),
+        ask(question, changed),
+        ask(question, "short"),
+        ask(question, "brief"),
+    ]
+    found = divide(rows, validation_fraction=0)
+    assert found.near_duplicates == 1 and len(found.train) == 3
+
+
+def test_boilerplate_of_a_big_set_is_found_in_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(duplicates, "SAMPLE_ROWS", 100)
+    monkeypatch.setattr(duplicates, "CHUNK_WORDS", 3_000)
+    rng = random.Random(5)
+    frame = " ".join(sentence(rng, 80))
+    rows = [ask(f"{frame} {' '.join(sentence(rng, 25))}") for _ in range(300)]
+    copies = [ask(f"{prompts([row])[0]} indeed") for row in rows[:20]]
+    assert divide(rows + copies, validation_fraction=0).near_duplicates <= 20
+    assert divide(rows, validation_fraction=0).near_duplicates == 0
