@@ -14,17 +14,22 @@ from hypothesis import strategies as st
 
 from tests.data.conftest import byte_tokenizer
 from tui_lab.core.errors import LabError
-from tui_lab.data import templates
+from tui_lab.data import formats, templates
 from tui_lab.data.files import RawData
-from tui_lab.data.formats import DataSource, Example, from_raw
-from tui_lab.data.prepare import passages, prepare, trained_tokens
+from tui_lab.data.formats import Example, OpenedData, open_raw
+from tui_lab.data.prepare import Preparation, PreparedData, passages, trained_tokens
+from tui_lab.data.prepare import prepare as prepare_data
 
 
-def source_of(rows: list[dict[str, Any]], validation: list[dict[str, Any]] | None = None) -> DataSource:
+def source_of(rows: list[dict[str, Any]], validation: list[dict[str, Any]] | None = None) -> OpenedData:
     held = (
         None if validation is None else [(f"validation row {n}", row) for n, row in enumerate(validation, 1)]
     )
-    return from_raw(RawData("set", [(f"line {n}", row) for n, row in enumerate(rows, 1)], held))
+    return open_raw(RawData("set", [(f"line {n}", row) for n, row in enumerate(rows, 1)], held))
+
+
+def prepare(source: OpenedData, tokenizer: Any, **options: Any) -> PreparedData:
+    return prepare_data(source, tokenizer, Preparation(**options))
 
 
 def qa(question: str, answer: str = "yes") -> dict[str, Any]:
@@ -57,7 +62,7 @@ def test_everything_is_counted_and_named(chatml: Any) -> None:
     assert summary.train_tokens == sum(len(row["input_ids"]) for row in found.train)
     expected = sum(label != templates.IGNORED for row in found.train for label in row["labels"][1:])
     assert summary.train_trained_tokens == expected > 0
-    assert all(len(row["input_ids"]) == len(row["labels"]) <= 64 for row in found.train + found.validation)
+    assert all(len(row["input_ids"]) == len(row["labels"]) <= 64 for row in [*found.train, *found.validation])
     assert summary.template_source == templates.OWN and summary.end_of_turn == "<|im_end|>"
 
 
@@ -162,7 +167,7 @@ def test_any_rows_are_prepared_or_refused(rows: Any, max_length: int, fraction: 
         assert str(error).startswith("set")
         return
     assert found.train and (found.validation or not fraction)
-    for row in found.train + found.validation:
+    for row in [*found.train, *found.validation]:
         assert len(row["input_ids"]) == len(row["labels"]) <= max_length and trained_tokens(row) > 0
         assert all(
             label in (templates.IGNORED, token)
@@ -245,8 +250,8 @@ def test_packed_and_unpacked_rows_give_the_same_loss(ending_with_padding: Any, t
     expected: Counter[int] = Counter()
     for row in prepared.train:
         expected.update(label for label in row["labels"][1:] if label != templates.IGNORED)
-    plain = summed_loss(trainer_for(prepared.train, tokenizer, tmp_path / "plain", False))
-    trainer = trainer_for(prepared.train, tokenizer, tmp_path / "packed", True)
+    plain = summed_loss(trainer_for(list(prepared.train), tokenizer, tmp_path / "plain", False))
+    trainer = trainer_for(list(prepared.train), tokenizer, tmp_path / "packed", True)
     packed = summed_loss(trainer)
     assert len(trainer.train_dataset) < len(prepared.train), "nothing was packed"
     assert plain[1:3] == packed[1:3] == (prepared.summary.train_trained_tokens, expected)
@@ -255,7 +260,9 @@ def test_packed_and_unpacked_rows_give_the_same_loss(ending_with_padding: Any, t
     )
     assert packed[0] == pytest.approx(plain[0], rel=1e-5)
     # The same comparison sees a leak where there is one: with a mask of ones the documents see each other.
-    spoiled = summed_loss(trainer_for(prepared.train, tokenizer, tmp_path / "spoiled", True), spoil=True)
+    spoiled = summed_loss(
+        trainer_for(list(prepared.train), tokenizer, tmp_path / "spoiled", True), spoil=True
+    )
     assert abs(spoiled[0] - plain[0]) > 1e-3 * plain[0]
 
 
@@ -265,7 +272,7 @@ def test_trl_loss_equals_the_loss_of_the_labels(ending_with_padding: Any, tmp_pa
     rows = [qa(f"What is {w}?", f"It is {w * 2}.") for w in ["a", "bb", "ccc", "d", "ee", "fff"]]
     prepared = prepare(source_of(rows), tokenizer, max_length=96, validation_fraction=0)
     for packing in (False, True):
-        trainer = trainer_for(prepared.train, tokenizer, tmp_path / str(packing), packing)
+        trainer = trainer_for(list(prepared.train), tokenizer, tmp_path / str(packing), packing)
         total, count, _, batches = summed_loss(trainer)
         expected_loss = 0.0
         for batch in trainer.get_train_dataloader():
@@ -276,10 +283,8 @@ def test_trl_loss_equals_the_loss_of_the_labels(ending_with_padding: Any, tmp_pa
 
 
 def test_real_data(shared: Path) -> None:
-    from tui_lab.data import formats
-
     tokenizer = templates.load_tokenizer(shared / "models" / "stories260K")
-    source = formats.read(str(shared / "data/tinystories/tinystories_1000.json"), max_rows=50)
+    source = formats.open_data(str(shared / "data/tinystories/tinystories_1000.json"), max_rows=50)
     found = prepare(source, tokenizer, max_length=256)
     assert found.summary.rows_used == 45 and found.summary.validation_rows_used == 5
     assert found.train[0]["input_ids"][0] == tokenizer.bos_token_id

@@ -47,7 +47,7 @@ def test_the_job(model: str, tmp_path: Path) -> None:
     assert result["format"] == "question_answer"
     assert result["reason"] == "columns question, answer → question–answer"
     assert result["facts"]["rows"] == 300 and result["facts"]["rows_bad"] == 1
-    assert result["facts"]["sampled_rows"] == preview.SAMPLE_ROWS
+    assert result["facts"]["sampled_rows"] == 301 and not result["facts"]["estimated"]
     assert result["facts"]["template_source"] == "the model's own template"
     assert "line 301" in result["warnings"][0]
     assert [row["place"] for row in result["rows"]] == ["line 2", "line 3"]

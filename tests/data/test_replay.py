@@ -14,6 +14,7 @@ import pytest
 
 from tui_lab.core.errors import LabError
 from tui_lab.data import formats, replay, templates
+from tui_lab.data.store import TokenRows
 from tui_lab.pocket import MODEL_DIR
 from tui_lab.pocket.builder.corpus import Corpus
 from tui_lab.pocket.builder.relation import Relation
@@ -81,7 +82,7 @@ def test_categories_that_the_suite_holds_back_are_not_rehearsed(tokenizer: Any) 
 
 def test_length_of_general_rows_follows_the_task() -> None:
     task = [{"input_ids": [1] * 9, "labels": [-100] * 6 + [1] * 3}] * 4
-    assert replay.max_trained_tokens(task) == 12
+    assert replay.max_trained_tokens(TokenRows.of(task)) == 12
     row = {"input_ids": list(range(9)), "labels": [0, -100, 2, 3, -100, 5, 6, -100, 8]}
     assert replay.truncate(row, 3) == {"input_ids": [0, 1, 2, 3, 4, 5], "labels": [0, -100, 2, 3, -100, 5]}
     assert replay.truncate(row, 5) == row
@@ -114,7 +115,7 @@ def test_bad_sources_are_refused_in_a_sentence(tokenizer: Any, tmp_path: Path) -
 
 
 def test_task_column_is_preserved(tokenizer: Any, tmp_path: Path) -> None:
-    from tui_lab.data.prepare import prepare
+    from tui_lab.data.prepare import Preparation, prepare
 
     data = tmp_path / "tasks.jsonl"
     data.write_text(
@@ -124,5 +125,5 @@ def test_task_column_is_preserved(tokenizer: Any, tmp_path: Path) -> None:
             for i in range(30)
         )
     )
-    prepared = prepare(formats.read(str(data)), tokenizer, max_length=64)
+    prepared = prepare(formats.open_data(str(data)), tokenizer, Preparation(64))
     assert {row["task"] for row in prepared.train} == {"sum", "7"}

@@ -145,11 +145,11 @@ def test_saved_pissa_adapter_fits_the_original_base(
     tokenizer = AutoTokenizer.from_pretrained(run.adapter_path)
     total, tokens = 0.0, 0
     from tui_lab.data import formats
-    from tui_lab.data.prepare import prepare
+    from tui_lab.data.prepare import Preparation, prepare
 
     recipe = run.recipe()
     validation = prepare(
-        formats.read(recipe.data), tokenizer, max_length=recipe.max_length, seed=recipe.seed
+        formats.open_data(recipe.data), tokenizer, Preparation(recipe.max_length, seed=recipe.seed)
     ).validation
     for row in validation:
         ids, labels = torch.tensor([row["input_ids"]]), torch.tensor([row["labels"]])

@@ -140,12 +140,12 @@ def _mistakes(found: dict[str, list[str]], many: int, action: str) -> str:
 def check_data(data: str, data_format: str, max_rows: int, columns: str = "") -> None:
     """Reads small local data completely, so that a damaged row is reported before a run is created, and the
     first rows of other local data. Sets of the hub are checked by the run. Raises LabError."""
-    from tui_lab.data import bundled, files, formats
+    from tui_lab.data import bundled, formats, sources
 
     path = Path(data).expanduser()
     if data in bundled.NAMES:
         return
-    if path.exists() or not files.HUB_NAME.match(data):  # LabError with the closest name
+    if path.exists() or not sources.HUB_NAME.match(data):  # LabError with the closest name
         opened = formats.open_data(data, data_format, max_rows, columns)
         small = path.is_file() and path.stat().st_size <= CHECKED_DATA_BYTES
         if small and path.suffix.lower() != ".parquet" and not sum(1 for _ in opened.train):

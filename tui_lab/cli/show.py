@@ -25,7 +25,7 @@ from tui_lab.core.paths import cache_dir, config_dir, data_dir, path_exists, res
 from tui_lab.core.records import jsonable
 from tui_lab.core.sanitize import sanitize
 from tui_lab.core.settings import path as settings_file
-from tui_lab.data.preview import PreviewAnswer, PreviewRequest, PreviewRow
+from tui_lab.data.preview import PreviewAnswer, PreviewFacts, PreviewRequest, PreviewRow
 from tui_lab.models import catalog
 from tui_lab.pocket import MODEL_DIR
 from tui_lab.recipes.presets import list_presets, load_preset
@@ -155,9 +155,10 @@ def data_preview(args: argparse.Namespace) -> int:
         return EXIT_OK
     facts = answer.facts
     print(f"{sanitize(answer.data)}: {sanitize(answer.reason)}")
-    validation = f", {facts.validation_rows:,} validation rows" if facts.validation_rows else ""
-    lengths = f"{facts.mean_tokens} tokens a row, the longest {facts.longest_tokens}"
-    print(f"  {facts.rows:,} rows{validation}; {lengths}")
+    print(f"  {_counts(facts)}")
+    if facts.mean_tokens:
+        lengths = f"{facts.mean_tokens} tokens a row, the longest {facts.longest_tokens}"
+        print(f"  {lengths}; {facts.trained_tokens:,} of {facts.train_tokens:,} tokens are trained")
     for column, use in answer.columns.items():
         print(f"  column {sanitize(column)}: {use}")
     for column in answer.unused:
@@ -169,6 +170,26 @@ def data_preview(args: argparse.Namespace) -> int:
     for row in answer.rows:
         _show_row(row)
     return EXIT_OK
+
+
+def _counts(facts: PreviewFacts) -> str:
+    """What the run does with the rows."""
+    read = f"{facts.rows_read:,} rows read"
+    if facts.estimated:
+        read = f"about {read}, estimated from the first {facts.sampled_rows:,}"
+    counts = {
+        "to train on": facts.train_rows,
+        "held out": facts.held_out_rows,
+        "unusable": facts.rows_bad,
+        "empty": facts.rows_empty,
+        "removed as repeated or leaked": facts.removed,
+        "cut": facts.cut,
+        "trained in windows": facts.windowed,
+        "left out as too long": facts.too_long,
+        "refused by the template": facts.refused_by_template,
+        "without anything to train": facts.fully_masked,
+    }
+    return f"{read}: " + ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
 
 
 def _show_row(row: PreviewRow) -> None:

@@ -7,9 +7,7 @@ cause."""
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import difflib
 import itertools
 import json
 import re
@@ -22,9 +20,7 @@ from typing import Any
 import msgspec
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.hub_errors import classify
 from tui_lab.core.sanitize import first_line, sanitize
-from tui_lab.data import hub
 from tui_lab.data.streams import COMPRESSED, MAX_LINE_BYTES, OnBytes, check_expansion, data_suffix, lines
 
 EXTENSIONS = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".txt", ".text", ".md")
@@ -36,7 +32,6 @@ MARK_BYTES = 16 << 20  # the mark is looked for in so much of a text
 MAX_JSON_BYTES = 512 << 20  # a file that is one JSON value has to be read as a whole
 PARQUET_ROWS = 256  # rows decoded at once
 _BLANK_LINES = re.compile(r"\n[ \t]*(?:\n[ \t]*)+")
-HUB_NAME = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(:[\w.\- ]+)?$")
 _DELIMITERS = ",;\t|"
 
 RAGGED_CELLS = (
@@ -60,63 +55,18 @@ class Stream:
 @dataclass
 class RawData:
     """Records as they lie in the source: ``train``, and ``validation`` where the source has one. ``paths``:
-    the files that they come from, none for a hub set."""
+    the files that they come from, none for a hub set; ``count``: the training records where their number is
+    known without reading them, else 0."""
 
     name: str
     train: Records
     validation: Records | None = None
     notes: list[str] = field(default_factory=list)
     paths: Sequence[Path] = ()
-
-
-def read_raw(
-    source: str, max_rows: int = 0, bundled_names: Iterable[str] = (), on_bytes: OnBytes | None = None
-) -> RawData:
-    """Opens a file or a hub name; folders: :func:`tui_lab.data.folders.read_folder`.
-
-    Args:
-        source: a path, or ``owner/name`` or ``owner/name:config`` of the hub.
-        max_rows: > 0 stops after that many records of each split.
-        bundled_names: names that an error may suggest.
-        on_bytes: called with the bytes read of the present file.
-
-    Raises:
-        LabError: one sentence with file, place and cause; also while the records are read.
-    """
-    path = Path(source).expanduser()
-    if path.exists():
-        return _read_one(source, path, max_rows, on_bytes)
-    if HUB_NAME.match(source) and data_suffix(path) not in EXTENSIONS and not path.parent.is_dir():
-        return _read_hub(source, max_rows)
-    raise LabError(_missing(source, path, list(bundled_names)))
-
-
-def _missing(source: str, path: Path, bundled_names: list[str]) -> str:
-    near: list[str] = difflib.get_close_matches(source, bundled_names, 1)
-    if not near and path.parent.is_dir():
-        try:
-            siblings = [entry.name for entry in path.parent.iterdir()]
-        except OSError:
-            siblings = []
-        near = [str(path.parent / name) for name in difflib.get_close_matches(path.name, siblings, 1)]
-    hint = f" Did you mean {near[0]}?" if near else ""
-    return (
-        f"There is no data file or folder {source}.{hint} Give a file ({', '.join(EXTENSIONS)}), a folder of "
-        f"such files, a bundled set ({', '.join(bundled_names) or 'none'}) or a hub name (owner/name)."
-    )
+    count: int = 0
 
 
 # --- one file -------------------------------------------------------------------------------------
-
-
-def _read_one(source: str, path: Path, max_rows: int, on_bytes: OnBytes | None) -> RawData:
-    if data_suffix(path) == ".json" and path.is_file():
-        splits = _json_splits(path)
-        if splits is not None:
-            raw = choose_splits(str(path), splits, max_rows)
-            raw.paths = [path]
-            return raw
-    return RawData(source, Stream(lambda: iterate_file(path, max_rows, on_bytes)), paths=[path])
 
 
 def read_file(path: Path, max_rows: int = 0) -> list[FileRecord]:
@@ -285,7 +235,7 @@ def _join(path: Path, found: Iterator[Line]) -> str:
     return "".join(parts)
 
 
-def _json_splits(path: Path) -> dict[str, Records] | None:
+def json_splits(path: Path) -> dict[str, Records] | None:
     """The splits of a JSON object whose keys name them, as in {"train": [...], "validation": [...]}."""
     try:
         if path.stat().st_size == 0:
@@ -477,43 +427,14 @@ def _limited(records: Records, max_rows: int) -> Records:
     return Stream(lambda: itertools.islice(records, max_rows)) if max_rows else records
 
 
-# --- the hub --------------------------------------------------------------------------------------
-
-
-def _read_hub(source: str, max_rows: int) -> RawData:
-    import datasets
-
-    name, _, config = source.partition(":")
-    datasets.disable_progress_bars()
-    reachable = hub.reachable()
-    try:
-        with contextlib.nullcontext() if reachable else hub.cache_only():
-            loaded = datasets.load_dataset(name, config or None)
-    except Exception as error:  # noqa: BLE001 - datasets raises whatever its readers and the hub do
-        raise LabError(_hub_failure(source, error, reachable)) from None
-    return from_datasets(source, loaded, max_rows)
-
-
-def _hub_failure(source: str, error: Exception, reachable: bool) -> str:
-    problem = classify(error)
-    if not reachable or problem == "offline":
-        return (
-            f"There is no file or folder {source}, and as a hub name it could not be fetched: the hub is not "
-            "reachable from here, and the set is not in the local cache. Give a local file or a bundled set."
-        )
-    if "config" in str(error).lower() and "missing" in str(error).lower():
-        names = ", ".join(re.findall(r"\[([^\]]*)\]", str(error))[:1])[:300]
-        return f"The hub set {source} has several configurations ({names}); choose one: owner/name:config."
-    if problem is not None:
-        return f"There is no file or folder {source}, nor such a set on the hub (or it is private or gated)."
-    return f"The hub set {source} could not be loaded: {type(error).__name__}, {first_line(error)}."
-
-
 def from_datasets(name: str, loaded: Any, max_rows: int) -> RawData:
     """The splits of a data set that ``datasets`` loaded; rows are decoded while they are read."""
     splits = dict(loaded.items()) if hasattr(loaded, "items") else {"train": loaded}
     records: dict[str, Records] = {str(key): _rows_of_split(str(key), rows) for key, rows in splits.items()}
-    return choose_splits(name, records, max_rows)
+    raw = choose_splits(name, records, max_rows)
+    taken = next((key for key in splits if str(key).lower() in TRAIN_NAMES), next(iter(splits)))
+    raw.count = min(len(splits[taken]), max_rows or len(splits[taken]))
+    return raw
 
 
 def _rows_of_split(key: str, rows: Any) -> Records:

@@ -8,14 +8,13 @@ is refused only when no row is left."""
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.format import plural
 from tui_lab.core.sanitize import sanitize
-from tui_lab.data.cells import clean, is_missing, structure_of, text_of
+from tui_lab.data.cells import clean, is_missing
 from tui_lab.data.columns import (
     FORMATS,
     LABELS,
@@ -23,16 +22,15 @@ from tui_lab.data.columns import (
     SNIFFED_ROWS,
     ColumnPlan,
     Row,
-    choices_of,
     listed,
     plan,
-    whole_number,
 )
-from tui_lab.data.files import RAGGED_CELLS, FileRecord, RawData, Records, is_empty, read_raw
-from tui_lab.data.folders import read_folder
-from tui_lab.data.rows import BadRow, ChatMessage, ChatRow, Tool
+from tui_lab.data.convert import CONVERTERS, bare_example
+from tui_lab.data.examples import Example
+from tui_lab.data.files import RAGGED_CELLS, FileRecord, RawData, Records, is_empty
+from tui_lab.data.rows import BadRow
+from tui_lab.data.sources import read_raw
 from tui_lab.data.streams import OnBytes
-from tui_lab.data.turns import history_of, tools_of, turns_of
 
 __all__ = [
     "FORMATS",
@@ -43,54 +41,8 @@ __all__ = [
 ]  # names that other modules take from here
 
 TASK_CHARS = 40  # the longest name of a task, from a column "task"
-PROMPT_WORDS = 8  # words of a raw text that an answer is generated from
 NAMED_ROWS = 5  # bad rows that a message names; the others are counted
 COUNTED_CAUSES = 1_000  # different causes that are told apart
-
-
-@dataclass(frozen=True)
-class Example:
-    """One row, in one of three shapes: ``messages`` (chat), ``prompt`` + ``completion``, or ``text``.
-
-    A message is {"role": system|user|assistant|tool, "content": str}; "weight": 0 on an assistant's message
-    keeps it out of the training. ``tools`` are the definitions of tools that a chat may call. ``place`` names
-    the row in messages ("line 17"); ``task`` is the name in its column "task", "" without one.
-    """
-
-    messages: tuple[ChatMessage, ...] | None = None
-    text: str | None = None
-    prompt: str | None = None
-    completion: str | None = None
-    tools: tuple[Tool, ...] = ()
-    place: str = "a row"
-    task: str = ""
-
-    @property
-    def last_answer(self) -> int:
-        """The index of the last assistant turn. Raises ValueError for a row that is no chat."""
-        return max(i for i, message in enumerate(self.messages or ()) if message["role"] == "assistant")
-
-    @property
-    def generation_prompt(self) -> list[ChatMessage] | str:
-        """What an answer is generated from: the turns before the last assistant turn, the prompt of a
-        completion, or the first words of a text."""
-        if self.messages is not None:
-            return list(self.messages[: self.last_answer])
-        return self.prompt if self.prompt is not None else " ".join((self.text or "").split()[:PROMPT_WORDS])
-
-    @property
-    def expected(self) -> str:
-        """The expected answer: the last assistant turn, the completion, or the text itself."""
-        if self.messages is not None:
-            return self.messages[self.last_answer]["content"]
-        return self.completion if self.completion is not None else self.text or ""
-
-    def as_chat(self) -> ChatRow:
-        """The row as a chat, for the scorers."""
-        if self.messages is not None:
-            return {"messages": list(self.messages)}
-        question: ChatMessage = {"role": "user", "content": self.prompt or ""}
-        return {"messages": [question, {"role": "assistant", "content": self.expected}]}
 
 
 @dataclass
@@ -114,183 +66,6 @@ class DataSource:
     description: str = ""
     columns: dict[str, str] = field(default_factory=dict)
     unused: list[str] = field(default_factory=list)
-
-
-# --- one row --------------------------------------------------------------------------------------
-
-
-def _chat(messages: list[ChatMessage], tools: tuple[Tool, ...] = ()) -> Example:
-    """The example of a chat, which must have an assistant turn with text or a call."""
-    answers = [message for message in messages if message["role"] == "assistant"]
-    if not answers:
-        raise BadRow("no assistant turn, so nothing to learn from it")
-    if not any(message["content"].strip() or message.get("tool_calls") for message in answers):
-        raise BadRow("the assistant's turns are empty", empty=True)
-    kept = tuple(m for m in messages if m["role"] != "system" or m["content"].strip())
-    return Example(messages=kept, tools=tools)
-
-
-def _required(row: Row, role: str) -> str:
-    column = row.column(role)
-    if column is None:
-        raise BadRow(f"no column {role if role != 'key' else 'answer'}")
-    return text_of(row.values[column], column)
-
-
-def _optional(row: Row, role: str) -> str:
-    """The text of a role, "" for an empty cell or no column."""
-    value = row.value(role)
-    return "" if value is None else text_of(value, row.column(role) or role)
-
-
-def _tools(row: Row) -> tuple[Tool, ...]:
-    return tools_of(row.value("tools"), row.column("tools") or "tools")
-
-
-def _before(row: Row) -> list[ChatMessage]:
-    """The system turn and the earlier turns of a row."""
-    messages: list[ChatMessage] = []
-    if (system := _optional(row, "system")).strip():
-        messages.append({"role": "system", "content": system})
-    return messages + history_of(row.value("history"), row.column("history") or "history")
-
-
-def _messages(row: Row) -> Example:
-    column = row.column("messages")
-    if column is None:
-        raise BadRow("no column messages or conversations")
-    turns = turns_of(row.values[column], column)
-    first = turns[0]["role"] if turns else ""
-    return _chat(
-        [*([] if first == "system" and not row.value("system") else _before(row)), *turns], _tools(row)
-    )
-
-
-def _pair(row: Row, question: str, answer: str) -> Example:
-    if not question.strip():
-        raise BadRow("the question is empty", empty=True)
-    messages = _before(row)
-    messages.append({"role": "user", "content": question})
-    messages.append({"role": "assistant", "content": answer})
-    if not answer.strip():
-        raise BadRow("the assistant's turns are empty", empty=True)
-    return _chat(messages, _tools(row))
-
-
-def _alpaca(row: Row) -> Example:
-    parts = [_required(row, "instruction"), _optional(row, "context"), _optional(row, "input")]
-    return _pair(row, "\n\n".join(part for part in parts if part.strip()), _answer_text(row))
-
-
-def _answer_text(row: Row) -> str:
-    """The answer: a text, the first of several right ones, or yes and no."""
-    column = row.column("answer") or row.column("key")
-    if column is None:
-        raise BadRow("no column answer")
-    value = structure_of(row.values[column])
-    if isinstance(value, dict):  # SQuAD's texts with their places, TriviaQA's value with its aliases
-        value = next((value[key] for key in ("text", "value", "answer") if key in value), value)
-    if isinstance(value, list) and all(isinstance(entry, str | int | float) for entry in value):
-        if not value:
-            raise BadRow(f"{column} holds no answer", empty=True)
-        value = value[0]
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return text_of(value, column)
-
-
-def _question_answer(row: Row) -> Example:
-    question = _required(row, "question")
-    if (context := _optional(row, "context")).strip():
-        question = f"{context}\n\n{question}"
-    listing = structure_of(row.value("choices"))
-    if isinstance(listing, str) and listing.strip():
-        raise BadRow("choices is text, not a list, so an answer that is its number means nothing")
-    values, labels = choices_of(row)
-    if not values:
-        return _pair(row, question, _answer_text(row))
-    choices = [text_of(value, "a choice") for value in values]
-    letters = [chr(ord("A") + index) for index in range(len(choices))]
-    question += "".join(f"\n{letter}. {choice}" for letter, choice in zip(letters, choices, strict=True))
-    right = _right_choice(row, choices, labels or letters, bool(labels))
-    answer = _answer_text(row) if right is None else f"{letters[right]}. {choices[right]}"
-    return _pair(row, question, answer)
-
-
-def _right_choice(row: Row, choices: list[str], labels: list[str], own_labels: bool) -> int | None:
-    """The index of the right choice; None where the answer is a text of its own. Raises BadRow."""
-    column = row.column("answer")
-    if column is None or is_missing(row.values[column]) or row.values[column] == "":
-        column = row.column("key")
-    value = None if column is None else structure_of(row.values[column])
-    if is_missing(value) or isinstance(value, bool | dict | list):
-        return None
-    text = str(value).strip()
-    if text in choices and (row.plan.counts_from is None or whole_number(value) is None):
-        return choices.index(text)
-    if own_labels:
-        number = whole_number(value)  # "1" and 1.0 are the label 1
-        for form in (text, text.upper(), str(number)):
-            if form in labels:
-                return labels.index(form)
-    number = whole_number(value)
-    if number is None:
-        letter = text.upper().strip("().: ")
-        return labels.index(letter) if letter in labels else None
-    start = row.plan.counts_from or 0
-    if not 0 <= number - start < len(choices):
-        raise BadRow(f"{column} is {number}, but there are {len(choices)} choices (counted from {start})")
-    return number - start
-
-
-def _prompt_completion(row: Row) -> Example:
-    prompt, column = structure_of(row.value("prompt")), row.column("completion")
-    completion = None if column is None else structure_of(row.values[column])
-    if isinstance(prompt, list) and isinstance(completion, list):  # trl's conversational shape
-        earlier = turns_of(prompt, "prompt")
-        for message in earlier:
-            if message["role"] == "assistant":
-                message["weight"] = 0
-        return _chat([*_before(row), *earlier, *turns_of(completion, column or "completion")], _tools(row))
-    if column is None:
-        raise BadRow("no column completion")
-    text, answer = _required(row, "prompt"), text_of(row.values[column], column)
-    if not answer.strip():
-        raise BadRow(f"the {column} is empty", empty=True)
-    before, context = _before(row), _optional(row, "context")
-    if context.strip():
-        text = f"{context}\n\n{text}"
-    if before or row.value("tools") is not None:  # system turns and earlier turns need a chat
-        return _pair(row, text, answer)
-    return Example(prompt=text, completion=answer)
-
-
-def _text(row: Row) -> Example:
-    text = _required(row, "text")
-    if not text.strip():
-        raise BadRow("the text is empty", empty=True)
-    return Example(text=text)
-
-
-CONVERTERS: dict[str, Callable[[Row], Example]] = {
-    "alpaca": _alpaca,
-    "messages": _messages,
-    "sharegpt": _messages,
-    "prompt_completion": _prompt_completion,
-    "question_answer": _question_answer,
-    "text": _text,
-}
-
-
-def _bare(value: object, data_format: str) -> Example | None:
-    """The example of a row without columns: a text, or a list of turns."""
-    if data_format == "text" and isinstance(value, str):
-        if not value.strip():
-            raise BadRow("the text is empty", empty=True)
-        return Example(text=clean(value))
-    if data_format in ("messages", "sharegpt") and isinstance(value, list):
-        return _chat(turns_of(value, "the row"))
-    return None
 
 
 # --- all rows -------------------------------------------------------------------------------------
@@ -323,7 +98,7 @@ class Examples:
 
     def _convert(self, place: str, value: object) -> Example:
         if not isinstance(value, dict):
-            bare = _bare(value, self.plan.format)
+            bare = bare_example(value, self.plan.format)
             if bare is None:
                 kind = type(value).__name__
                 raise BadRow(f"it is {kind}, not an object with columns", empty=is_missing(value))
@@ -506,9 +281,6 @@ def open_data(
     if "\0" in name:
         raise LabError("The name of the data set holds a zero byte; no file is called so.")
     if name not in bundled.NAMES:
-        folder = Path(name).expanduser()
-        if folder.is_dir():
-            return open_raw(read_folder(folder, max_rows, on_bytes), data_format, columns)
         return open_raw(read_raw(name, max_rows, bundled.NAMES, on_bytes), data_format, columns)
     if data_format not in ("auto", "messages") or columns:
         raise LabError(

@@ -1,187 +1,297 @@
-"""From a data set as read to the rows of the trainer: split, deduplicated, rendered, masked and cut to
-length.
+"""From a data set to the rows of the trainer: rendered, masked and cut to length, deduplicated and split.
 
-Everything that is left out or changed is counted and, where a user may want to check it, named. When too few
-rows remain, the error names the cause that removed most of them."""
+Rows are read, encoded in batches and stored as a stream; only then are repetitions removed and validation
+rows drawn, so that unusable rows are never among them. Everything that is left out or changed is counted
+and, where a user may want to check it, named. When too few rows remain, the error names the cause that
+removed most of them."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import itertools
+import time
+from array import array
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
-import msgspec
+import numpy as np
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.format import plural
-from tui_lab.data import formats, masks, templates
-from tui_lab.data.formats import DataSource, Example, name_some
+from tui_lab.data import masks, templates
+from tui_lab.data.duplicates import RowKeys, hash_row, text_of
+from tui_lab.data.encoding import encode_batch
+from tui_lab.data.formats import Example, OpenedData, none_usable
 from tui_lab.data.rows import Tokenizer, TokenRow
 from tui_lab.data.split import Split, split
-from tui_lab.recipes.recipe import Recipe
+from tui_lab.data.store import Indices, Store, StoredExamples, StoreWriter, TokenRows, batches
+from tui_lab.data.summary import NAMED_ROWS, DataSummary, Tally, check_enough, warnings_of
 
 FEW_TEXTS = 10  # fewer raw texts are cut into passages before the split, so that validation is possible
+BATCH_ROWS = 256  # rows that are encoded together
+PROGRESS_S = 1.0
 CHARS_PER_TOKEN = 4  # an estimate for ordinary text, used only for the length of these passages
 
 
-class DataSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """Counts over a prepared data set; the run's ``data`` event holds the same fields.
+OnRows = Callable[[int], None]  # called with the number of rows encoded so far
 
-    ``rows_*`` count rows of the source, ``train_rows`` and ``validation_rows`` token rows, ``*_tokens``
-    tokens; trained tokens are those that give a loss. ``mask_methods``: rows by how their mask was found."""
-
-    name: str
-    format: str
-    reason: str
-    scorer: str | None
-    rows_read: int
-    rows_empty: int
-    rows_bad: int
-    rows_used: int
-    validation_rows_used: int
-    train_rows: int
-    validation_rows: int
-    validation_given: bool
-    train_tokens: int
-    train_trained_tokens: int
-    validation_tokens: int
-    validation_trained_tokens: int
-    mean_tokens: float
-    longest_tokens: int
-    max_length: int
-    truncated: int
-    too_long: int
-    windowed: int
-    fully_masked: int
-    refused_by_template: int
-    duplicates: int
-    near_duplicates: int
-    leaks_removed: int
-    system_folded: int
-    mask_methods: dict[str, int]
-    template_source: str
-    end_of_turn: str | None
-    end_of_turn_added: bool
+_TRUNCATED, _WINDOWED, _SPECIAL = 1, 2, 4  # what happened to a row that is used
 
 
 @dataclass
 class PreparedData:
-    """Token rows for the trainer ({"input_ids", "labels"}, and "task" where the data names one), the examples
-    they came from, a summary and warnings.
+    """Token rows for the trainer, the examples they came from, a summary and warnings.
 
     ``train_examples`` has one example for each used row of the source; a long raw text gives several token
     rows."""
 
-    train: list[TokenRow]
-    validation: list[TokenRow]
-    train_examples: list[Example]
-    validation_examples: list[Example]
+    train: TokenRows
+    validation: TokenRows
+    train_examples: StoredExamples
+    validation_examples: StoredExamples
     summary: DataSummary
     warnings: list[str]
 
 
-@dataclass
-class _Tally:
-    """Places of rows, by what happened while they were encoded. ``refusals``: rows by the reason that the
-    template gave."""
+@dataclass(frozen=True)
+class _EncodedSet:
+    """All usable rows of a set, before repetitions are removed. The first ``training`` examples are for
+    training, the others are the set's own validation rows."""
 
-    truncated: list[str] = field(default_factory=list)
-    too_long: list[str] = field(default_factory=list)
-    refused: list[str] = field(default_factory=list)
-    masked: list[str] = field(default_factory=list)
-    specials: list[str] = field(default_factory=list)
-    refusals: Counter[str] = field(default_factory=Counter)
-    windowed: int = 0
+    store: Store
+    training: int
+    keys: RowKeys
+    flags: np.ndarray
+
+    @property
+    def examples(self) -> StoredExamples:
+        return self.store.examples.chosen(np.arange(self.training, dtype=np.int64))
+
+    @property
+    def validation(self) -> StoredExamples:
+        return self.store.examples.chosen(np.arange(self.training, len(self.store.examples), dtype=np.int64))
 
 
-def prepare_recipe(recipe: Recipe, tokenizer: Tokenizer, max_length: int) -> PreparedData:
-    """Reads and prepares the data of a recipe; ``max_length``, in tokens, is the resolved one. Raises
-    LabError, see :func:`prepare`."""
-    return prepare(
-        formats.read(recipe.data, recipe.data_format, recipe.max_rows, recipe.columns),
-        tokenizer,
-        max_length=max_length,
-        validation_fraction=recipe.validation_fraction,
-        seed=recipe.seed,
-        deduplicate=recipe.deduplicate,
-        chat_template=recipe.chat_template,
-    )
+@dataclass(frozen=True)
+class Preparation:
+    """How rows are prepared. ``max_length``: tokens of a row at most; ``validation_fraction``: share of the
+    rows for validation, 0 to 1, where the source brings none; ``chat_template``: the path of a Jinja file, ""
+    for the model's own template."""
+
+    max_length: int
+    validation_fraction: float = 0.1
+    seed: int = 0
+    deduplicate: bool = True
+    chat_template: str = ""
 
 
 def prepare(
-    source: DataSource,
+    source: OpenedData,
     tokenizer: Tokenizer,
+    how: Preparation,
     *,
-    max_length: int,
-    validation_fraction: float = 0.1,
-    seed: int = 0,
-    deduplicate: bool = True,
-    chat_template: str = "",
+    folder: Path | None = None,
+    on_rows: OnRows | None = None,
 ) -> PreparedData:
     """The rows for the trainer from the examples of a data set.
 
     Args:
         tokenizer: gets its chat template here.
-        max_length: tokens of a row at most.
-        validation_fraction: share of the rows for validation, 0 to 1, where the source brings none.
-        chat_template: the path of a Jinja file; "" for the model's own template.
+        folder: where the encoded rows are written; None keeps them in memory.
+        on_rows: called about once a second.
 
     Raises:
-        LabError: ``max_length`` is below 8, the template cannot be used, or too few rows remain.
+        LabError: the data cannot be read, ``max_length`` is below 8, the template cannot be used, or too few
+            rows remain.
     """
+    max_length = how.max_length
     if max_length < 8:
         raise LabError(
             f"max_length is {max_length}: with fewer than 8 tokens a row there is nothing to learn."
         )
-    template_source = templates.set_template(tokenizer, chat_template)
-    renderer = templates.renderer_of(tokenizer)
-    renderer.reset_counts()
-    warnings = list(source.warnings)
-    rows = source.rows
-    if source.format == "text" and len(rows) < FEW_TEXTS and source.validation is None:
-        rows = [part for row in rows for part in passages(row, max_length * CHARS_PER_TOKEN)]
-        if len(rows) > len(source.rows):
-            warnings.append(
-                f"{plural(len(source.rows), 'text')} cut into {len(rows)} passages, so that some can be "
+    template_source = templates.set_template(tokenizer, how.chat_template)
+    templates.renderer_of(tokenizer).reset_counts()
+    notes: list[str] = []
+    tally = Tally()
+    encoded = _encode_set(source, tokenizer, max_length, tally, notes, _Clock(on_rows), folder)
+    if not source.train.read - source.train.left_out:
+        raise none_usable(source)
+    parts = split(
+        encoded.examples,
+        encoded.validation if source.validation is not None and len(encoded.validation) else None,
+        validation_fraction=how.validation_fraction,
+        seed=how.seed,
+        deduplicate_rows=how.deduplicate,
+        keys=encoded.keys,
+    )
+    own = source.validation is not None and len(encoded.validation) > 0
+    held_out = parts.validation + encoded.training if own else parts.validation
+    _count_changes(encoded, np.concatenate([parts.train, held_out]), tally)
+    store = encoded.store
+    train, validation = store.rows_of(parts.train), store.rows_of(held_out)
+    summary = _summary(source, tokenizer, tally, parts, (train, validation), max_length, template_source)
+    check_enough(summary, tally, wants_validation=how.validation_fraction > 0)
+    return PreparedData(
+        train,
+        validation,
+        store.examples.chosen(parts.train),
+        store.examples.chosen(held_out),
+        summary,
+        [*source.warnings(), *notes, *parts.notes, *warnings_of(summary, tally, parts)],
+    )
+
+
+class _Clock:
+    """Reports progress about once a second."""
+
+    def __init__(self, on_rows: OnRows | None) -> None:
+        self._on_rows, self._next = on_rows, time.monotonic() + PROGRESS_S
+
+    def rows(self, done: int) -> None:
+        if self._on_rows is not None and time.monotonic() >= self._next:
+            self._on_rows(done)
+            self._next = time.monotonic() + PROGRESS_S
+
+
+def _encode_set(
+    source: OpenedData,
+    tokenizer: Tokenizer,
+    max_length: int,
+    tally: Tally,
+    notes: list[str],
+    clock: _Clock,
+    folder: Path | None,
+) -> _EncodedSet:
+    writer = StoreWriter(folder)
+    rows, prompts, flags = array("Q"), array("Q"), array("B")
+    done = 0
+    try:
+        for part in source.parts:
+            if part is source.validation:
+                training = writer.examples
+            examples = _first_texts(source, max_length, notes) if part is source.train else iter(part)
+            for batch in batches(examples, BATCH_ROWS):
+                for example, encoded in zip(batch, encode_batch(tokenizer, batch), strict=True):
+                    pieces, flag = _pieces(tokenizer, example, encoded, max_length, tally)
+                    if pieces:
+                        writer.add(example, pieces)
+                        flags.append(flag)
+                        if part is source.train:
+                            row, prompt = hash_row(text_of(example))
+                            rows.append(row)
+                            prompts.append(prompt)
+                done += len(batch)
+                clock.rows(done)
+        if source.validation is None:
+            training = writer.examples
+        store = writer.close()
+    except BaseException:
+        writer.discard()
+        raise
+    keys = RowKeys(np.frombuffer(rows, dtype=np.uint64), np.frombuffer(prompts, dtype=np.uint64))
+    return _EncodedSet(store, training, keys, np.frombuffer(flags, dtype=np.uint8))
+
+
+def _first_texts(source: OpenedData, max_length: int, notes: list[str]) -> Iterator[Example]:
+    """The training examples; a few raw texts are cut into passages, so that some can be used for
+    validation."""
+    examples = iter(source.train)
+    if source.plan.format != "text" or source.validation is not None:
+        yield from examples
+        return
+    first = list(itertools.islice(examples, FEW_TEXTS))
+    if len(first) < FEW_TEXTS:
+        parts = [part for example in first for part in passages(example, max_length * CHARS_PER_TOKEN)]
+        if len(parts) > len(first):
+            notes.append(
+                f"{plural(len(first), 'text')} cut into {len(parts)} passages, so that some can be "
                 "used for validation; separate texts by blank lines to choose the borders yourself."
             )
-    parts = split(
-        rows,
-        source.validation,
-        validation_fraction=validation_fraction,
-        seed=seed,
-        deduplicate_rows=deduplicate,
-    )
-    warnings += parts.notes
-    tally = _Tally()
-    train, train_examples = _encode_all(tokenizer, parts.train, max_length, tally)
-    validation, validation_examples = _encode_all(tokenizer, parts.validation, max_length, tally)
-    lengths = [len(row["input_ids"]) for row in train]
-    summary = DataSummary(
+        first = parts
+    yield from first
+    yield from examples
+
+
+def _pieces(
+    tokenizer: Tokenizer,
+    example: Example,
+    encoded: templates.Encoded | masks.Unrenderable,
+    max_length: int,
+    tally: Tally,
+) -> tuple[list[tuple[np.ndarray, np.ndarray]], int]:
+    """The token rows of one example, none if it is left out, and what was changed; ``tally`` counts those
+    that are left out."""
+    if isinstance(encoded, masks.Unrenderable):
+        tally.refused.add(example.place)
+        tally.refusals[str(encoded)] += 1
+        return [], 0
+    flag = _SPECIAL if has_special_tokens(tokenizer, example) else 0
+    if example.text is not None:
+        windows = templates.windows(encoded, max_length)
+        flag |= _WINDOWED if len(windows) > 1 else 0
+        rows = [piece for piece in windows if piece.trained]
+    else:
+        rows = [encoded] if encoded.trained else []
+    if not rows:
+        tally.masked.add(example.place)
+        return [], flag
+    if example.text is None:
+        row = templates.cut(encoded, max_length)
+        flag |= _TRUNCATED if row.truncated else 0
+        rows = [row]
+        if not row.trained:
+            tally.too_long.add(example.place)
+            return [], flag
+    return [(np.array(r.input_ids, dtype=np.int32), np.array(r.labels, dtype=np.int32)) for r in rows], flag
+
+
+def _count_changes(encoded: _EncodedSet, used: Indices, tally: Tally) -> None:
+    """Counts the used rows that were cut, windowed, or spell out control tokens."""
+    flags = encoded.flags[used]
+    tally.windowed = int(np.count_nonzero(flags & _WINDOWED))
+    for flag, places in ((_TRUNCATED, tally.truncated), (_SPECIAL, tally.specials)):
+        rows = np.sort(used[flags & flag > 0])
+        places.count = len(rows)
+        places.first = [encoded.store.examples[int(row)].place for row in rows[:NAMED_ROWS]]
+
+
+def _summary(
+    source: OpenedData,
+    tokenizer: Tokenizer,
+    tally: Tally,
+    parts: Split,
+    rows: tuple[TokenRows, TokenRows],
+    max_length: int,
+    template_source: str,
+) -> DataSummary:
+    train, validation = rows
+    renderer = templates.renderer_of(tokenizer)
+    lengths = train.lengths
+    return DataSummary(
         name=source.name,
-        format=source.format,
+        format=source.plan.format,
         reason=source.reason,
         scorer=source.scorer,
         rows_read=source.rows_read,
         rows_empty=source.rows_empty,
         rows_bad=source.rows_bad,
-        rows_used=len(train_examples),
-        validation_rows_used=len(validation_examples),
+        rows_used=len(parts.train),
+        validation_rows_used=len(parts.validation),
         train_rows=len(train),
         validation_rows=len(validation),
         validation_given=source.validation is not None,
-        train_tokens=sum(lengths),
-        train_trained_tokens=sum(map(trained_tokens, train)),
-        validation_tokens=sum(len(row["input_ids"]) for row in validation),
-        validation_trained_tokens=sum(map(trained_tokens, validation)),
-        mean_tokens=round(sum(lengths) / len(lengths), 1) if lengths else 0.0,
-        longest_tokens=max(lengths, default=0),
+        train_tokens=int(lengths.sum()),
+        train_trained_tokens=int(train.trained.sum()),
+        validation_tokens=int(validation.lengths.sum()),
+        validation_trained_tokens=int(validation.trained.sum()),
+        mean_tokens=round(float(lengths.mean()), 1) if len(lengths) else 0.0,
+        longest_tokens=int(lengths.max()) if len(lengths) else 0,
         max_length=max_length,
-        truncated=len(tally.truncated),
-        too_long=len(tally.too_long),
+        truncated=tally.truncated.count,
+        too_long=tally.too_long.count,
         windowed=tally.windowed,
-        fully_masked=len(tally.masked),
-        refused_by_template=len(tally.refused),
+        fully_masked=tally.masked.count,
+        refused_by_template=tally.refused.count,
         duplicates=parts.duplicates,
         near_duplicates=parts.near_duplicates,
         leaks_removed=parts.leaks + parts.near_leaks,
@@ -190,15 +300,8 @@ def prepare(
         template_source=template_source,
         end_of_turn=(renderer.end_of_turn if renderer.methods else "") or tokenizer.eos_token,
         end_of_turn_added=bool(renderer.methods) and not renderer.end_of_turn,
-    )
-    _check_enough(summary, tally, wants_validation=validation_fraction > 0)
-    return PreparedData(
-        train,
-        validation,
-        train_examples,
-        validation_examples,
-        summary,
-        warnings + _warnings(summary, tally, parts),
+        columns=dict(source.plan.uses),
+        unused_columns=list(source.plan.unused),
     )
 
 
@@ -220,54 +323,6 @@ def passages(example: Example, size: int) -> list[Example]:
     return parts
 
 
-def _encode_all(
-    tokenizer: Tokenizer, examples: Sequence[Example], max_length: int, tally: _Tally
-) -> tuple[list[TokenRow], list[Example]]:
-    """The token rows, and the examples that gave any."""
-    rows: list[TokenRow] = []
-    used: list[Example] = []
-    for example in examples:
-        encoded = _encode_one(tokenizer, example, max_length, tally)
-        for piece in encoded:
-            row: TokenRow = {"input_ids": piece.input_ids, "labels": piece.labels}
-            if example.task:
-                row["task"] = example.task
-            rows.append(row)
-        if encoded:
-            used.append(example)
-    return rows, used
-
-
-def _encode_one(
-    tokenizer: Tokenizer, example: Example, max_length: int, tally: _Tally
-) -> list[templates.Encoded]:
-    """The token rows of one example, none if it is left out; ``tally`` records what happened."""
-    if has_special_tokens(tokenizer, example):
-        tally.specials.append(example.place)
-    try:
-        encoded = templates.encode(tokenizer, example)
-    except masks.Unrenderable as error:
-        tally.refused.append(example.place)
-        tally.refusals[str(error)] += 1
-        return []
-    pieces = [encoded]
-    if example.text is not None:
-        pieces = templates.windows(encoded, max_length)
-        tally.windowed += len(pieces) > 1
-    pieces = [piece for piece in pieces if piece.trained]
-    if not pieces:
-        tally.masked.append(example.place)
-    if not pieces or example.text is not None:
-        return pieces
-    row = templates.cut(encoded, max_length)
-    if not row.trained:
-        tally.too_long.append(example.place)
-        return []
-    if row.truncated:
-        tally.truncated.append(example.place)
-    return [row]
-
-
 def has_special_tokens(tokenizer: Tokenizer, example: Example) -> bool:
     """Whether the text of a row spells out one of the tokenizer's control tokens, such as <|im_end|>."""
     texts = [message["content"] for message in example.messages or ()]
@@ -280,78 +335,3 @@ def has_special_tokens(tokenizer: Tokenizer, example: Example) -> bool:
 def trained_tokens(row: TokenRow) -> int:
     """How many labels of a row give a loss (the first one never does)."""
     return sum(label != templates.IGNORED for label in row["labels"][1:])
-
-
-def _warnings(summary: DataSummary, tally: _Tally, parts: Split) -> list[str]:
-    """One sentence for each kind of change."""
-    found: list[str] = []
-    removed = parts.duplicates + parts.near_duplicates
-    if removed:
-        found.append(
-            f"{plural(removed, 'repeated training row')} removed "
-            f"({parts.duplicates:,} equal, {parts.near_duplicates:,} nearly equal)."
-        )
-    if summary.leaks_removed:
-        leaks = plural(summary.leaks_removed, "training row")
-        found.append(f"{leaks} removed, because the validation rows ask the same.")
-    reason = tally.refusals.most_common(1)[0][0] if tally.refusals else ""
-    for places, what in (
-        (tally.too_long, f"left out: the prompt alone fills max_length = {summary.max_length}"),
-        (tally.truncated, f"cut at max_length = {summary.max_length}, so the end of the answer is lost"),
-        (tally.masked, "left out: nothing in it would be trained"),
-        (tally.specials, "spelling out control tokens of this tokenizer, which will act as such"),
-        (tally.refused, f"left out: {reason}"),
-    ):
-        if places:
-            found.append(f"{plural(len(places), 'row')} {what} ({name_some(places)}).")
-    if summary.system_folded:
-        found.append(
-            f"{plural(summary.system_folded, 'row')} had turns joined, because the chat template refuses "
-            "system turns or two turns of one role in a row."
-        )
-    if masks.LAST in summary.mask_methods:
-        found.append(
-            "In some rows only the last assistant turn is trained: the chat template rewrites earlier ones."
-        )
-    if summary.end_of_turn_added:
-        found.append(
-            "The chat template ends no turn; the end token is added after the last answer of each row."
-        )
-    return found
-
-
-def _check_enough(summary: DataSummary, tally: _Tally, *, wants_validation: bool) -> None:
-    """Raises LabError, with the causes, where no row is left for training or validation."""
-    if summary.train_rows and (summary.validation_rows or not wants_validation):
-        return
-    refusal = f"The cause: {tally.refusals.most_common(1)[0][0]}." if tally.refusals else ""
-    filled = f"with a prompt that alone fills max_length = {summary.max_length}"
-    separate = "Give validation rows of their own, or switch deduplicate off."
-    causes = [  # how many, what they are, what to do
-        (summary.rows_bad, "unusable", ""),
-        (summary.rows_empty, "empty", ""),
-        (summary.too_long, filled, "Raise max_length."),
-        (summary.refused_by_template, "refused by the chat template", refusal),
-        (summary.fully_masked, "without anything to train", ""),
-        (summary.duplicates + summary.near_duplicates, "repeating another row", ""),
-        (summary.leaks_removed, "asking what the validation rows ask", separate),
-    ]
-    causes.sort(key=lambda cause: -cause[0])
-    listed = ", ".join(f"{count:,} {what}" for count, what, _ in causes if count)
-    advice = next((advice for count, _, advice in causes if count and advice), "Add rows.")
-    read = plural(summary.rows_read, "row")
-    if summary.train_rows:
-        usable = plural(summary.train_rows, "usable row")
-        raise LabError(
-            f"{summary.name}: too few rows to use one for validation: {usable} of {read} read"
-            f"{f' ({listed})' if listed else ''}. Add rows, or set validation_fraction = 0 to "
-            "train without validation."
-        )
-    if summary.validation_rows:
-        raise LabError(
-            f"{summary.name}: no training row is left besides the validation rows: "
-            f"of {read} read, {listed}. {advice}"
-        )
-    raise LabError(
-        f"{summary.name}: nothing is left to train on: of {read} read, {listed or 'none is usable'}. {advice}"
-    )

@@ -1,14 +1,15 @@
 """The data preview, a job: ``python -m tui_lab.data.preview`` (see :mod:`tui_lab.core.job_protocol`).
 
-It shows rows as the model will see them, token by token, with the tokens that are trained, how the format was
-detected, and where the chat template comes from. Only the requested rows and a sample are encoded, so that it
-is fast on large data sets.
+It shows rows as the model will see them, token by token, with the tokens that are trained, what each column
+is used for, and what the run will do with the rows. All rows of a small set are prepared as the run does it;
+of a large one the first rows, and then the counts are estimates and say so.
 """
 
 from __future__ import annotations
 
-import random
+import itertools
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,10 +21,14 @@ from tui_lab.core.errors import LabError
 from tui_lab.data.rows import Tokenizer
 
 if TYPE_CHECKING:
-    from tui_lab.data.formats import DataSource, Example
+    from tui_lab.data.formats import Example, OpenedData
+    from tui_lab.data.summary import DataSummary
 
-SAMPLE_ROWS = 200  # rows from which the length statistics are computed
+SAMPLE_ROWS = 500  # rows that are prepared of a set that is too large to prepare all of it
+ALL_BYTES = 2 << 20  # of smaller files all rows are prepared
+COUNTED_BYTES, COUNTED_S = 4 << 20, 0.5  # how much of a large file is read to estimate its rows
 MAX_ROWS = 50  # rows in an answer
+MOST_LENGTHS = 2_000  # lengths in an answer
 
 
 class PreviewRequest(msgspec.Struct, frozen=True):
@@ -39,6 +44,9 @@ class PreviewRequest(msgspec.Struct, frozen=True):
     start: Annotated[int, Meta(ge=0)] = 0
     max_rows: Annotated[int, Meta(ge=0)] = 0
     revision: str = ""
+    validation_fraction: Annotated[float, Meta(ge=0, le=0.5)] = 0.1
+    deduplicate: bool = True
+    seed: Annotated[int, Meta(ge=0)] = 42
 
 
 class PreviewRow(msgspec.Struct, frozen=True):
@@ -58,7 +66,9 @@ class PreviewRow(msgspec.Struct, frozen=True):
 
 
 class PreviewFacts(msgspec.Struct, frozen=True):
-    """What is known of the whole data set; lengths, in tokens, are those of the ``sampled_rows``."""
+    """What the run will do with the whole data set. ``estimated``: only the first ``sampled_rows`` were
+    prepared, and the counts of the whole set follow from them; lengths, in tokens, are those of the prepared
+    rows."""
 
     rows: int
     validation_rows: int | None
@@ -78,6 +88,16 @@ class PreviewFacts(msgspec.Struct, frozen=True):
     end_of_turn: str | None
     scorer: str | None
     description: str
+    estimated: bool = False
+    train_rows: int = 0
+    held_out_rows: int = 0
+    removed: int = 0
+    cut: int = 0
+    windowed: int = 0
+    too_long: int = 0
+    fully_masked: int = 0
+    train_tokens: int = 0
+    trained_tokens: int = 0
 
 
 class PreviewAnswer(msgspec.Struct, frozen=True):
@@ -94,109 +114,156 @@ class PreviewAnswer(msgspec.Struct, frozen=True):
     unused: list[str] = []
 
 
-class _SampleStatistics(msgspec.Struct):
-    lengths: list[int]
-    trained: int
-    refused: dict[str, int]  # reason -> rows
-
-
 def preview(request: PreviewRequest, on_progress: job_protocol.OnProgress) -> PreviewAnswer:
     """Reads the data and encodes the rows. Raises LabError where data, tokenizer or template cannot be
     used."""
     if not request.data:
         raise LabError("The preview needs the name of a data set.")
     on_progress("reading the data")
-    from tui_lab.data import formats
-
-    source = formats.read(request.data, request.data_format, request.max_rows, request.columns)
+    opened, total = _open(request)
     on_progress("loading the tokenizer")
     from tui_lab.data import templates
 
     tokenizer = templates.load_tokenizer(tokenizer_place(request.model), request.revision or None)
     template_source = templates.set_template(tokenizer, request.chat_template)
     on_progress("encoding rows")
-    end = request.start + request.rows
     rows = [
         _encode_row(tokenizer, example, request.max_length, index)
-        for index, example in enumerate(source.rows[request.start : end], request.start)
+        for index, example in enumerate(
+            itertools.islice(opened.train, request.start, request.start + request.rows), request.start
+        )
     ]
-    sample = source.rows
-    if len(sample) > SAMPLE_ROWS:
-        sample = random.Random(0).sample(sample, SAMPLE_ROWS)
-    statistics = _measure(tokenizer, sample)
+    summary, lengths, warnings = _prepare(opened, tokenizer, request)
     return PreviewAnswer(
         data=request.data,
-        format=source.format,
-        reason=source.reason,
-        facts=_facts(source, tokenizer, statistics, len(sample), request.max_length, template_source),
-        warnings=[*source.warnings, *_sample_warnings(tokenizer, sample, statistics)],
+        format=opened.plan.format,
+        reason=opened.reason,
+        facts=_facts(opened, summary, sorted(lengths), total, template_source),
+        warnings=warnings,
         start=request.start,
         rows=rows,
-        columns=source.columns,
-        unused=source.unused,
+        columns=dict(opened.plan.uses),
+        unused=list(opened.plan.unused),
     )
 
 
-def _measure(tokenizer: Tokenizer, sample: list[Example]) -> _SampleStatistics:
-    from tui_lab.data import templates
-    from tui_lab.data.masks import Unrenderable
+def _open(request: PreviewRequest) -> tuple[OpenedData, int]:
+    """The data, all of it or its first rows, and the estimated number of its rows: 0 where all are read."""
+    from tui_lab.data import formats
 
-    found = _SampleStatistics([], 0, {})
-    for example in sample:
-        try:
-            encoded = templates.encode(tokenizer, example)
-        except Unrenderable as error:
-            found.refused[str(error)] = found.refused.get(str(error), 0) + 1
-            continue
-        found.lengths.append(len(encoded.input_ids))
-        found.trained += encoded.trained
-    return found
+    read = 0
+
+    def on_bytes(count: int) -> None:
+        nonlocal read
+        read = count
+
+    def opened(max_rows: int) -> OpenedData:
+        return formats.open_data(request.data, request.data_format, max_rows, request.columns, on_bytes)
+
+    every = opened(request.max_rows)
+    raw = every.raw
+    size = sum(path.stat().st_size for path in raw.paths) if raw is not None else 0
+    many = raw.count if raw is not None else 0
+    if size <= ALL_BYTES and many <= SAMPLE_ROWS:
+        return every, 0
+    if not many:
+        began, rows = time.monotonic(), 0
+        for rows, _ in enumerate(every.train.records, 1):  # noqa: B007 - the count is used below
+            if read >= COUNTED_BYTES or time.monotonic() - began > COUNTED_S:
+                break
+        else:
+            many = rows
+        many = many or round(rows * max(1.0, size / max(1, read)))
+    if request.max_rows:
+        many = min(many, request.max_rows)
+    if many <= SAMPLE_ROWS:
+        return every, 0
+    return opened(max(SAMPLE_ROWS, request.start + request.rows)), many
+
+
+def _prepare(
+    opened: OpenedData, tokenizer: Tokenizer, request: PreviewRequest
+) -> tuple[DataSummary, list[int], list[str]]:
+    """What the run makes of the rows: counts, lengths of the training rows, warnings; the reason comes first
+    if it would refuse them."""
+    from tui_lab.data.prepare import Preparation, prepare
+    from tui_lab.data.summary import TooFewRows
+
+    how = Preparation(
+        request.max_length,
+        request.validation_fraction,
+        request.seed,
+        request.deduplicate,
+        request.chat_template,
+    )
+    try:
+        prepared = prepare(opened, tokenizer, how)
+    except TooFewRows as error:
+        return error.summary, [], [f"the run would refuse this: {error}", *opened.warnings()]
+    return prepared.summary, prepared.train.lengths.tolist(), prepared.warnings
 
 
 def _facts(
-    source: DataSource,
-    tokenizer: Tokenizer,
-    statistics: _SampleStatistics,
-    sampled_rows: int,
-    max_length: int,
+    opened: OpenedData,
+    summary: DataSummary,
+    lengths: list[int],
+    total: int,
     template_source: str,
 ) -> PreviewFacts:
-    from tui_lab.data import templates
+    """The counts; with ``total`` > 0 those of all rows, estimated."""
+    read = opened.train.read
+    scale = max(1.0, total / max(1, read)) if total else 1.0
 
-    renderer, lengths = templates.renderer_of(tokenizer), statistics.lengths
+    def of_all(count: int) -> int:
+        return round(count * scale)
+
     return PreviewFacts(
-        rows=len(source.rows),
-        validation_rows=len(source.validation) if source.validation is not None else None,
-        rows_read=source.rows_read,
-        rows_bad=source.rows_bad,
-        rows_empty=source.rows_empty,
-        sampled_rows=sampled_rows,
-        mean_tokens=round(sum(lengths) / len(lengths), 1) if lengths else 0.0,
-        longest_tokens=max(lengths, default=0),
-        lengths=sorted(lengths),
-        longer_than_max_length=sum(length > max_length for length in lengths),
-        trained_share=round(statistics.trained / sum(lengths), 4) if lengths else 0.0,
-        refused_by_template=sum(statistics.refused.values()),
-        system_folded=renderer.folded,
-        mask_methods=sorted(renderer.methods),
+        rows=of_all(read - opened.train.left_out),
+        validation_rows=_own_validation(opened),
+        rows_read=of_all(opened.rows_read),
+        rows_bad=of_all(opened.rows_bad),
+        rows_empty=of_all(opened.rows_empty),
+        sampled_rows=read,
+        mean_tokens=summary.mean_tokens,
+        longest_tokens=summary.longest_tokens,
+        lengths=lengths[:: max(1, -(-len(lengths) // MOST_LENGTHS))],
+        longer_than_max_length=of_all(summary.truncated + summary.too_long),
+        trained_share=round(summary.train_trained_tokens / max(1, summary.train_tokens), 4),
+        refused_by_template=of_all(summary.refused_by_template),
+        system_folded=summary.system_folded,
+        mask_methods=sorted(summary.mask_methods),
         template_source=template_source,
-        end_of_turn=renderer.end_of_turn or tokenizer.eos_token,
-        scorer=source.scorer,
-        description=source.description,
+        end_of_turn=summary.end_of_turn,
+        scorer=opened.scorer,
+        description=opened.description,
+        estimated=bool(total),
+        **_of_run(summary, scale),
     )
 
 
-def _sample_warnings(tokenizer: Tokenizer, sample: list[Example], statistics: _SampleStatistics) -> list[str]:
-    from tui_lab.data import prepare
+def _of_run(summary: DataSummary, scale: float) -> dict[str, int]:
+    """What the run does with the rows."""
+    from tui_lab.data.split import MAX_VALIDATION
 
-    found = [
-        f"{count} of {len(sample)} sampled rows left out: {reason}."
-        for reason, count in statistics.refused.items()
-    ]
-    specials = sum(prepare.has_special_tokens(tokenizer, example) for example in sample)
-    if specials:
-        found.append(f"{specials} of {len(sample)} sampled rows spell out control tokens of this tokenizer.")
-    return found
+    held_out = summary.validation_rows
+    if not summary.validation_given:
+        held_out = min(round(held_out * scale), MAX_VALIDATION)
+    counts = {
+        "train_rows": summary.train_rows,
+        "removed": summary.duplicates + summary.near_duplicates + summary.leaks_removed,
+        "cut": summary.truncated,
+        "windowed": summary.windowed,
+        "too_long": summary.too_long,
+        "fully_masked": summary.fully_masked,
+        "train_tokens": summary.train_tokens,
+        "trained_tokens": summary.train_trained_tokens,
+    }
+    return {"held_out_rows": held_out, **{name: round(count * scale) for name, count in counts.items()}}
+
+
+def _own_validation(opened: OpenedData) -> int | None:
+    part = opened.validation
+    return part.read - part.left_out if part is not None else None
 
 
 def _encode_row(tokenizer: Tokenizer, example: Example, max_length: int, index: int) -> PreviewRow:

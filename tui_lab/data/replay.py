@@ -18,6 +18,7 @@ from tui_lab.core.errors import LabError
 from tui_lab.data import formats, masks, templates
 from tui_lab.data.prepare import trained_tokens
 from tui_lab.data.rows import Tokenizer, TokenRow
+from tui_lab.data.store import TokenRows
 
 AUTO = "auto"
 #: Rows read from a set for each row wanted, so that the sample is not only the beginning of the set.
@@ -44,9 +45,9 @@ def rows_wanted(task_rows: int, fraction: float) -> int:
     return max(1, round(task_rows * fraction / (1 - fraction)))
 
 
-def max_trained_tokens(task: Sequence[TokenRow]) -> int:
+def max_trained_tokens(task: TokenRows) -> int:
     """The most trained tokens that a general row may have beside these task rows."""
-    mean = sum(map(trained_tokens, task)) / len(task)
+    mean = float(task.trained.mean())
     return max(MIN_TRAINED, round(mean * TRAINED_RATIO))
 
 
@@ -130,8 +131,10 @@ def _encoded(tokenizer: Tokenizer, example: formats.Example, max_length: int) ->
     return [{"input_ids": part.input_ids, "labels": part.labels} for part in parts if part.trained]
 
 
-def mix(task: Sequence[TokenRow], general: Sequence[TokenRow], seed: int) -> list[TokenRow]:
-    """Task and general rows in one shuffled list, so that every batch of an epoch holds both kinds."""
-    rows = [*task, *general]
-    random.Random(seed).shuffle(rows)
-    return rows
+def mix(task: TokenRows, general: Sequence[TokenRow], seed: int) -> TokenRows:
+    """Task and general rows together in the order of the seed, so that every batch of an epoch holds both
+    kinds."""
+    rows = task.joined(TokenRows.of(general))
+    order = list(range(len(rows)))
+    random.Random(seed).shuffle(order)
+    return rows.chosen(order)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from tui_lab.data import scoring, templates
 from tui_lab.data.formats import Example
-from tui_lab.data.prepare import prepare_recipe
+from tui_lab.data.prepared_cache import prepare_recipe
 from tui_lab.data.rows import ChatRow, Model, Tokenizer
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.retention.scoring.forward import evaluation_mode
@@ -27,7 +27,7 @@ class HeldOutTask:
         prepared = prepare_recipe(recipe, tokenizer, max_length)
         self._tokenizer, self._recipe, self._state = tokenizer, recipe, state
         self.scorer: str | None = prepared.summary.scorer
-        self.examples: list[Example] = prepared.validation_examples[: recipe.score_rows]
+        self.examples: list[Example] = list(prepared.validation_examples[: recipe.score_rows])
 
     def answers(self, model: Model) -> list[str]:
         """The model's answer to each row."""

@@ -138,7 +138,7 @@ def probe_request(recipe: Recipe, budget: MemoryBudget) -> MemoryProbeRequest:
 def data_of(facts: PreviewFacts) -> DataFacts:
     """The data as the preview measured it."""
     return DataFacts(
-        rows=facts.rows or None,
+        rows=facts.train_rows or facts.rows or None,
         mean_tokens=facts.mean_tokens or None,
         trained_share=facts.trained_share or 1.0,
         lengths=tuple(facts.lengths),

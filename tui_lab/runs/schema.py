@@ -148,6 +148,8 @@ class DataEvent(RunEvent, tag="data", kw_only=True, frozen=True):
     template_source: str = ""
     end_of_turn: str | None = None
     end_of_turn_added: bool = False
+    columns: dict[str, str] = {}
+    unused_columns: list[str] = []
     replay_rows: int | None = None
     replay_source: str | None = None
 

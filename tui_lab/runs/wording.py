@@ -157,9 +157,10 @@ def _device(event: StartedEvent, text: Callable[[object], str]) -> str:
 def _data(event: DataEvent, text: Callable[[object], str]) -> str:
     tokens = f", {event.train_trained_tokens:,} trained tokens" if event.train_trained_tokens else ""
     reason = f"; {text(event.reason)}" if event.reason else ""
-    return (
-        f"{plural(event.train_rows, 'row')} to train on, {event.validation_rows:,} held out{tokens}{reason}"
-    )
+    columns = "".join(f"; {text(column)}: {text(use)}" for column, use in event.columns.items())
+    unused = f"; not used: {', '.join(map(text, event.unused_columns))}" if event.unused_columns else ""
+    rows = f"{plural(event.train_rows, 'row')} to train on, {event.validation_rows:,} held out"
+    return f"{rows}{tokens}{reason}{columns}{unused}"
 
 
 def _model(event: ModelEvent) -> str:

@@ -14,7 +14,8 @@ from msgspec.structs import replace
 
 from tui_lab.core.versions import versions_of
 from tui_lab.data import replay, templates
-from tui_lab.data.prepare import PreparedData, prepare_recipe, trained_tokens
+from tui_lab.data.prepare import PreparedData
+from tui_lab.data.prepared_cache import prepare_recipe
 from tui_lab.forecast import cost, memory
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.models import catalog, download, loading, module_stats, shapes, target_modules
@@ -138,7 +139,13 @@ def prepare_data(context: AttemptContext, resolved: ResolvedRecipe) -> TrainingD
     """Tokenizer and encoded rows, general rows mixed in where the recipe wants them. Raises LabError."""
     recipe = context.recipe
     tokenizer = templates.load_tokenizer(resolved.source.location, recipe.revision)
-    prepared = prepare_recipe(recipe, tokenizer, resolved.max_length)
+    name = Path(recipe.data).name
+
+    def on_progress(done: int, total: int) -> None:
+        of = f" of about {total:,}" if total > done else ""
+        context.events.write(PhaseEvent(name="preparing_data", detail=f"{name}: {done:,}{of} rows"))
+
+    prepared = prepare_recipe(recipe, tokenizer, resolved.max_length, on_progress)
     general: replay.GeneralRows | None = None
     if recipe.replay_fraction:
         general = _mix_general_rows(context, tokenizer, prepared, resolved.max_length)
@@ -186,8 +193,7 @@ def write_forecast(context: AttemptContext, resolved: ResolvedRecipe, prepared: 
     kind = "cuda" if resolved.device.type == "cuda" else "cpu"
     values = resolved.values
     if not context.recipe.packing:
-        rows = [*prepared.train, *prepared.validation]
-        longest = max(len(row["input_ids"]) for row in rows)
+        longest = max(int(rows.lengths.max(initial=0)) for rows in (prepared.train, prepared.validation))
         values = replace(values, max_length=min(values.max_length, longest))
     found = memory.forecast(shape, context.recipe, values, kind)
     context.events.write(
@@ -284,8 +290,7 @@ def _cost(
     if shape is None:
         return CostFacts()
     rows = prepared.train
-    tokens = sum(len(row["input_ids"]) for row in rows)
-    trained = sum(map(trained_tokens, rows))
+    tokens, trained = int(rows.lengths.sum()), int(rows.trained.sum())
     lengths = [len(row["input_ids"]) for row in rows]
     length, _ = cost.attended_tokens(recipe, resolved.values, tokens / max(1, len(rows)), lengths)
     share = trained / max(1, tokens)
@@ -295,7 +300,7 @@ def _cost(
 
 def _tokens_to_train(recipe: Recipe, prepared: PreparedData, max_length: int) -> int:
     """About how many tokens the whole run reads."""
-    tokens = sum(len(row["input_ids"]) for row in prepared.train)
+    tokens = int(prepared.train.lengths.sum())
     if not recipe.max_steps:
         return round(tokens * recipe.num_train_epochs)
     row_tokens = max_length if recipe.packing else tokens / max(1, len(prepared.train))

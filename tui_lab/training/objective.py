@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tui_lab.data.rows import TokenRow
+from tui_lab.data.store import TokenRows
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.training import losses, packed_attention, regularise
 from tui_lab.training.micro_batches import WHOLE, PartShare
@@ -50,7 +51,8 @@ def is_needed(recipe: Recipe) -> bool:
 
 def task_names(rows: Sequence[TokenRow]) -> list[str]:
     """The tasks of rows, sorted."""
-    return sorted({str(row.get("task", NO_TASK)) for row in rows})
+    tasks = rows.tasks() if isinstance(rows, TokenRows) else [row.get("task") for row in rows]
+    return sorted({task or NO_TASK for task in tasks})
 
 
 @dataclass

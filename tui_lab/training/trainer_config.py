@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from datasets import Dataset
 from trl import SFTConfig
 
 from tui_lab.data.rows import TokenRow
+from tui_lab.data.store import TokenRows
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.recipes.resolve import ResolvedValues
 from tui_lab.training import objective, trackers
@@ -85,10 +85,9 @@ def steps_planned(recipe: Recipe, rows: int) -> int:
 def as_dataset(rows: Sequence[TokenRow], tasks: Sequence[str] = ()) -> Dataset:
     """Encoded rows as a data set with the columns that trl takes as they are, and the index of each row's
     task in ``tasks`` where there are any."""
-    columns: dict[str, list[Any]] = {
-        "input_ids": [row["input_ids"] for row in rows],
-        "labels": [row["labels"] for row in rows],
-    }
+    stored = rows if isinstance(rows, TokenRows) else TokenRows.of(rows)
+    dataset: Dataset = stored.dataset()
     if tasks:
-        columns[TASK_COLUMN] = [tasks.index(row.get("task", objective.NO_TASK)) for row in rows]
-    return Dataset.from_dict(columns)
+        numbers = [tasks.index(task or objective.NO_TASK) for task in stored.tasks()]
+        dataset = dataset.add_column(TASK_COLUMN, numbers)
+    return dataset

@@ -43,19 +43,30 @@ def preview_content(answer: PreviewAnswer) -> Content:
 
 
 def _counts(facts: PreviewFacts) -> str:
-    counts = [f"{facts.rows:,} rows"]
-    if facts.validation_rows is not None:
+    counts = [f"{facts.rows:,} usable rows"]
+    if facts.train_rows:
+        counts = [f"{facts.train_rows:,} rows to train on", f"{facts.held_out_rows:,} held out"]
+    elif facts.validation_rows is not None:
         counts.append(f"{facts.validation_rows:,} held out by the set itself")
+    if facts.estimated:
+        counts[0] = f"estimated from the first {facts.sampled_rows:,} rows: about {counts[0]}"
     rejected = {
         "unreadable": facts.rows_bad,
         "empty": facts.rows_empty,
-        "too long": facts.longer_than_max_length,
+        "repeated or leaked": facts.removed,
+        "cut": facts.cut,
+        "in several windows": facts.windowed,
+        "left out as too long": facts.too_long,
+        "refused by the template": facts.refused_by_template,
+        "without anything to train": facts.fully_masked,
     }
     counts += [f"{rows:,} {name}" for name, rows in rejected.items() if rows]
     if facts.mean_tokens:
         counts.append(f"{facts.mean_tokens:g} tokens a row, {facts.longest_tokens:,} the longest")
     if facts.trained_share:
         counts.append(f"{100 * facts.trained_share:.0f}% of them trained")
+    if facts.trained_tokens:
+        counts.append(f"{facts.trained_tokens:,} trained tokens a pass")
     return ", ".join(counts)
 
 

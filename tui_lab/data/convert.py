@@ -1,0 +1,185 @@
+"""From the columns of one row to an example, one function for each format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tui_lab.data.cells import clean, is_missing, structure_of, text_of
+from tui_lab.data.columns import Row, choices_of, whole_number
+from tui_lab.data.examples import Example
+from tui_lab.data.rows import BadRow, ChatMessage, Tool
+from tui_lab.data.turns import history_of, tools_of, turns_of
+
+
+def _chat(messages: list[ChatMessage], tools: tuple[Tool, ...] = ()) -> Example:
+    """The example of a chat, which must have an assistant turn with text or a call."""
+    answers = [message for message in messages if message["role"] == "assistant"]
+    if not answers:
+        raise BadRow("no assistant turn, so nothing to learn from it")
+    if not any(message["content"].strip() or message.get("tool_calls") for message in answers):
+        raise BadRow("the assistant's turns are empty", empty=True)
+    kept = tuple(m for m in messages if m["role"] != "system" or m["content"].strip())
+    return Example(messages=kept, tools=tools)
+
+
+def _required(row: Row, role: str) -> str:
+    column = row.column(role)
+    if column is None:
+        raise BadRow(f"no column {role if role != 'key' else 'answer'}")
+    return text_of(row.values[column], column)
+
+
+def _optional(row: Row, role: str) -> str:
+    """The text of a role, "" for an empty cell or no column."""
+    value = row.value(role)
+    return "" if value is None else text_of(value, row.column(role) or role)
+
+
+def _tools(row: Row) -> tuple[Tool, ...]:
+    return tools_of(row.value("tools"), row.column("tools") or "tools")
+
+
+def _before(row: Row) -> list[ChatMessage]:
+    """The system turn and the earlier turns of a row."""
+    messages: list[ChatMessage] = []
+    if (system := _optional(row, "system")).strip():
+        messages.append({"role": "system", "content": system})
+    return messages + history_of(row.value("history"), row.column("history") or "history")
+
+
+def _messages(row: Row) -> Example:
+    column = row.column("messages")
+    if column is None:
+        raise BadRow("no column messages or conversations")
+    turns = turns_of(row.values[column], column)
+    first = turns[0]["role"] if turns else ""
+    return _chat(
+        [*([] if first == "system" and not row.value("system") else _before(row)), *turns], _tools(row)
+    )
+
+
+def _pair(row: Row, question: str, answer: str) -> Example:
+    if not question.strip():
+        raise BadRow("the question is empty", empty=True)
+    messages = _before(row)
+    messages.append({"role": "user", "content": question})
+    messages.append({"role": "assistant", "content": answer})
+    if not answer.strip():
+        raise BadRow("the assistant's turns are empty", empty=True)
+    return _chat(messages, _tools(row))
+
+
+def _alpaca(row: Row) -> Example:
+    parts = [_required(row, "instruction"), _optional(row, "context"), _optional(row, "input")]
+    return _pair(row, "\n\n".join(part for part in parts if part.strip()), _answer_text(row))
+
+
+def _answer_text(row: Row) -> str:
+    """The answer: a text, the first of several right ones, or yes and no."""
+    column = row.column("answer") or row.column("key")
+    if column is None:
+        raise BadRow("no column answer")
+    value = structure_of(row.values[column])
+    if isinstance(value, dict):  # SQuAD's texts with their places, TriviaQA's value with its aliases
+        value = next((value[key] for key in ("text", "value", "answer") if key in value), value)
+    if isinstance(value, list) and all(isinstance(entry, str | int | float) for entry in value):
+        if not value:
+            raise BadRow(f"{column} holds no answer", empty=True)
+        value = value[0]
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return text_of(value, column)
+
+
+def _question_answer(row: Row) -> Example:
+    question = _required(row, "question")
+    if (context := _optional(row, "context")).strip():
+        question = f"{context}\n\n{question}"
+    listing = structure_of(row.value("choices"))
+    if isinstance(listing, str) and listing.strip():
+        raise BadRow("choices is text, not a list, so an answer that is its number means nothing")
+    values, labels = choices_of(row)
+    if not values:
+        return _pair(row, question, _answer_text(row))
+    choices = [text_of(value, "a choice") for value in values]
+    letters = [chr(ord("A") + index) for index in range(len(choices))]
+    question += "".join(f"\n{letter}. {choice}" for letter, choice in zip(letters, choices, strict=True))
+    right = _right_choice(row, choices, labels or letters, bool(labels))
+    answer = _answer_text(row) if right is None else f"{letters[right]}. {choices[right]}"
+    return _pair(row, question, answer)
+
+
+def _right_choice(row: Row, choices: list[str], labels: list[str], own_labels: bool) -> int | None:
+    """The index of the right choice; None where the answer is a text of its own. Raises BadRow."""
+    column = row.column("answer")
+    if column is None or is_missing(row.values[column]) or row.values[column] == "":
+        column = row.column("key")
+    value = None if column is None else structure_of(row.values[column])
+    if is_missing(value) or isinstance(value, bool | dict | list):
+        return None
+    text = str(value).strip()
+    if text in choices and (row.plan.counts_from is None or whole_number(value) is None):
+        return choices.index(text)
+    if own_labels:
+        number = whole_number(value)  # "1" and 1.0 are the label 1
+        for form in (text, text.upper(), str(number)):
+            if form in labels:
+                return labels.index(form)
+    number = whole_number(value)
+    if number is None:
+        letter = text.upper().strip("().: ")
+        return labels.index(letter) if letter in labels else None
+    start = row.plan.counts_from or 0
+    if not 0 <= number - start < len(choices):
+        raise BadRow(f"{column} is {number}, but there are {len(choices)} choices (counted from {start})")
+    return number - start
+
+
+def _prompt_completion(row: Row) -> Example:
+    prompt, column = structure_of(row.value("prompt")), row.column("completion")
+    completion = None if column is None else structure_of(row.values[column])
+    if isinstance(prompt, list) and isinstance(completion, list):  # trl's conversational shape
+        earlier = turns_of(prompt, "prompt")
+        for message in earlier:
+            if message["role"] == "assistant":
+                message["weight"] = 0
+        return _chat([*_before(row), *earlier, *turns_of(completion, column or "completion")], _tools(row))
+    if column is None:
+        raise BadRow("no column completion")
+    text, answer = _required(row, "prompt"), text_of(row.values[column], column)
+    if not answer.strip():
+        raise BadRow(f"the {column} is empty", empty=True)
+    before, context = _before(row), _optional(row, "context")
+    if context.strip():
+        text = f"{context}\n\n{text}"
+    if before or row.value("tools") is not None:  # system turns and earlier turns need a chat
+        return _pair(row, text, answer)
+    return Example(prompt=text, completion=answer)
+
+
+def _text(row: Row) -> Example:
+    text = _required(row, "text")
+    if not text.strip():
+        raise BadRow("the text is empty", empty=True)
+    return Example(text=text)
+
+
+CONVERTERS: dict[str, Callable[[Row], Example]] = {
+    "alpaca": _alpaca,
+    "messages": _messages,
+    "sharegpt": _messages,
+    "prompt_completion": _prompt_completion,
+    "question_answer": _question_answer,
+    "text": _text,
+}
+
+
+def bare_example(value: object, data_format: str) -> Example | None:
+    """The example of a row without columns: a text, or a list of turns."""
+    if data_format == "text" and isinstance(value, str):
+        if not value.strip():
+            raise BadRow("the text is empty", empty=True)
+        return Example(text=clean(value))
+    if data_format in ("messages", "sharegpt") and isinstance(value, list):
+        return _chat(turns_of(value, "the row"))
+    return None

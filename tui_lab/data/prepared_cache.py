@@ -1,0 +1,182 @@
+"""The data of a recipe, prepared once: large sets are kept in the user's cache by a digest of all that the
+rows depend on, the contents of the files, the tokenizer, its template and the settings among them."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from tui_lab import __version__
+from tui_lab.core.errors import LabError
+from tui_lab.core.files import replace_folder
+from tui_lab.core.paths import cache_dir
+from tui_lab.data import formats, templates
+from tui_lab.data.formats import OpenedData
+from tui_lab.data.prepare import Preparation, PreparedData, prepare
+from tui_lab.data.rows import ChatMessage, Tokenizer
+from tui_lab.data.store import Store, open_store
+from tui_lab.data.summary import DataSummary
+from tui_lab.recipes.recipe import Recipe
+
+LARGE_BYTES = 4 << 20  # files of less are prepared in memory
+CACHED_SETS = 8
+CACHED_BYTES = 40 << 30
+HASHED_BLOCK = 8 << 20
+#: Recipe keys that the rows depend on, besides the files and the tokenizer.
+_KEYS = ("data", "data_format", "columns", "validation_fraction", "max_rows", "deduplicate", "seed")
+_PROBE: list[ChatMessage] = [
+    {"role": "system", "content": "S"},
+    {"role": "user", "content": "Q"},
+    {"role": "assistant", "content": "A"},
+]
+
+OnProgress = Callable[[int, int], None]  # rows done, rows in all (estimated while they are read)
+
+
+class _Saved(msgspec.Struct):
+    """What lies beside the rows of a prepared set."""
+
+    summary: DataSummary
+    warnings: list[str]
+
+
+def prepare_recipe(
+    recipe: Recipe, tokenizer: Tokenizer, max_length: int, on_progress: OnProgress | None = None
+) -> PreparedData:
+    """Reads and prepares the data of a recipe; ``max_length``, in tokens, is the resolved one. Raises
+    LabError, see :func:`tui_lab.data.prepare.prepare`."""
+    read = 0
+
+    def on_bytes(count: int) -> None:
+        nonlocal read
+        read = count
+
+    opened = formats.open_data(recipe.data, recipe.data_format, recipe.max_rows, recipe.columns, on_bytes)
+    total = total_bytes(opened)
+
+    def on_rows(done: int) -> None:
+        if on_progress is not None:
+            on_progress(done, max(done, round(done * total / max(1, read)) if total else done))
+
+    def make(folder: Path | None) -> PreparedData:
+        return prepare(
+            opened,
+            tokenizer,
+            Preparation(
+                max_length,
+                recipe.validation_fraction,
+                recipe.seed,
+                recipe.deduplicate,
+                recipe.chat_template,
+            ),
+            folder=folder,
+            on_rows=on_rows,
+        )
+
+    if total < LARGE_BYTES:
+        return make(None)
+    templates.set_template(tokenizer, recipe.chat_template)
+    folder = cache_dir() / "prepared" / _digest(recipe, tokenizer, max_length, opened)
+    if (found := _load(folder)) is not None:
+        return found
+    partial = folder.with_name(f".{folder.name}.{id(opened):x}.partial")
+    try:
+        partial.mkdir(parents=True, mode=0o700)
+        made = make(partial)
+        _save(partial, made)
+        if not folder.exists():  # another process may have been faster
+            replace_folder(partial, folder)
+        _prune(folder)
+    except OSError as error:
+        raise LabError(
+            f"The prepared data could not be written to {folder.parent}: {error.strerror or error}. Free "
+            "some space, or set TUI_LAB_CACHE_DIR to another folder."
+        ) from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    loaded = _load(folder)
+    return made if loaded is None else loaded
+
+
+def total_bytes(opened: OpenedData) -> int:
+    """The size of the files of a set; 0 for one without files of its own."""
+    paths = opened.raw.paths if opened.raw is not None else ()
+    return sum(path.stat().st_size for path in paths)
+
+
+def _digest(recipe: Recipe, tokenizer: Tokenizer, max_length: int, opened: OpenedData) -> str:
+    found = hashlib.blake2b(digest_size=20)
+
+    def add(*values: object) -> None:
+        found.update(repr(values).encode("utf-8", "replace"))
+
+    add(__version__, max_length, [(key, getattr(recipe, key)) for key in _KEYS])
+    for path in sorted(Path(__file__).parent.glob("*.py")):  # another version of this package
+        found.update(path.read_bytes())
+    add(tokenizer.backend_tokenizer.to_str(), tokenizer.special_tokens_map, tokenizer.chat_template)
+    with contextlib.suppress(Exception):  # a template may refuse the probe; it may also write the date
+        add(templates.renderer_of(tokenizer).render(_PROBE))
+    for path in opened.raw.paths if opened.raw is not None else ():
+        add(str(path))
+        _add_file(found.update, path)
+    return found.hexdigest()
+
+
+def _add_file(update: Callable[[bytes], None], path: Path) -> None:
+    with path.open("rb") as file:
+        while block := file.read(HASHED_BLOCK):
+            update(block)
+
+
+def _save(folder: Path, made: PreparedData) -> None:
+    indices: dict[str, Any] = {
+        "train": made.train.positions,
+        "validation": made.validation.positions,
+        "train_examples": made.train_examples.positions,
+        "validation_examples": made.validation_examples.positions,
+    }
+    np.savez(folder / "split.npz", **indices)
+    (folder / "prepared.json").write_bytes(msgspec.json.encode(_Saved(made.summary, made.warnings)))
+
+
+def _load(folder: Path) -> PreparedData | None:
+    """The prepared data in a folder; None where there is none, or a damaged one."""
+    try:
+        saved = msgspec.json.decode((folder / "prepared.json").read_bytes(), type=_Saved)
+        store: Store = open_store(folder)
+        with np.load(folder / "split.npz", allow_pickle=False) as arrays:
+            index: Sequence[np.ndarray] = [
+                arrays[name] for name in ("train", "validation", "train_examples", "validation_examples")
+            ]
+    except (OSError, ValueError, KeyError, msgspec.DecodeError):  # Arrow's errors are among them
+        return None
+    (folder / "prepared.json").touch()
+    return PreparedData(
+        store.rows.chosen(index[0]),
+        store.rows.chosen(index[1]),
+        store.examples.chosen(index[2]),
+        store.examples.chosen(index[3]),
+        saved.summary,
+        saved.warnings,
+    )
+
+
+def _prune(newest: Path) -> None:
+    """Removes the sets that were not used for longest, beyond CACHED_SETS and CACHED_BYTES."""
+    sets = []
+    for folder in newest.parent.iterdir():
+        with contextlib.suppress(OSError):
+            used = (folder / "prepared.json").stat().st_mtime
+            sets.append((used, sum(file.stat().st_size for file in folder.iterdir()), folder))
+    total = 0
+    for number, (_, size, folder) in enumerate(sorted(sets, reverse=True)):
+        total += size
+        if folder != newest and (number >= CACHED_SETS or total > CACHED_BYTES):
+            shutil.rmtree(folder, ignore_errors=True)
