@@ -38,6 +38,7 @@ _WORDS = re.compile(r"\w+")
 _SENTENCE_END = re.compile(r"(?<=[.!?。！？])\s+|\n+")
 
 Hashes = NDArray[np.uint64]
+Indices = NDArray[np.int64]
 
 
 def normalise(text: str) -> str:
@@ -202,7 +203,7 @@ def _mix(values: Hashes) -> Hashes:
     return values ^ (values >> np.uint64(31))
 
 
-def _shingles(words: Sequence[list[int]]) -> tuple[Hashes, NDArray[np.int64]]:
+def _shingles(words: Sequence[list[int]]) -> tuple[Hashes, Indices]:
     """(hashes, owner row) of each distinct run of SHINGLE_WORDS words of each row, sorted by row."""
     lengths = np.array([len(each) for each in words], dtype=np.int64)
     flat = np.fromiter((value for each in words for value in each), dtype=np.uint64, count=int(lengths.sum()))
@@ -263,7 +264,7 @@ class _Candidates:
             self.many[start + rows] = counts
         self.hashes = functools.lru_cache(CACHED_ROWS)(self._hashes)
 
-    def _chunks(self) -> Iterator[tuple[int, Hashes, NDArray[np.int64]]]:
+    def _chunks(self) -> Iterator[tuple[int, Hashes, Indices]]:
         start = size = 0
         waiting: list[list[int]] = []
         for row in range(len(self.texts)):
@@ -275,7 +276,7 @@ class _Candidates:
         if waiting:
             yield (start, *self._distinctive(waiting))
 
-    def _distinctive(self, words: Sequence[list[int]]) -> tuple[Hashes, NDArray[np.int64]]:
+    def _distinctive(self, words: Sequence[list[int]]) -> tuple[Hashes, Indices]:
         hashes, owner = _shingles(words)
         if self._common.size:
             at = np.minimum(np.searchsorted(self._common, hashes), self._common.size - 1)
@@ -286,11 +287,11 @@ class _Candidates:
     def _hashes(self, row: int) -> Hashes:
         return self._distinctive([self._words.of(self.texts[row])])[0]
 
-    def pairs(self, fixed: int) -> NDArray[np.int64]:
+    def pairs(self, fixed: int) -> Indices:
         """(P, 2) pairs of a row and an earlier one, sorted; with ``fixed`` only pairs of a later row with one
         of the first so many."""
         enough = np.flatnonzero(self.many >= MIN_SHINGLES)
-        found: list[NDArray[np.int64]] = []
+        found: list[Indices] = []
         for band in range(BANDS):
             keys = self.keys[enough, band]
             order = np.lexsort((enough, keys))
@@ -309,11 +310,11 @@ class _Candidates:
             earlier = rows[np.repeat(begin, many) + nth] if later.size else later
             found.append(np.stack([later, earlier], axis=1))
         together = np.concatenate(found) if found else np.empty((0, 2), dtype=np.int64)
-        unique: NDArray[np.int64] = np.unique(together, axis=0)
+        unique: Indices = np.unique(together, axis=0)
         return unique
 
 
-def _signatures(hashes: Hashes, starts: NDArray[np.int64]) -> Hashes:
+def _signatures(hashes: Hashes, starts: Indices) -> Hashes:
     """(rows, BANDS): rows with an equal entry are candidates. ``starts`` is where each row's hashes begin."""
     odd = np.random.default_rng(0).integers(1, 2**63, BANDS * BAND_ROWS, dtype=np.uint64) * np.uint64(
         2

@@ -37,7 +37,7 @@ _PROBE: list[ChatMessage] = [
     {"role": "assistant", "content": "A"},
 ]
 
-OnProgress = Callable[[int, int], None]  # rows done, rows in all (estimated while they are read)
+OnRowCount = Callable[[int, int], None]  # rows done, rows in all (estimated while they are read)
 
 
 class _Saved(msgspec.Struct):
@@ -48,7 +48,7 @@ class _Saved(msgspec.Struct):
 
 
 def prepare_recipe(
-    recipe: Recipe, tokenizer: Tokenizer, max_length: int, on_progress: OnProgress | None = None
+    recipe: Recipe, tokenizer: Tokenizer, max_length: int, on_progress: OnRowCount | None = None
 ) -> PreparedData:
     """Reads and prepares the data of a recipe; ``max_length``, in tokens, is the resolved one. Raises
     LabError, see :func:`tui_lab.data.prepare.prepare`."""

@@ -14,7 +14,7 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_lab.data.duplicates import (
+from tui_lab.data.duplicates import Indices, (
     RowKeys,
     RowText,
     keys_of,
@@ -27,8 +27,6 @@ from tui_lab.data.formats import Example
 
 MAX_VALIDATION = 1_000  # more rows only make each evaluation slower
 CACHED_TEXTS = 2_048
-
-Indices = NDArray[np.int64]
 
 
 @dataclass

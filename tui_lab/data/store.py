@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from tui_lab.data.duplicates import Indices
 from tui_lab.data.formats import Example
 from tui_lab.data.rows import TokenRow
 from tui_lab.data.templates import IGNORED
@@ -28,8 +29,6 @@ _ROWS = pa.schema(
     [("input_ids", pa.list_(pa.int32())), ("labels", pa.list_(pa.int32())), ("task", pa.string())]
 )
 _EXAMPLES = pa.schema([("example", pa.binary())])
-
-Indices = NDArray[np.int64]
 
 
 class StoredExamples(Sequence[Example]):
