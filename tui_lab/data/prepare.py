@@ -19,12 +19,12 @@ import numpy as np
 from tui_lab.core.errors import LabError
 from tui_lab.core.format import plural
 from tui_lab.data import masks, templates
-from tui_lab.data.duplicates import RowKeys, hash_row, text_of
+from tui_lab.data.duplicates import Indices, RowKeys, hash_row, text_of
 from tui_lab.data.encoding import encode_batch
 from tui_lab.data.formats import Example, OpenedData, none_usable
 from tui_lab.data.rows import Tokenizer, TokenRow
 from tui_lab.data.split import Split, split
-from tui_lab.data.store import Indices, Store, StoredExamples, StoreWriter, TokenRows, batches
+from tui_lab.data.store import Store, StoredExamples, StoreWriter, TokenRows, batches
 from tui_lab.data.summary import NAMED_ROWS, DataSummary, Tally, check_enough, warnings_of
 
 FEW_TEXTS = 10  # fewer raw texts are cut into passages before the split, so that validation is possible

@@ -14,7 +14,8 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_lab.data.duplicates import Indices, (
+from tui_lab.data.duplicates import (
+    Indices,
     RowKeys,
     RowText,
     keys_of,
