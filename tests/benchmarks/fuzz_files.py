@@ -304,7 +304,10 @@ def model_template(folder: Path) -> None:
 
 
 def damage_json(rng: random.Random, path: Path) -> None:
-    value = json.loads(path.read_text("utf-8"))
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except ValueError:  # it is damaged already
+        return
     for _ in range(rng.randint(1, 3)):
         key = rng.choice(sorted(value) or ["x"])
         if rng.random() < 0.3:
@@ -317,7 +320,10 @@ def damage_json(rng: random.Random, path: Path) -> None:
 def damage_tensors(rng: random.Random, path: Path) -> None:
     content = path.read_bytes()
     size = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + size])
+    try:
+        header = json.loads(content[8 : 8 + size])
+    except ValueError:  # it is damaged already
+        return
     name = rng.choice(sorted(set(header) - {"__metadata__"}))
     kind = rng.randrange(6)
     if kind == 0:

@@ -7,7 +7,7 @@ import unicodedata
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tui_lab.core.sanitize import sanitize
+from tui_lab.core.sanitize import first_line, sanitize
 
 BIDI = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 NASTY = st.sampled_from(
@@ -45,3 +45,7 @@ def test_known_attacks() -> None:
     assert sanitize("a\u202eb\r\n") == "a⟨U+202E⟩b␍␊"
     assert sanitize("a\tb\x7f\x9b", keep_newlines=True) == "a␉b␡⟨U+009B⟩"
     assert sanitize("👨\u200d👩 می\u200cخواهم") == "👨\u200d👩 می\u200cخواهم"
+
+
+def test_the_first_line_of_a_message_holds_no_tab() -> None:
+    assert first_line(ValueError("'\t' expected\nand more")) == "'␉' expected"

@@ -45,4 +45,5 @@ def sanitize(text: str, *, keep_newlines: bool = False) -> str:
 def first_line(error: BaseException) -> str:
     """The first line of an error's message for a sentence that names the cause, without a full stop, at most
     200 characters; the error's type where it has no message."""
-    return sanitize(str(error).strip().split("\n")[0].rstrip(".")[:200]) or type(error).__name__
+    line = sanitize(str(error).strip().split("\n")[0].rstrip(".")[:200])
+    return line.replace("\t", "␉") or type(error).__name__
