@@ -121,7 +121,11 @@ def _load_session(
     "tuned", with a number for several adapters."""
     from tui_lab.decoding.adapters import NeedsSeparateModel, load_in_place
     from tui_lab.decoding.session import DecodingSession
-    from tui_lab.models.loading import ModelSource, Precision, load_model
+    from tui_lab.hardware.cuda_support import torch_device
+    from tui_lab.models.loading import NO_FOUR_BIT, ModelSource, Precision, has_four_bit, load_model
+
+    if args.four_bit and not has_four_bit(torch_device()):
+        note(NO_FOUR_BIT)
 
     def weights(target: ModelReference) -> PreTrainedModel:
         return load_model(
