@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 from tui_lab.core import hub_errors
 from tui_lab.core.errors import LabError
 from tui_lab.core.format import size, transfer
+from tui_lab.core.paths import expanded
 from tui_lab.core.sanitize import sanitize
 from tui_lab.models import catalog, checkpoint
 
@@ -117,7 +118,7 @@ def advice(problem: hub_errors.HubProblem) -> str:
 def is_here(location: str, revision: str = "") -> bool:
     """Whether nothing has to be downloaded: the location is a folder, or the cache holds every file. A folder
     that cannot be used for another reason counts as here: loading says why."""
-    if catalog.home(Path(location)).is_dir():
+    if expanded(Path(location)).is_dir():
         return True
     folder = _snapshot(location, revision)
     return folder is not None and not checkpoint.inspect(folder).incomplete

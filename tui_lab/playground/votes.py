@@ -19,12 +19,11 @@ import msgspec
 from tui_lab.core import input_files
 from tui_lab.core.errors import LabError
 from tui_lab.core.format import plural
-from tui_lab.core.paths import data_dir
+from tui_lab.core.paths import data_dir, expanded
 from tui_lab.core.sanitize import sanitize
 from tui_lab.data import formats
 from tui_lab.data.bundled import NAMES as BUNDLED
 from tui_lab.data.files import EXTENSIONS
-from tui_lab.models.catalog import home
 from tui_lab.retention.statistics import Interval, wilson
 from tui_lab.runs.events import EventLineWriter, LineTail
 
@@ -309,7 +308,7 @@ def read_prompts(source: str) -> list[str]:
     if name in BUNDLED:
         held_out = formats.read(name).validation or []
         return _distinct(_prompt_of(example) for example in held_out)
-    path = home(Path(name))
+    path = expanded(Path(name))
     if not name or not path.is_file():
         known = ", ".join(EXTENSIONS)
         raise LabError(

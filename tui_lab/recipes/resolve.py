@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Protocol
 
 from msgspec import Struct
 
 from tui_lab.core import format
 from tui_lab.core.errors import LabError
+from tui_lab.core.paths import expanded
 from tui_lab.hardware import cuda_support, precision
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.models import target_modules
@@ -429,7 +429,7 @@ def _processes(case: _Case) -> None:
         )
         case.note("num_processes", count, reason)
     if case.recipe.accelerate_config:
-        if not Path(case.recipe.accelerate_config).expanduser().is_file():
+        if not expanded(case.recipe.accelerate_config).is_file():
             raise LabError(f"accelerate_config = {case.recipe.accelerate_config!r}: there is no such file")
         case.note("accelerate_config", case.recipe.accelerate_config, "the work is shared out as it says")
 
