@@ -19,7 +19,7 @@ from tui_lab.core.sanitize import sanitize
 from tui_lab.decoding import strategies
 from tui_lab.decoding.records import DecodingRecord, DecodingRequest, DecodingSpeed, LaneResult, TokenRecord
 from tui_lab.hardware.memory_budget import take_gpu
-from tui_lab.models import catalog
+from tui_lab.models import catalog, download
 from tui_lab.runs import inputs
 from tui_lab.runs.references import ModelReference, adapter_target, model_target
 
@@ -44,6 +44,8 @@ def run(args: argparse.Namespace) -> int:
     runs_dir = args.runs_dir
     adapters = [adapter_target(name, runs_dir, args.allow_large) for name in args.adapter]
     model = model_target(args.model, runs_dir, args.allow_large, adapters)
+    for each in (model, *(adapter for adapter in adapters if adapter.adapter is None)):
+        download.check_reachable(each.location, each.revision)
     for target in (model, *adapters):
         for sentence in inputs.require_unchanged(_changed(target, model), sanitize(target.name)):
             note(sentence)
@@ -127,7 +129,9 @@ def valid_text(text: str, what: str) -> str:
         place = f"character {error.start + 1}"
         raise LabError(f"{what} is not UTF-8 text ({place}): save or type it as UTF-8") from None
     if len(text) > MOST_PROMPT_CHARACTERS:
-        raise LabError(f"{what} is longer than {MOST_PROMPT_CHARACTERS:,} characters, which no model here reads")
+        raise LabError(
+            f"{what} is longer than {MOST_PROMPT_CHARACTERS:,} characters; no model here reads that"
+        )
     return text
 
 

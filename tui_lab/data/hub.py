@@ -1,25 +1,20 @@
-"""Whether the hub can be reached, and whether it gives a data set.
-
-Its clients retry for half a minute on a machine without a network. One connection attempt decides instead,
-and without a connection the local cache is read directly."""
+"""Whether the hub gives a data set; without a connection its clients read the local cache directly."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import socket
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 from tui_lab.core import hub_errors
 from tui_lab.core.errors import LabError
+from tui_lab.core.hub_connection import reachable
+from tui_lab.core.paths import expanded
 from tui_lab.core.sanitize import sanitize
 from tui_lab.models import catalog
 from tui_lab.models.download import HUB_TIMEOUT_S
 
-CONNECT_S = 4.0  # a slower connection is of no use for models and data sets
 #: Files of a gated set that are public.
 _PUBLIC_FILES = ("README.md", ".gitattributes")
 _REFUSALS: dict[hub_errors.HubProblem, str] = {
@@ -29,23 +24,7 @@ _REFUSALS: dict[hub_errors.HubProblem, str] = {
     "offline": "it is not on this machine and the hub cannot be reached; give a local file or a bundled set",
 }
 
-
-def reachable() -> bool:
-    """Whether the hub, or the proxy to it, accepts a connection. False in offline mode."""
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        return False
-    url = urllib.parse.urlsplit(constants.ENDPOINT)
-    proxy = urllib.request.getproxies().get(url.scheme)
-    if proxy and not urllib.request.proxy_bypass(url.hostname or ""):
-        url = urllib.parse.urlsplit(proxy if "://" in proxy else f"{url.scheme}://{proxy}")
-    try:
-        port = url.port or (443 if url.scheme == "https" else 80)
-        with socket.create_connection((url.hostname or "", port), timeout=CONNECT_S):
-            return True
-    except (OSError, ValueError):
-        return False
+__all__ = ["cache_only", "preflight", "reachable"]
 
 
 @contextlib.contextmanager
@@ -70,8 +49,10 @@ def preflight(source: str) -> None:
     from huggingface_hub.errors import HFValidationError
 
     name = source.partition(":")[0]
-    if name.count("/") != 1 or catalog.home(Path(source)).exists() or _is_cached(name):
+    if name.count("/") != 1 or expanded(Path(source)).exists() or _is_cached(name):
         return
+    if not reachable():  # at once: the clients retry
+        raise LabError(f"data {sanitize(source)} cannot be read: {_REFUSALS['offline']}")
     try:
         info = HfApi().dataset_info(name, timeout=HUB_TIMEOUT_S)
         files = [each.rfilename for each in info.siblings or () if each.rfilename not in _PUBLIC_FILES]
@@ -93,8 +74,8 @@ def _is_cached(name: str) -> bool:
     prepared = os.environ.get("HF_DATASETS_CACHE") or str(Path(constants.HF_HOME) / "datasets")
     places = (
         catalog.hub_cache_dir() / f"datasets--{name.replace('/', '--')}" / "snapshots",
-        catalog.home(Path(prepared)) / name.lower().replace("/", "___"),
-        catalog.home(Path(prepared)) / name.replace("/", "___"),
+        expanded(Path(prepared)) / name.lower().replace("/", "___"),
+        expanded(Path(prepared)) / name.replace("/", "___"),
     )
     return any(place.is_dir() for place in places)
 

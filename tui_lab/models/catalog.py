@@ -22,7 +22,7 @@ from msgspec import Struct
 
 from tui_lab.core import input_files
 from tui_lab.core.errors import LabError
-from tui_lab.core.paths import expanded
+from tui_lab.core.paths import expanded, path_exists
 from tui_lab.core.records import from_plain
 from tui_lab.core.sanitize import sanitize
 from tui_lab.models.checkpoint import FolderFacts, inspect
@@ -368,6 +368,11 @@ def find(name: str, allow_large: bool = False, cache_dir: Path | None = None) ->
     if entry.refused is None or (allow_large and entry.needs_flag):
         return replace(entry, refused=None, needs_flag=False)
     raise LabError(f"model {entry.refused}" if entry.where == "folder" else entry.refused)
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name can be one of a hub model, and is no folder."""
+    return bool(_HUB_ID.fullmatch(name)) and not path_exists(expanded(name))
 
 
 def check_size(name: str, parameters: int, allow_large: bool) -> None:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tui_lab.core import hub_errors
+from tui_lab.core import hub_connection, hub_errors
 from tui_lab.core.errors import LabError
 from tui_lab.core.format import size, transfer
 from tui_lab.core.paths import expanded
@@ -124,11 +124,18 @@ def is_here(location: str, revision: str = "") -> bool:
     return folder is not None and not checkpoint.inspect(folder).incomplete
 
 
+def check_reachable(location: str, revision: str = "") -> None:
+    """Raises LabError at once for a model that is not on this machine while the hub cannot be reached."""
+    if not is_here(location, revision) and not hub_connection.reachable():
+        raise LabError(f"model {sanitize(location)} cannot be loaded: {advice('offline')}")
+
+
 def preflight(location: str, revision: str = "") -> DownloadPlan | None:
     """What has to be downloaded for a model; None where everything is on this machine, and then the hub is
     not asked. Raises LabError where the hub refuses the model, cannot be reached, or the disk is too full."""
     if is_here(location, revision):
         return None
+    check_reachable(location, revision)
     from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_url
 
     try:

@@ -11,6 +11,7 @@ import contextlib
 import os
 import re
 import secrets
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -160,7 +161,11 @@ def create(recipe: Recipe, directory: Path | None = None, name: str = "") -> Run
                 break
             except FileExistsError:
                 continue
-        write_atomically(run.recipe_path, recipe.to_toml())
+        try:
+            write_atomically(run.recipe_path, recipe.to_toml())
+        except BaseException:
+            shutil.rmtree(run.path, ignore_errors=True)  # no folder without a recipe
+            raise
     except OSError as error:
         raise LabError(
             f"cannot create a run in {directory}: {error.strerror or error}; "
