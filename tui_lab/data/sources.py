@@ -8,9 +8,9 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from tui_lab.core.paths import expanded
 from tui_lab.core.errors import LabError
 from tui_lab.core.hub_errors import classify
+from tui_lab.core.paths import expanded
 from tui_lab.core.sanitize import first_line
 from tui_lab.data import hub
 from tui_lab.data.files import (
