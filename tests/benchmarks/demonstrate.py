@@ -133,7 +133,9 @@ def table(rows: Sequence[Row]) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.demonstrate", description=__doc__)
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, prog="python -m tests.benchmarks.demonstrate", description=__doc__
+    )
     parser.add_argument("--runs", type=Path, default=Path("build/demonstration"), help="folder of the runs")
     parser.add_argument("--presets", nargs="+", default=PRESETS)
     parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)

@@ -1,5 +1,5 @@
-"""A hub in this process: an HTTP server that serves the files of one folder as the model ``lab/tiny``, in the
-form that huggingface_hub's client reads."""
+"""A hub in this process: an HTTP server that serves the files of one folder as the model ``lab/tiny`` and as
+a data set of the same name, in the form that huggingface_hub's client reads."""
 
 from __future__ import annotations
 
@@ -49,13 +49,16 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
             hub.requests.append(f"{self.command} {path}")
             if path.startswith(f"/api/models/{HUB_ID}/tree/"):
                 self._json([{"type": "file", "path": name, **_sizes(hub, name)} for name in hub.files])
-            elif path.startswith(f"/api/models/{HUB_ID}"):
+            elif path.startswith((f"/api/models/{HUB_ID}", f"/api/datasets/{HUB_ID}")):
                 siblings = [
                     {"rfilename": name, "size": len(data), "blobId": "b" * 40}
                     for name, data in hub.files.items()
                 ]
                 self._json({"id": HUB_ID, "sha": COMMIT, "siblings": siblings})
-            elif path.startswith(f"/{HUB_ID}/resolve/") and (name := path.rpartition("/")[2]) in hub.files:
+            elif (
+                path.startswith((f"/{HUB_ID}/resolve/", f"/datasets/{HUB_ID}/resolve/"))
+                and (name := path.rpartition("/")[2]) in hub.files
+            ):
                 self._file(name, with_body)
             else:
                 self._refuse(404, "RepoNotFound")

@@ -130,6 +130,24 @@ def test_messages_of_other_versions(line: bytes, message: Any) -> None:
     assert m.decode_message(line) == message
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"kind": "result", "id": [1]}',
+        b'{"kind": "result", "id": {"a": 1}, "result": {"of": "done"}}',
+        b'{"id": [1], "kind": "error", "text": 1}',
+        b'{"kind": "result", "id": 1, "resu',
+        b'{"kind": "result", "id": 1, "result": ' + b"[" * 100_000,
+        b'{"a": ' * 5_000,
+        b'{"kind": "result", "id": 1' + b"0" * 5_000 + b"}",
+    ],
+)
+def test_a_damaged_answer_is_noticed(line: bytes) -> None:
+    """Whoever waits for it would wait for ever."""
+    with pytest.raises(m.DamagedMessage):
+        m.decode_message(line)
+
+
 REQUEST = {"id": 7, "request": {"do": "generate", "prompt": "a", "lanes": ["greedy"]}}
 
 

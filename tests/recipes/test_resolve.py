@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -38,6 +39,49 @@ def resolved(device: DeviceFacts = CPU, model: Any = None, **values: Any) -> Res
 
 def reason(resolution: Resolution, field: str) -> str:
     return next(choice.reason for choice in resolution.reasons if choice.field == field)
+
+
+@dataclass
+class StoredModel(Model):
+    """The facts of a model whose files are quantised."""
+
+    form: str = "bnb4"
+
+
+@pytest.mark.parametrize(
+    ("device", "form", "values", "quantization", "said"),
+    [
+        (CPU, "plain", {"quantization": "nf4"}, "nf4", "saves memory, not time"),
+        (AMPERE, "plain", {"quantization": "nf4"}, "nf4", "a quarter of bfloat16"),
+        (
+            APPLE,
+            "plain",
+            {"quantization": "nf4"},
+            "none",
+            "Apple.*plain weights are adapted in float32",
+        ),
+        (CPU, "bnb4", {}, "nf4", "in 4 bits by bitsandbytes and stay so"),
+        (AMPERE, "bnb8", {"quantization": "nf4"}, "int8", "in 8 bits by bitsandbytes and stay so"),
+        (APPLE, "bnb4", {}, "none", "become plain ones: bitsandbytes needs CUDA or a CPU"),
+        (CPU, "bnb8", {"method": "full"}, "none", "become plain ones: all are trained"),
+        (CPU, "fp8", {"quantization": "nf4"}, "nf4", "saves memory"),
+    ],
+)
+def test_the_form_of_the_weights_in_memory_is_decided_with_a_reason(
+    device: DeviceFacts, form: str, values: dict[str, Any], quantization: str, said: str
+) -> None:
+    found = resolved(device, StoredModel(form=form), **values)
+    assert found.values.quantization == quantization
+    assert re.search(said, reason(found, "quantization"))
+    warned = any("quantization = 'nf4' is not used" in text for text in found.warnings)
+    assert warned is (device is APPLE and form == "plain")
+    if form == "fp8":
+        assert "read as plain weights" in reason(found, "weights")
+
+
+def test_methods_that_need_plain_weights_are_refused_on_stored_4_bit_weights() -> None:
+    with pytest.raises(LabError, match=r"has rounded weights.*loha"):
+        resolved(CPU, StoredModel(), method="loha")
 
 
 @pytest.mark.parametrize(

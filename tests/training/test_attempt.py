@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -90,7 +92,39 @@ def kinds(run: folder.Run) -> list[str]:
     return [event["kind"] for event in read_log(run.events_path)]
 
 
-def test_a_run_from_recipe_to_adapter(make_run: Callable[..., folder.Run], cold_start: None) -> None:
+#: Loaded by an interpreter before anything else: writes down every address that the process looks up or
+#: connects to.
+SOCKET_HOOK = """
+import os, sys
+def note(event, arguments):
+    if event in ("socket.connect", "socket.getaddrinfo", "socket.sendto", "socket.gethostbyname"):
+        address = arguments[1] if event in ("socket.connect", "socket.sendto") else arguments[0]
+        with open(os.environ["SOCKET_NOTES"], "a") as file:
+            file.write(f"{event} {address!r}\\n")
+sys.addaudithook(note)
+"""
+
+
+@pytest.fixture
+def connections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file with the connections of the interpreters that this test starts; the hook is seen to work."""
+    (tmp_path / "hook").mkdir()
+    (tmp_path / "hook" / "sitecustomize.py").write_text(SOCKET_HOOK)
+    notes = tmp_path / "connections.txt"
+    path = [str(tmp_path / "hook"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))
+    monkeypatch.setenv("SOCKET_NOTES", str(notes))
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    program = "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).connect(('127.0.0.1', 9))"
+    subprocess.run([sys.executable, "-c", program], check=True)
+    assert notes.read_text() == "socket.connect ('127.0.0.1', 9)\n"
+    notes.write_text("")
+    return notes
+
+
+def test_a_run_from_recipe_to_adapter(
+    make_run: Callable[..., folder.Run], cold_start: None, connections: Path
+) -> None:
     run = make_run(quantization="nf4")
     launch.start(run)
     assert folder.is_locked(run)  # from the first instant, before the process has done anything
@@ -113,7 +147,9 @@ def test_a_run_from_recipe_to_adapter(make_run: Callable[..., folder.Run], cold_
     assert [sample.step for sample in state.samples] == [0, 4, 8, 12]
     names = {path.name for path in run.adapter_path.iterdir()}
     assert {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json"} <= names
-    assert run.path.stat().st_mode & 0o777 == 0o700
+    readable = [path for path in run.path.rglob("*") if path.stat().st_mode & 0o077]
+    assert run.path.stat().st_mode & 0o777 == 0o700 and not readable
+    assert connections.read_text() == ""  # nothing was sent to anyone, telemetry included
     assert not list(run.path.rglob("training_args.bin"))
     assert kinds(run)[0] == "resumed" and kinds(run)[-2:] == ["telemetry", "end"]
     assert state.telemetry.seconds > 0 and state.telemetry.resident.peak > 50e6 and not state.telemetry.gpus

@@ -19,7 +19,7 @@ from tui_lab.core.sanitize import sanitize
 from tui_lab.decoding import strategies
 from tui_lab.decoding.records import DecodingRecord, DecodingRequest, DecodingSpeed, LaneResult, TokenRecord
 from tui_lab.hardware.memory_budget import take_gpu
-from tui_lab.models import catalog
+from tui_lab.models import catalog, download
 from tui_lab.runs import inputs
 from tui_lab.runs.references import ModelReference, adapter_target, model_target
 
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from tui_lab.decoding.session import DecodingSession
 
 
+#: The longest prompt that is read.
+MOST_PROMPT_CHARACTERS = 10_000_000
+
+
 def run(args: argparse.Namespace) -> int:
     """Runs the command; the exit code. Raises LabError for invalid input."""
     lanes = _lanes(args)
@@ -36,10 +40,12 @@ def run(args: argparse.Namespace) -> int:
         raise LabError(f"--max-new-tokens must be at least 1, not {args.max_new_tokens}")
     if args.raw and args.system:
         raise LabError("--system needs the chat template, which --raw omits: use one of them")
-    prompt = _prompt(args)
+    prompt, system = _prompt(args), valid_text(args.system or "", "--system")
     runs_dir = args.runs_dir
     adapters = [adapter_target(name, runs_dir, args.allow_large) for name in args.adapter]
     model = model_target(args.model, runs_dir, args.allow_large, adapters)
+    for each in (model, *(adapter for adapter in adapters if adapter.adapter is None)):
+        download.check_reachable(each.location, each.revision)
     for target in (model, *adapters):
         for sentence in inputs.require_unchanged(_changed(target, model), sanitize(target.name)):
             note(sentence)
@@ -57,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         session, names = _load_session(args, model, adapters, tokenizer)
         if not args.raw and not tokenizer.chat_template:
             note("this model has no chat template: a plain one is used; --raw omits it")
-        encoded = encode(session.model, tokenizer, prompt, system=args.system or "", raw=args.raw)
+        encoded = encode(session.model, tokenizer, prompt, system=system, raw=args.raw)
         lanes = _with_models(lanes, names)
 
         request = DecodingRequest(
@@ -65,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
             lanes,
             args.max_new_tokens,
             encoded.stop_ids,
-            tuple(text for text in args.stop if text),
+            tuple(valid_text(text, "--stop") for text in args.stop if text),
         )
         printer = LanePrinter(lanes) if terminal else None
         on_record: Callable[[DecodingRecord], None] = printer.on_record if printer else _ignore
@@ -105,10 +111,28 @@ def _prompt(args: argparse.Namespace) -> str:
     if text is None and sys.stdin.isatty():
         raise LabError('no prompt: give one with --prompt "…" or through a pipe')
     if text is None or text == "-":
-        text = sys.stdin.read().removesuffix("\n")
+        try:
+            text = sys.stdin.read(MOST_PROMPT_CHARACTERS + 1).removesuffix("\n")
+        except UnicodeDecodeError as error:
+            place = f"byte {error.start + 1}"
+            raise LabError(f"the prompt on stdin is not UTF-8 text ({place}): convert it to UTF-8") from None
     if not text.strip():
         raise LabError("the prompt is empty: type at least one word")
-    return str(text)
+    return valid_text(text, "the prompt")
+
+
+def valid_text(text: str, what: str) -> str:
+    """A text of the command line. Raises LabError for bytes that are not UTF-8, which no tokenizer takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        place = f"character {error.start + 1}"
+        raise LabError(f"{what} is not UTF-8 text ({place}): save or type it as UTF-8") from None
+    if len(text) > MOST_PROMPT_CHARACTERS:
+        raise LabError(
+            f"{what} is longer than {MOST_PROMPT_CHARACTERS:,} characters; no model here reads that"
+        )
+    return text
 
 
 def _load_session(
@@ -121,7 +145,11 @@ def _load_session(
     "tuned", with a number for several adapters."""
     from tui_lab.decoding.adapters import NeedsSeparateModel, load_in_place
     from tui_lab.decoding.session import DecodingSession
-    from tui_lab.models.loading import ModelSource, Precision, load_model
+    from tui_lab.hardware.cuda_support import torch_device
+    from tui_lab.models.loading import NO_FOUR_BIT, ModelSource, Precision, has_four_bit, load_model
+
+    if args.four_bit and not has_four_bit(torch_device()):
+        note(NO_FOUR_BIT)
 
     def weights(target: ModelReference) -> PreTrainedModel:
         return load_model(

@@ -217,7 +217,9 @@ TUI_LAB_PRICE_PER_HOUR sets the price per hour, TUI_LAB_GRID_G_CO2_PER_KWH the g
   --lane "contrastive alpha=0.6 k=4"
   --lane "greedy on=base"                  without the adapter, next to lanes with it
 A lane is a strategy with its parameters, its seed and the model it runs on. Without --lane: greedy.
-Sets of lanes: --lanes "six classics" """,
+Sets of lanes: --lanes "six classics"
+On a terminal control characters of the text are shown as glyphs; a pipe gets the text as the model
+wrote it.""",
     )
     add_model_options(generate)
     generate.many(

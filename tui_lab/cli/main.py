@@ -7,11 +7,14 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tui_lab.cli.grammar import handler, parser
 from tui_lab.cli.options import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PIPE, EXIT_USAGE
 from tui_lab.core.errors import LabError
+from tui_lab.core.paths import absolute
+from tui_lab.core.privacy import keep_private, without_secrets
 
 if TYPE_CHECKING:
     from tui_lab.core.settings import Loaded
@@ -28,6 +31,8 @@ def _load_settings(args: argparse.Namespace) -> Loaded:
     if given.get("runs_dir"):
         given["runs_dir"] = str(given["runs_dir"])
     loaded = settings.load(given)
+    if loaded.settings.runs_dir:
+        absolute(Path(loaded.settings.runs_dir))  # or a folder "~name" would be made here
     settings.export_to_env(loaded.settings)
     return loaded
 
@@ -60,7 +65,7 @@ def _prepare_streams() -> None:
 def _report_error(text: str) -> None:
     from tui_lab.core.sanitize import sanitize
 
-    print(f"tui-lab: {sanitize(text, keep_newlines=True)}", file=sys.stderr)
+    print(f"tui-lab: {sanitize(without_secrets(text), keep_newlines=True)}", file=sys.stderr)
 
 
 def _discard_output() -> None:
@@ -71,6 +76,7 @@ def _discard_output() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; the exit code. Wrong input never ends in a traceback."""
     _prepare_streams()
+    keep_private()
     try:
         try:
             return _run_command(arguments)

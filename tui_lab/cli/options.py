@@ -54,6 +54,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, *, examples: str = "", **options: Any) -> None:
         epilog = f"examples:\n{examples}\n\n{EXIT_CODES}" if examples else EXIT_CODES
+        options.setdefault("allow_abbrev", False)  # --run is not --runs-dir
         super().__init__(epilog=epilog, formatter_class=_HelpFormatter, **options)
 
     def flag(self, name: str, help: str) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
 from tui_lab.core.errors import LabError
+from tui_lab.core.paths import expanded
 from tui_lab.hardware.memory_budget import current
 from tui_lab.models import catalog, download
 from tui_lab.recipes.presets import DEFAULT_PRESET, load_preset, make_recipe
@@ -107,7 +107,7 @@ def prepare_all(args: argparse.Namespace, grid: SweepGrid, action: str) -> list[
         of_data = (recipe.data_format, recipe.max_rows, recipe.columns) if recipe else ("auto", 0, "")
         if unreadable := data_error(data, *of_data):
             problems.append(unreadable)
-        if recipe and recipe.chat_template and not Path(recipe.chat_template).expanduser().is_file():
+        if recipe and recipe.chat_template and not expanded(recipe.chat_template).is_file():
             problems.append(f"chat_template = {recipe.chat_template!r}: the file does not exist")
         for problem in problems:
             mistakes.setdefault(str(problem), []).append(sweep.describe(values))
@@ -118,7 +118,11 @@ def prepare_all(args: argparse.Namespace, grid: SweepGrid, action: str) -> list[
 
 def check_downloads(prepared: Sequence[PreparedRun]) -> list[str]:
     """What the runs will download, one sentence for each model that is not on this machine. Raises LabError
-    where the hub refuses a model or cannot be reached."""
+    where the hub refuses a model or a data set, or cannot be reached."""
+    from tui_lab.data import hub
+
+    for data in dict.fromkeys(each.recipe.data for each in prepared):
+        hub.preflight(data)
     models = dict.fromkeys((each.entry.loadable, each.recipe.revision) for each in prepared)
     plans = [download.preflight(location, revision) for location, revision in models]
     return [plan.text for plan in plans if plan is not None]
@@ -142,7 +146,7 @@ def check_data(data: str, data_format: str, max_rows: int, columns: str = "") ->
     first rows of other local data. Sets of the hub are checked by the run. Raises LabError."""
     from tui_lab.data import bundled, formats, sources
 
-    path = Path(data).expanduser()
+    path = expanded(data)
     if data in bundled.NAMES:
         return
     if path.exists() or not sources.HUB_NAME.match(data):  # LabError with the closest name

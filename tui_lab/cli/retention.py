@@ -12,6 +12,7 @@ from tui_lab.core import format
 from tui_lab.core.errors import LabError
 from tui_lab.core.records import jsonable
 from tui_lab.core.sanitize import sanitize
+from tui_lab.models import catalog, download
 from tui_lab.retention.results import ItemResult, SuiteComparison, SuiteResult
 from tui_lab.retention.scoring.metrics import Metric
 from tui_lab.retention.stored import AcquisitionResult
@@ -30,6 +31,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.threshold and not 0 < args.threshold < 2:
         raise LabError(f"--threshold must be a share such as 0.9, not {args.threshold:g}")
+    if args.model and catalog.is_hub_id(args.model):
+        download.check_reachable(catalog.find(args.model, args.allow_large).loadable, args.revision)
     from tui_lab.evaluation.evaluate import evaluate
     from tui_lab.evaluation.records import read_request
     from tui_lab.models.loading import quiet_libraries

@@ -43,8 +43,7 @@ def train(args: argparse.Namespace) -> int:
         return _dry_run(args, recipe, entry, resolution)
     for text in check_downloads([prepared]):
         note(text)
-    run = folder.create(recipe, args.runs_dir, args.name)
-    launch.start(run)
+    run, _ = launch.create_and_start(recipe, args.runs_dir, args.name)
     if args.detach:
         return _detached(run, args.json)
     if not args.json:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import sys
 import threading
 import traceback
@@ -20,6 +21,7 @@ from typing import Protocol, TextIO, TypeVar
 import msgspec
 
 from tui_lab.core.errors import LabError
+from tui_lab.core.privacy import keep_private
 from tui_lab.core.records import from_plain, to_json
 
 EXIT_OK, EXIT_REFUSED, EXIT_FAULT = 0, 1, 2
@@ -115,12 +117,22 @@ def run(
 def reserve_stdout() -> TextIO:
     """The real stdout, for protocol lines alone: everything else that is printed goes to stderr from now on.
     Lowers the priority of the process too."""
+    keep_private()
     stdout = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     sys.stdout = sys.stderr
     with contextlib.suppress(OSError):
         os.nice(CHILD_NICENESS)
+    threading.Thread(target=_end_with_reader, args=(stdout.fileno(),), name="reader", daemon=True).start()
     return stdout
+
+
+def _end_with_reader(descriptor: int) -> None:
+    """Ends the process when nobody reads its answers any more: the lab has gone, even if it was killed."""
+    pipe = select.poll()
+    pipe.register(descriptor, 0)  # reports only errors: that the other end is closed
+    if any(events & select.POLLERR for _, events in pipe.poll()):
+        os._exit(EXIT_OK)
 
 
 def serve(

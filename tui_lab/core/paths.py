@@ -10,6 +10,8 @@ from typing import Literal
 
 import platformdirs
 
+from tui_lab.core.errors import LabError
+
 PathKind = Literal["themes", "presets"]
 _PACKAGE = Path(__file__).parent.parent
 
@@ -59,5 +61,17 @@ def path_exists(path: Path) -> bool:
 
 
 def absolute(path: Path) -> Path:
-    """An absolute path with ``~`` expanded; symbolic links stay as they are."""
-    return Path(os.path.abspath(path.expanduser()))  # noqa: PTH100
+    """An absolute path with ``~`` expanded; symbolic links stay as they are. Raises LabError for the folder
+    of a user that does not exist: a folder of that name is not meant."""
+    found = expanded(path)
+    if str(found).startswith("~"):
+        raise LabError(f"{path}: there is no user {found.parts[0][1:]!r}; name the folder in full")
+    return Path(os.path.abspath(found))  # noqa: PTH100
+
+
+def expanded(path: Path | str) -> Path:
+    """The path with ``~`` expanded; unchanged where there is no such user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)

@@ -10,6 +10,7 @@ import sys
 from collections import deque
 from collections.abc import Mapping
 
+from tui_lab.core import privacy
 from tui_lab.core.errors import LabError
 
 #: Longer than asyncio's 64 KiB, because a message holds whole rows of data.
@@ -90,4 +91,11 @@ def child_environment(
     env = os.environ if environment is None else environment
     spin = {} if "OMP_WAIT_POLICY" in env else SPIN
     allocator = {} if any(name in env for name in ALLOCATOR_SETTINGS) else ALLOCATOR
-    return {**spin, **allocator, **env, "TOKENIZERS_PARALLELISM": "false", **(more or {})}
+    return {
+        **privacy.environment(),
+        **spin,
+        **allocator,
+        **env,
+        "TOKENIZERS_PARALLELISM": "false",
+        **(more or {}),
+    }

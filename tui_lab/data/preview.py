@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
@@ -18,6 +17,7 @@ from msgspec import Meta
 
 from tui_lab.core import job_protocol
 from tui_lab.core.errors import LabError
+from tui_lab.core.paths import expanded
 from tui_lab.data.rows import Tokenizer
 
 if TYPE_CHECKING:
@@ -289,8 +289,8 @@ def _encode_row(tokenizer: Tokenizer, example: Example, max_length: int, index: 
 
 def tokenizer_place(model: str) -> str:
     """The folder or hub id of a model's tokenizer, by any name that the catalog knows. Raises LabError."""
-    if Path(model).expanduser().is_dir():
-        return str(Path(model).expanduser())
+    if expanded(model).is_dir():
+        return str(expanded(model))
     from tui_lab.models import catalog
 
     # A preview loads the tokenizer alone, so the size of the model is no reason to refuse.

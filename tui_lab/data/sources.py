@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.hub_errors import classify
+from tui_lab.core.paths import expanded
 from tui_lab.core.sanitize import first_line
 from tui_lab.data import hub
 from tui_lab.data.files import (
@@ -41,7 +42,7 @@ def read_raw(
     Raises:
         LabError: one sentence with file, place and cause; also while the records are read.
     """
-    path = Path(source).expanduser()
+    path = expanded(source)
     if path.is_dir():
         return read_folder(path, max_rows, on_bytes)
     if path.exists():

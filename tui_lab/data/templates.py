@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from tui_lab.core import input_files
 from tui_lab.core.errors import LabError
+from tui_lab.core.paths import expanded
 from tui_lab.core.sanitize import first_line
 from tui_lab.data import hub
 from tui_lab.data.formats import Example
@@ -130,7 +131,7 @@ def set_template(tokenizer: Tokenizer, chat_template: str = "") -> str:
     template that cannot be read, is no valid Jinja, or does not render both turns of a chat.
     """
     if chat_template:
-        path = Path(chat_template).expanduser()
+        path = expanded(chat_template)
         try:
             tokenizer.chat_template = input_files.read_text(path, input_files.TOML_BYTES)
         except (OSError, UnicodeDecodeError) as error:

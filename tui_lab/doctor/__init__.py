@@ -16,7 +16,7 @@ from tui_lab.core.records import to_json as to_json_line
 from tui_lab.core.sanitize import sanitize
 from tui_lab.doctor import folders, hub, logout, machine, packages, terminal
 from tui_lab.doctor.check import DoctorCheck
-from tui_lab.hardware import gpu
+from tui_lab.hardware import cuda_support
 from tui_lab.models import catalog
 from tui_lab.runs.folder import runs_dir
 
@@ -84,14 +84,15 @@ def machine_checks(online: bool = False, runs_directory: Path | None = None) -> 
         named = {"config": config_dir(), "data": data_dir(), "state": state_dir(), "cache": cache_dir()}
         return folders.check_own_folders(named)
 
-    cards, driver = gpu.sample(), gpu.driver()
+    seen = cuda_support.survey()
     yield from run_checks(
         (
             ("Python", packages.check_python),
             ("packages", packages.check_packages),
             ("CPU", machine.check_cpu),
-            ("GPU", lambda: machine.check_gpu(cards, driver)),
-            ("torch", lambda: packages.check_torch(cards, driver)),
+            ("GPU", lambda: machine.check_gpu(seen)),
+            ("torch", lambda: packages.check_torch(seen)),
+            ("GPU trial", lambda: packages.check_gpu_trial(seen.cards)),
             ("bitsandbytes", packages.check_bitsandbytes),
             ("hub", lambda: hub.check_hub(os.environ, online)),
             ("hub cache", lambda: hub.check_cache(catalog.hub_cache_dir())),

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from tui_lab.core.format import size
+from tui_lab.core.paths import expanded
 from tui_lab.core.sanitize import sanitize
 from tui_lab.doctor.check import ChildFailed, DoctorCheck, run_child
 from tui_lab.doctor.folders import existing
@@ -31,7 +32,7 @@ def _token(environment: Mapping[str, str]) -> str | None:
             return name
     path = environment.get("HF_TOKEN_PATH") or str(catalog.hub_cache_dir().parent / "token")
     try:
-        return "a token file" if catalog.home(Path(path)).stat().st_size > 0 else None
+        return "a token file" if expanded(Path(path)).stat().st_size > 0 else None
     except OSError:
         return None
 

@@ -3,20 +3,28 @@ short child process, so that a broken installation is a finding and not a crash 
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import sys
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 
 import msgspec
 
-from tui_lab.core.format import plural
+from tui_lab.core.format import plural, size
 from tui_lab.core.sanitize import sanitize
-from tui_lab.doctor.check import ChildFailed, DoctorCheck, run_child
+from tui_lab.doctor.check import CheckState, ChildFailed, DoctorCheck, run_child
 from tui_lab.hardware import gpu
+from tui_lab.hardware.cuda_support import ON_CPU, Machine, TorchBuild, TorchView, find_problem
+from tui_lab.hardware.gpu import BF16_CAPABILITY
+from tui_lab.hardware.gpu_trial import COMPILER_ADVICE, GpuTrial
+from tui_lab.hardware.telemetry import visible_gpus
 
 #: Importing torch from a cold disk takes tens of seconds; longer than this is a hang.
 CHILD_TIMEOUT_S = 180
+#: A context of CUDA and a small model need about this much.
+LOW_GPU_BYTES = 2 << 30
 #: Without these no run can start; bitsandbytes is needed only for NF4 and the 8-bit optimisers.
 NEEDED = ("torch", "transformers", "trl", "peft", "accelerate", "datasets")
 _WITHOUT_BITSANDBYTES = "use quantization = 'none' and another optimiser, or reinstall it"
@@ -80,10 +88,23 @@ def check_packages() -> DoctorCheck:
 
 _TORCH_CHILD = """
 import json, torch
-cuda = torch.cuda.is_available()
+cuda, reason = torch.cuda.is_available(), ""
+count = torch.cuda.device_count() if cuda else 0
+try:
+    torch.cuda.init()
+except Exception as error:
+    reason = (str(error).strip().splitlines() or [""])[0]
 print(json.dumps({"version": torch.__version__, "cuda_build": torch.version.cuda, "cuda": cuda,
-    "devices": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if cuda else [],
-    "bf16": bool(cuda and torch.cuda.is_bf16_supported()), "threads": torch.get_num_threads()}))
+    "devices": [torch.cuda.get_device_name(i) for i in range(count)],
+    "capabilities": [torch.cuda.get_device_capability(i) for i in range(count)],
+    "architectures": torch.cuda.get_arch_list() if cuda else [], "reason": reason,
+    "threads": torch.get_num_threads()}))
+"""
+#: Tries what a run needs on the GPU.
+_TRIAL_CHILD = """
+from tui_lab.core.records import to_json
+from tui_lab.hardware.gpu_trial import try_everything
+print(to_json(try_everything()))
 """
 
 # quantises to 4 bits, checks the size and the error of the dequantised values
@@ -109,7 +130,9 @@ class TorchAnswer(msgspec.Struct):
     cuda_build: str | None = None
     cuda: bool = False
     devices: list[str] = []
-    bf16: bool = False
+    capabilities: list[tuple[int, int]] = []
+    architectures: tuple[str, ...] = ()
+    reason: str = ""  # why CUDA is not available
     threads: int = 1
 
 
@@ -121,38 +144,62 @@ class BitsandbytesAnswer(msgspec.Struct):
     cuda: bool | None = None
 
 
-def check_torch(cards: list[gpu.Gpu], driver: gpu.Driver | None) -> DoctorCheck:
-    """Imports torch and compares its CUDA build with the driver."""
+def check_torch(machine: Machine) -> DoctorCheck:
+    """Imports torch and compares it with the driver and the GPUs."""
     try:
-        return judge_torch(run_child(_TORCH_CHILD, TorchAnswer, CHILD_TIMEOUT_S), cards, driver)
+        answer = run_child(_TORCH_CHILD, TorchAnswer, CHILD_TIMEOUT_S)
     except ChildFailed as error:
         return DoctorCheck("torch", "fail", f"cannot be used: {error}", "reinstall tui-lab: `make setup`")
+    return judge_torch(answer, machine, os.environ)
 
 
-def judge_torch(answer: TorchAnswer, cards: list[gpu.Gpu], driver: gpu.Driver | None) -> DoctorCheck:
-    """torch's CUDA build against the driver."""
+def judge_torch(answer: TorchAnswer, machine: Machine, environment: Mapping[str, str]) -> DoctorCheck:
+    """Whether a run would use the GPU, by the same rule as a run."""
     build = answer.cuda_build
     text = f"{sanitize(answer.version)}, " + (f"built for CUDA {build}" if build else "built without CUDA")
+    view = TorchView(answer.cuda, answer.architectures, sanitize(answer.reason)[:200])
+    problem = find_problem(machine, environment, TorchBuild(sanitize(answer.version), build), view)
+    if problem is not None:
+        return DoctorCheck("torch", "fail", f"{text}; {problem.cause}", f"{problem.remedy}; {ON_CPU}")
     if answer.cuda:
-        devices = ", ".join(sanitize(name) for name in answer.devices)
-        return DoctorCheck("torch", "ok", f"{text}, uses {devices} ({'bf16' if answer.bf16 else 'no bf16'})")
-    text += f", on the CPU with {plural(answer.threads, 'thread')}"
-    if not cards:
-        return DoctorCheck("torch", "ok", text)
-    if not build:
+        uses = [
+            f"{sanitize(name)} ({'bf16' if capability >= BF16_CAPABILITY else 'no bf16'})"
+            for name, capability in zip(answer.devices, answer.capabilities, strict=False)
+        ]
+        return DoctorCheck("torch", "ok", f"{text}, uses {', '.join(uses)}")
+    return DoctorCheck("torch", "ok", f"{text}, on the CPU with {plural(answer.threads, 'thread')}")
+
+
+def check_gpu_trial(cards: Sequence[gpu.Gpu]) -> DoctorCheck | None:
+    """Tries a Triton kernel, a 4-bit layer and the compute type; None without a GPU that a run would use."""
+    if not visible_gpus(cards, os.environ):
+        return None
+    try:
+        return judge_gpu_trial(run_child(_TRIAL_CHILD, GpuTrial, CHILD_TIMEOUT_S))
+    except ChildFailed as error:
         return DoctorCheck(
-            "torch", "warn", text, "this torch cannot use the GPU: install a CUDA build of torch"
+            "GPU trial", "fail", f"nothing runs on the GPU: {error}", f"see torch above; {ON_CPU}"
         )
-    # within one major version newer builds run on older drivers
-    if driver and driver.cuda and int(str(build).partition(".")[0]) > driver.cuda[0]:
-        runs = f"{driver.cuda[0]}.{driver.cuda[1]}"
-        advice = (
-            f"the driver runs CUDA up to {runs}, torch was built for {build}: "
-            f"update the driver, or install torch built for CUDA {runs} or older"
-        )
-        return DoctorCheck("torch", "warn", f"{text}; driver for CUDA {runs}", advice)
-    advice = "torch does not see the GPU: check CUDA_VISIBLE_DEVICES and the permissions of the container"
-    return DoctorCheck("torch", "warn", text, advice)
+
+
+def judge_gpu_trial(trial: GpuTrial) -> DoctorCheck:
+    """What works on the GPU, and what to do about the rest."""
+    free = f"{size(trial.free_bytes)} of {size(trial.total_bytes)} free"
+    results = {"a Triton kernel": trial.triton, "an NF4 layer": trial.nf4, trial.dtype: trial.arithmetic}
+    works = [name for name, problem in results.items() if not problem]
+    text = f"{' and '.join(works)} work; {free}" if works else f"nothing works; {free}"
+    wrong = [f"{name} fails: {sanitize(problem)}" for name, problem in results.items() if problem]
+    advice = []
+    if trial.triton:
+        advice.append(f"runs work without Triton, slower; {COMPILER_ADVICE}")
+    if trial.nf4:
+        advice.append(f"NF4: {_WITHOUT_BITSANDBYTES}")
+    if trial.arithmetic:
+        advice.append(f"the GPU computes wrongly: look at `nvidia-smi`; {ON_CPU}")
+    if trial.free_bytes < LOW_GPU_BYTES:
+        advice.append("free memory of the GPU: `nvidia-smi` lists what uses it")
+    state: CheckState = "fail" if trial.arithmetic else "warn" if advice else "ok"
+    return DoctorCheck("GPU trial", state, "; ".join([*wrong, text]), "; ".join(advice))
 
 
 def check_bitsandbytes() -> DoctorCheck:

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from tui_lab.core.errors import LabError
+from tui_lab.core.paths import expanded
 from tui_lab.core.sanitize import sanitize
 from tui_lab.evaluation import score_cache
 from tui_lab.evaluation.records import EvaluationRequest
@@ -98,7 +99,7 @@ def _run_of(name: str, runs_dir: Path | None) -> Run | None:
     """The run of a name; None if it names something else."""
     if not name:
         return None
-    path = Path(name).expanduser()
+    path = expanded(name)
     if (path / "recipe.toml").is_file():
         return Run(path.resolve())
     if (path / "adapter_config.json").is_file() or (path / "config.json").is_file():
@@ -111,9 +112,9 @@ def _run_of(name: str, runs_dir: Path | None) -> Run | None:
 
 def _load_config(quantization: str, dtype: str, base: ModelReference) -> LoadConfig:
     from tui_lab.hardware.cuda_support import torch_device
-    from tui_lab.models.loading import ModelSource, auto_dtype
+    from tui_lab.models.loading import ModelSource, auto_dtype, has_four_bit
 
     device = torch_device()
     if dtype == "auto":
         dtype = auto_dtype(ModelSource(base.location, base.revision), device)
-    return LoadConfig(quantization, dtype, device)
+    return LoadConfig(quantization if has_four_bit(device) else "none", dtype, device)

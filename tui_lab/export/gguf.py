@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from tui_lab.core.errors import LabError
+from tui_lab.core.paths import expanded
 from tui_lab.core.sanitize import sanitize
 from tui_lab.export.records import GgufInfo
 
@@ -67,7 +68,7 @@ print(json.dumps(found))
 def find_converter() -> Path:
     """llama.cpp's converter. Raises LabError, which says how to install it."""
     if folder := os.environ.get(VARIABLE):
-        path = Path(folder).expanduser() / CONVERTER
+        path = expanded(folder) / CONVERTER
         if path.is_file():
             return path
         raise LabError(

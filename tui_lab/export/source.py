@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from tui_lab.core import input_files
 from tui_lab.core.errors import LabError
+from tui_lab.core.paths import expanded
 from tui_lab.export.check import Conversation, Model, Tokenizer
 from tui_lab.hardware.memory_budget import free_bytes
 from tui_lab.models import catalog
@@ -148,7 +149,7 @@ class SavedRun:
         """The recipe's template file, or the copy beside the weights if that file is gone."""
         original = self.recipe.chat_template
         saved = self.path / "chat_template.jinja"
-        is_gone = bool(original) and not Path(original).expanduser().is_file()
+        is_gone = bool(original) and not expanded(original).is_file()
         return str(saved) if is_gone and saved.is_file() else original
 
 

@@ -190,6 +190,7 @@ class StepShape:
     tokens: int  # of a micro-batch
     trained: int  # parameters
     targets: tuple[Linear, ...]  # layers with an adapter
+    quantization: str = "none"  # none, nf4 or int8
     varlen: bool = False  # packed rows without a mask
 
     @property
@@ -221,6 +222,7 @@ def training_step(shape: Shape, recipe: Recipe, values: ResolvedValues, device: 
         tokens=rows * (length + virtual),
         trained=trainable_count(shape, recipe),
         targets=tuple(target_modules.matching(shape, recipe.target_modules)) if has_targets else (),
+        quantization=values.quantization or recipe.quantization,
         varlen=recipe.packing and values.packed_attention == "varlen",
     )
 
@@ -229,9 +231,10 @@ def constant_bytes(step: StepShape) -> dict[str, float]:
     """Bytes by part that stay allocated during the whole step."""
     recipe = step.recipe
     weight_bytes = 4 if step.full else step.value_bytes
-    weights = weights_bytes(
-        step.shape, recipe.quantization == "nf4", recipe.double_quantization, weight_bytes
-    )
+    weights = weights_bytes(step.shape, step.quantization == "nf4", recipe.double_quantization, weight_bytes)
+    if step.quantization == "int8":
+        rounded = sum(each.count * each.in_features * each.out_features for each in linears(step.shape))
+        weights -= rounded * (weight_bytes - 1)
     return {
         "weights": weights,
         "adapter": 0 if step.full else 4 * step.trained,

@@ -22,6 +22,7 @@ from msgspec import Struct
 
 from tui_lab.core import input_files
 from tui_lab.core.errors import LabError
+from tui_lab.core.paths import expanded, path_exists
 from tui_lab.core.records import from_plain
 from tui_lab.core.sanitize import sanitize
 from tui_lab.models.checkpoint import FolderFacts, inspect
@@ -243,23 +244,15 @@ def hub_cache_dir() -> Path:
 
 
 def _expanded(path: str) -> Path:
-    return home(Path(os.path.expandvars(path)))
+    return expanded(Path(os.path.expandvars(path)))
 
 
 def local_folder(location: str, cache_dir: Path | None = None) -> Path | None:
     """The folder that holds a model's files: the folder itself, or the newest snapshot of a hub id in the
     cache; None where nothing is on this machine."""
-    if (folder := home(Path(location))).is_dir():
+    if (folder := expanded(Path(location))).is_dir():
         return folder
     return _snapshot((cache_dir or hub_cache_dir()) / f"models--{location.replace('/', '--')}")
-
-
-def home(path: Path) -> Path:
-    """The path with ``~`` expanded; unchanged where there is no such user."""
-    try:
-        return path.expanduser()
-    except RuntimeError:
-        return path
 
 
 def _snapshot(repository: Path) -> Path | None:
@@ -377,6 +370,11 @@ def find(name: str, allow_large: bool = False, cache_dir: Path | None = None) ->
     raise LabError(f"model {entry.refused}" if entry.where == "folder" else entry.refused)
 
 
+def is_hub_id(name: str) -> bool:
+    """Whether a name can be one of a hub model, and is no folder."""
+    return bool(_HUB_ID.fullmatch(name)) and not path_exists(expanded(name))
+
+
 def check_size(name: str, parameters: int, allow_large: bool) -> None:
     """Raises LabError for a model over the limit whose size is known only once it is loaded."""
     if not allow_large and (sentence := _too_large(sanitize(name), parameters)):
@@ -385,7 +383,7 @@ def check_size(name: str, parameters: int, allow_large: bool) -> None:
 
 def _find(wanted: str, cache_dir: Path | None) -> Entry:
     shown = sanitize(wanted)
-    folder = home(Path(wanted))
+    folder = expanded(Path(wanted))
     if not _looks_like_path(wanted):
         entries = load(cache_dir)
         names = _names(entries)

@@ -15,6 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from tui_lab.core import safetensors_file
+from tui_lab.core.paths import expanded
 from tui_lab.models import catalog
 
 #: Files up to this size are hashed completely: below a second.
@@ -75,7 +76,7 @@ def tokenizer_digest(location: str | Path, revision: str = "", template: str = "
         files = [
             path for path in sorted(folder.iterdir()) if _TOKENIZER.fullmatch(path.name) and path.is_file()
         ]
-        own = Path(template).expanduser() if template else None
+        own = expanded(template) if template else None
         extra = _files_digest(_signatures([own], names=False)) if own is not None and own.is_file() else ""
         return _combined(_files_digest(_signatures(files)), extra)
     except (OSError, ValueError, RuntimeError):
@@ -85,7 +86,7 @@ def tokenizer_digest(location: str | Path, revision: str = "", template: str = "
 def data_digest(path: str | Path) -> str:
     """The digest of a data file or of the files of a data folder; "" for what is no local path."""
     try:
-        place = catalog.home(Path(path))
+        place = expanded(Path(path))
         if place.is_file():
             return _files_digest(_signatures([place], names=False))
         if place.is_dir():

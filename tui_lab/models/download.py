@@ -22,9 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tui_lab.core import hub_errors
+from tui_lab.core import hub_connection, hub_errors
 from tui_lab.core.errors import LabError
 from tui_lab.core.format import size, transfer
+from tui_lab.core.paths import expanded
 from tui_lab.core.sanitize import sanitize
 from tui_lab.models import catalog, checkpoint
 
@@ -117,10 +118,16 @@ def advice(problem: hub_errors.HubProblem) -> str:
 def is_here(location: str, revision: str = "") -> bool:
     """Whether nothing has to be downloaded: the location is a folder, or the cache holds every file. A folder
     that cannot be used for another reason counts as here: loading says why."""
-    if catalog.home(Path(location)).is_dir():
+    if expanded(Path(location)).is_dir():
         return True
     folder = _snapshot(location, revision)
     return folder is not None and not checkpoint.inspect(folder).incomplete
+
+
+def check_reachable(location: str, revision: str = "") -> None:
+    """Raises LabError at once for a model that is not on this machine while the hub cannot be reached."""
+    if not is_here(location, revision) and not hub_connection.reachable():
+        raise LabError(f"model {sanitize(location)} cannot be loaded: {advice('offline')}")
 
 
 def preflight(location: str, revision: str = "") -> DownloadPlan | None:
@@ -128,6 +135,7 @@ def preflight(location: str, revision: str = "") -> DownloadPlan | None:
     not asked. Raises LabError where the hub refuses the model, cannot be reached, or the disk is too full."""
     if is_here(location, revision):
         return None
+    check_reachable(location, revision)
     from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_url
 
     try:

@@ -12,7 +12,7 @@ import logging as standard_logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
+#: Said where 4 bits are asked for and :func:`has_four_bit` is false.
+NO_FOUR_BIT = "Apple's GPU has no 4-bit weights here: plain weights are used"
 #: What from_pretrained raises for files that it cannot use; anything else is a fault of the program.
 _LOAD_ERRORS = (OSError, ValueError, KeyError, ImportError, RuntimeError, MemoryError, SafetensorError)
 
@@ -113,6 +115,11 @@ def quiet_libraries() -> Iterator[None]:
         four_bit.setLevel(four_bit_before)
 
 
+def has_four_bit(device: str) -> bool:
+    """Whether weights can be stored in 4 bits: bitsandbytes has its own code for CUDA and processors."""
+    return device != "mps"
+
+
 def load_model(
     source: ModelSource,
     precision: Precision = Precision(),
@@ -124,17 +131,21 @@ def load_model(
     """The model of a folder or hub id, in evaluation mode, with every weight accounted for.
 
     ``device``: cuda (the current one), mps or cpu, "" for the best; ``attention``: implementation by
-    transformers' name, None for its default; ``allow_large``: permits models over the lab's limit. Raises
-    LabError.
+    transformers' name, None for its default; ``allow_large``: permits models over the lab's limit. Where
+    :func:`has_four_bit` is false, weights stay plain. Raises LabError.
     """
     config = load_config(source)
     form = _check_config(source, config, allow_large)
     device = device or torch_device()
     dtype = best_dtype(device, config.model_type) if precision.dtype == "auto" else precision.dtype
+    rounded, place = form in ("bnb4", "bnb8"), device
+    if not has_four_bit(device):
+        precision = replace(precision, four_bit=False, unquantized=True)
+        place = "cpu" if rounded else device
     try:
-        model, info = _from_files(source, config, form, precision, dtype, device, attention)
-        if form in ("bnb4", "bnb8") and precision.unquantized:
-            model = model.dequantize(DTYPES[dtype])
+        model, info = _from_files(source, config, form, precision, dtype, place, attention)
+        if rounded and precision.unquantized:
+            model = model.dequantize(DTYPES[dtype]).to(device)
         if form == "fp8" and precision.four_bit:
             quantize(model, precision, dtype)
     except Exception as error:

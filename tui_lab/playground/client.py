@@ -20,6 +20,7 @@ from tui_lab.playground.messages import (
     DETAILS,
     AddRequest,
     CancelRequest,
+    DamagedMessage,
     Done,
     ErrorMessage,
     EventMessage,
@@ -287,8 +288,14 @@ class PlaygroundClient:
                 break
             if not line:
                 break
-            if (message := decode_message(line)) is not None:
-                self._handle(message)
+            try:
+                if (message := decode_message(line)) is not None:
+                    self._handle(message)
+            except DamagedMessage as error:
+                failure = f"sent a message that cannot be read ({error})"
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                break
         await process.wait()
         await stderr_reader
         self._process = None

@@ -8,13 +8,15 @@ lab ignores messages of an unknown kind."""
 from __future__ import annotations
 
 import json
+import re
 from typing import Literal
 
 import msgspec
 
+from tui_lab.core import input_files
 from tui_lab.core.errors import LabError
 from tui_lab.core.records import from_plain, jsonable, to_json, validation_sentence
-from tui_lab.core.sanitize import sanitize
+from tui_lab.core.sanitize import first_line, sanitize
 from tui_lab.decoding.records import Beams, DecodingSpeed, ScoredToken, TokenRecord
 
 VERSION = 1
@@ -269,15 +271,30 @@ def decode_request(line: bytes) -> RequestMessage:
         ) from None
 
 
+class DamagedMessage(Exception):
+    """A line that was meant to be a message: who waits for it would wait for ever."""
+
+
 def decode_message(line: bytes) -> PlaygroundMessage | None:
-    """The message on a line; None for a line that is no message, or a message of an unknown kind."""
+    """The message on a line; None for a line that is no message, or a message of an unknown kind. Raises
+    DamagedMessage."""
     try:
-        message: PlaygroundMessage = msgspec.convert(
-            json.loads(line), PlaygroundMessage, strict=False, str_keys=True
-        )
-    except (ValueError, RecursionError):  # ValidationError is a ValueError
+        value = input_files.parse_json(line)
+    except ValueError as error:
+        if (b"{" in line[:1] and "nested" in str(error)) or _ANSWER.search(line[:4096]):
+            raise DamagedMessage(first_line(error)) from None
+        return None
+    try:
+        message: PlaygroundMessage = msgspec.convert(value, PlaygroundMessage, strict=False, str_keys=True)
+    except (msgspec.ValidationError, OverflowError, RecursionError) as error:
+        if isinstance(value, dict) and value.get("kind") in ("result", "error"):
+            raise DamagedMessage(first_line(error)) from None
         return None
     return message
+
+
+#: The beginning of a message that somebody waits for.
+_ANSWER = re.compile(rb'"kind"\s*:\s*"(result|error)"')
 
 
 def event_fields(event: GenerationEvent) -> tuple[str, dict[str, object]]:

@@ -4,12 +4,14 @@ drawn from the session's seed and stored with every vote. No torch, no screen.""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import itertools
 import json
 import random
 import secrets
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -19,20 +21,17 @@ import msgspec
 from tui_lab.core import input_files
 from tui_lab.core.errors import LabError
 from tui_lab.core.format import plural
-from tui_lab.core.paths import data_dir
+from tui_lab.core.paths import data_dir, expanded
 from tui_lab.core.sanitize import sanitize
 from tui_lab.data import formats
 from tui_lab.data.bundled import NAMES as BUNDLED
 from tui_lab.data.files import EXTENSIONS
-from tui_lab.models.catalog import home
 from tui_lab.retention.statistics import Interval, wilson
 from tui_lab.runs.events import EventLineWriter, LineTail
 
 VoteChoice = Literal["left", "right", "tie", "skip"]
 FILE_NAME = "votes.jsonl"
 VERSION = 1
-#: Largest number of prompts of one session.
-MAX_PROMPTS = 1_000
 #: Keys of a JSON row that may have the prompt; the first one counts.
 PROMPT_KEYS = ("prompt", "question", "instruction", "query", "input", "text")
 LEVEL = 0.95
@@ -146,7 +145,15 @@ class VotingSession:
 
     def upcoming(self, count: int) -> list[int]:
         """The next prompts without a vote."""
-        return [n for n in range(len(self.settings.prompts)) if n not in self.votes][:count]
+        return list(itertools.islice(self._unvoted(), count))
+
+    @property
+    def left_over(self) -> int:
+        """How many prompts have no vote."""
+        return len(self.settings.prompts) - len(self.votes)
+
+    def _unvoted(self) -> Iterator[int]:
+        return (n for n in range(len(self.settings.prompts)) if n not in self.votes)
 
     def vote(self, prompt: int, choice: VoteChoice, answers: Sequence[Mapping[str, object]] = ()) -> Vote:
         """Stores a vote with the ``answers``, A first. Raises LabError if it cannot be written."""
@@ -309,7 +316,7 @@ def read_prompts(source: str) -> list[str]:
     if name in BUNDLED:
         held_out = formats.read(name).validation or []
         return _distinct(_prompt_of(example) for example in held_out)
-    path = home(Path(name))
+    path = expanded(Path(name))
     if not name or not path.is_file():
         known = ", ".join(EXTENSIONS)
         raise LabError(
@@ -336,10 +343,8 @@ def read_prompts(source: str) -> list[str]:
 def _prompts_of_json_lines(text: str) -> list[str]:
     rows = []
     for line in text.splitlines():
-        try:
-            rows.append(json.loads(line))
-        except (ValueError, RecursionError):
-            continue
+        with contextlib.suppress(ValueError):
+            rows.append(input_files.parse_json(line))
     prompts = []
     for row in rows:
         if isinstance(row, str):
@@ -361,4 +366,4 @@ def _distinct(prompts: Iterable[str]) -> list[str]:
     """The distinct prompts in order, without empty ones."""
     clean = dict.fromkeys(text.strip() for text in prompts)
     clean.pop("", None)
-    return list(clean)[:MAX_PROMPTS]
+    return list(clean)

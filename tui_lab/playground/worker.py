@@ -29,10 +29,11 @@ from tui_lab.decoding.records import (
 )
 from tui_lab.decoding.score_tokens import score_tokens
 from tui_lab.decoding.session import BASE, DecodingSession
+from tui_lab.hardware.cuda_support import torch_device
 from tui_lab.hardware.memory_budget import free_bytes
 from tui_lab.models import catalog
 from tui_lab.models.load_progress import report_load_progress
-from tui_lab.models.loading import ModelSource, Precision, best_dtype, load_model
+from tui_lab.models.loading import NO_FOUR_BIT, ModelSource, Precision, best_dtype, has_four_bit, load_model
 from tui_lab.playground.messages import (
     DETAILS,
     Generated,
@@ -110,7 +111,10 @@ class Worker:
         target = replace(target, revision=request.revision or target.revision)
         self.unload()
         on_progress(f"loading {sanitize(target.location if name not in target.location else name)} …")
-        precision = Precision(request.dtype, four_bit=request.quantization == "nf4")
+        four_bit = request.quantization == "nf4" and has_four_bit(torch_device())
+        if request.quantization == "nf4" and not four_bit:
+            on_progress(NO_FOUR_BIT)
+        precision = Precision(request.dtype, four_bit=four_bit)
         source = ModelSource(target.location, target.revision)
         with report_load_progress(on_progress, sanitize(name), target.location, target.revision):
             model = load_model(source, precision, allow_large=request.allow_large)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.paths import resource_dir, user_files
+from tui_lab.core.paths import expanded, resource_dir, user_files
 from tui_lab.recipes.recipe import FIELDS, Recipe, RecipeError, RecipeProblem, build, check_values, read_toml
 
 DEFAULT_PRESET = "minute"
@@ -96,7 +96,7 @@ def list_presets() -> tuple[list[Preset], list[str]]:
 def load_preset(name: str) -> Preset:
     """A preset by name or by the path of a TOML file. Raises LabError, RecipeError with all mistakes."""
     if name.endswith(".toml") or "/" in name:
-        preset = _read(Path(name).expanduser(), own=True)
+        preset = _read(expanded(name), own=True)
     else:
         files = preset_files()
         if name not in files:

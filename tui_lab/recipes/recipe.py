@@ -131,8 +131,23 @@ def refusals(recipe: Recipe) -> list[RecipeProblem]:
     ]
 
 
+#: What is wrong with a text that holds bytes of another encoding.
+NOT_UTF8 = "is not UTF-8 text: type it again, or rename the file"
+
+
+def _is_utf8(value: object) -> bool:
+    try:
+        return not isinstance(value, str) or bool(value.encode()) or not value
+    except UnicodeEncodeError:
+        return False
+
+
 def build(values: Values, where: str = "") -> Recipe:
     """A checked recipe from plain values. Raises RecipeError with every mistake at once."""
+    if unusable := [
+        RecipeProblem(key, value, NOT_UTF8) for key, value in values.items() if not _is_utf8(value)
+    ]:
+        raise RecipeError(unusable, where)
     try:
         recipe = Recipe.model_validate(dict(values))
     except ValidationError as error:

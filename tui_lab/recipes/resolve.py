@@ -11,17 +11,18 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Protocol
 
 from msgspec import Struct
 
 from tui_lab.core import format
 from tui_lab.core.errors import LabError
+from tui_lab.core.paths import expanded
 from tui_lab.hardware import cuda_support, precision
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.models import target_modules
 from tui_lab.models.shapes import known
+from tui_lab.models.stored_forms import DESCRIPTIONS, StoredForm
 from tui_lab.recipes.presets import replaced_max_steps
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.recipes.rules import LORA_LIKE_METHODS, VIRTUAL_TOKEN_METHODS, warnings_for
@@ -74,10 +75,12 @@ class ResolvedChoice:
 
 
 class ResolvedValues(Struct, kw_only=True):
-    """The values that a run uses. ``target_modules`` and ``feedforward_modules`` are empty while the model's
+    """The values that a run uses. ``quantization``: none, nf4 or int8 as the weights are in memory, "" as the
+    recipe says. ``target_modules`` and ``feedforward_modules`` are empty while the model's
     layers are not known: the run looks them up when it has loaded the model."""
 
     compute_dtype: str
+    quantization: str = ""
     optim: str
     attn_implementation: str = "sdpa"
     packed_attention: str = "mask"  # or "varlen"
@@ -197,22 +200,46 @@ def _compute_dtype(case: _Case) -> None:
 
 
 def _quantization(case: _Case) -> None:
-    if case.recipe.quantization != "nf4":
-        return
-    double = " with double quantisation" if case.recipe.double_quantization else ""
-    if case.device.type == "cuda":
+    wanted = case.recipe.quantization
+    form: StoredForm = getattr(case.model, "form", "plain")  # stand-ins of models have none
+    case.found.values.quantization = wanted
+    if form in ("bnb4", "bnb8") and (case.recipe.method == "full" or case.device.type == "mps"):
+        why = "all are trained" if case.recipe.method == "full" else "bitsandbytes needs CUDA or a CPU"
+        case.settle("quantization", "none", f"the stored 4- or 8-bit weights become plain ones: {why}")
+    elif form in ("bnb4", "bnb8"):
+        _check_method_on_rounded_weights(case)
+        stored = "nf4" if form == "bnb4" else "int8"
+        case.settle("quantization", stored, DESCRIPTIONS[form])
+    elif wanted == "nf4" and case.device.type == "mps":
         reason = (
-            f"NF4{double} because the recipe sets it: the frozen weights take a quarter of bfloat16's memory"
+            "Apple's GPU: 4-bit weights need bitsandbytes' CUDA or CPU code, so plain weights are adapted"
         )
-    elif case.device.type == "cpu":
-        reason = f"NF4{double} on a CPU because the recipe sets it: it saves memory, not time"
-    else:
-        reason = f"NF4{double} because the recipe sets it"
+        case.settle("quantization", "none", f"{reason} in {case.found.values.compute_dtype}")
         case.found.warnings.append(
-            "quantization = 'nf4' on Apple's GPU depends on the bitsandbytes build and was not tried by "
-            "this project; quantization = 'none' is the safe choice"
+            f"quantization = 'nf4' is not used on {reason} in {case.found.values.compute_dtype}, which takes "
+            "more memory"
         )
-    case.note("quantization", "nf4", reason)
+    elif wanted == "nf4":
+        double = " with double quantisation" if case.recipe.double_quantization else ""
+        if case.device.type == "cuda":
+            reason = "because the recipe sets it: the frozen weights take a quarter of bfloat16's memory"
+        else:
+            reason = "on a CPU because the recipe sets it: it saves memory, not time"
+        case.note("quantization", "nf4", f"NF4{double} {reason}")
+    if form == "fp8":
+        case.note("weights", case.found.values.compute_dtype, DESCRIPTIONS[form])
+
+
+def _check_method_on_rounded_weights(case: _Case) -> None:
+    """Raises LabError for methods that a recipe with quantization = 'nf4' refuses, too."""
+    if case.recipe.quantization == "nf4":
+        return
+    try:
+        case.recipe.changed(quantization="nf4")
+    except LabError as error:
+        raise LabError(
+            f"{case.model.label} has rounded weights, as with quantization = 'nf4': {error}"
+        ) from None
 
 
 def _optim(case: _Case) -> None:
@@ -402,7 +429,7 @@ def _processes(case: _Case) -> None:
         )
         case.note("num_processes", count, reason)
     if case.recipe.accelerate_config:
-        if not Path(case.recipe.accelerate_config).expanduser().is_file():
+        if not expanded(case.recipe.accelerate_config).is_file():
             raise LabError(f"accelerate_config = {case.recipe.accelerate_config!r}: there is no such file")
         case.note("accelerate_config", case.recipe.accelerate_config, "the work is shared out as it says")
 
@@ -425,7 +452,7 @@ def _check_memory(case: _Case) -> None:
         return
     if case.recipe.method == "full":
         kind, each = "weights, gradients and AdamW's states", 16.0
-    elif case.recipe.quantization == "nf4":
+    elif case.found.values.quantization == "nf4":
         kind, each = "4-bit weights", BYTES_A_PARAMETER["nf4"]
     else:
         kind, each = "weights", BYTES_A_PARAMETER[case.found.values.compute_dtype]

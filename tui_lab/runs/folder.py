@@ -11,6 +11,7 @@ import contextlib
 import os
 import re
 import secrets
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from pathlib import Path
 from tui_lab.core import files, input_files
 from tui_lab.core.errors import LabError
 from tui_lab.core.files import LOCK_POLL_S, FileLock, write_atomically
-from tui_lab.core.paths import absolute, data_dir
+from tui_lab.core.paths import absolute, data_dir, expanded
 from tui_lab.data import bundled
 from tui_lab.models import catalog
 from tui_lab.recipes.recipe import Recipe, read_recipe
@@ -105,7 +106,7 @@ class Run:
 
 def runs_dir() -> Path:
     """The folder of runs: TUI_LAB_RUNS_DIR, else in the user's data folder."""
-    return Path(os.environ.get("TUI_LAB_RUNS_DIR") or data_dir() / "runs").expanduser()
+    return expanded(os.environ.get("TUI_LAB_RUNS_DIR") or data_dir() / "runs")
 
 
 def runs_folder(directory: Path | None = None) -> Path:
@@ -122,7 +123,7 @@ def _is_local(key: str, value: str) -> bool:
     """Whether a recipe's value is a local path. Known names (pocket, pirate, a model of the catalog) take
     precedence over a folder of the same name."""
     try:
-        if not value or not Path(value).expanduser().exists():
+        if not value or not expanded(value).exists():
             return False
         if key == "model":
             return catalog.find(value, allow_large=True).where == "folder"
@@ -131,14 +132,14 @@ def _is_local(key: str, value: str) -> bool:
     if key == "replay_data":
         return value != "auto"
     if key == "probe_suite":
-        return Path(value).expanduser().is_file()  # suites have names, too
+        return expanded(value).is_file()  # suites have names, too
     return key != "data" or value not in bundled.NAMES
 
 
 def absolute_paths(recipe: Recipe) -> Recipe:
     """The recipe with absolute local paths: a run's process has another working directory."""
     changes = {
-        key: str(Path(getattr(recipe, key)).expanduser().resolve())
+        key: str(expanded(getattr(recipe, key)).resolve())
         for key in ("model", "data", "chat_template", "replay_data", "probe_suite", "accelerate_config")
         if _is_local(key, getattr(recipe, key))
     }
@@ -160,7 +161,11 @@ def create(recipe: Recipe, directory: Path | None = None, name: str = "") -> Run
                 break
             except FileExistsError:
                 continue
-        write_atomically(run.recipe_path, recipe.to_toml())
+        try:
+            write_atomically(run.recipe_path, recipe.to_toml())
+        except BaseException:
+            shutil.rmtree(run.path, ignore_errors=True)  # no folder without a recipe
+            raise
     except OSError as error:
         raise LabError(
             f"cannot create a run in {directory}: {error.strerror or error}; "
@@ -182,7 +187,7 @@ def list_runs(directory: Path | None = None) -> list[Run]:
 
 def open_run(name: str, directory: Path | None = None) -> Run:
     """A run by id, by an unambiguous part of it, by path, or ``latest``. Raises LabError."""
-    path = catalog.home(Path(name))
+    path = expanded(Path(name))
     if (path / "recipe.toml").is_file() and "/" in name:
         return Run(path.resolve())
     runs = list_runs(directory)

@@ -14,6 +14,7 @@ import msgspec
 from tui_lab import __version__
 from tui_lab.core.errors import LabError
 from tui_lab.core.files import write_atomically
+from tui_lab.core.paths import expanded
 from tui_lab.core.records import from_json, to_json
 from tui_lab.core.sanitize import sanitize
 from tui_lab.models import catalog, digests
@@ -61,7 +62,7 @@ def current_inputs(recipe: Recipe) -> InputsEvent:
 
 def changed_since(before: InputsEvent, now: InputsEvent, recipe: Recipe) -> list[str]:
     """What differs, as sentences; what is not known on either side does not."""
-    model = sanitize(catalog.home(Path(recipe.model)).name)
+    model = sanitize(expanded(Path(recipe.model)).name)
     found = []
     if _differ(before.base, now.base):
         found.append(f"the weights of the base model {model} have changed since")
@@ -103,9 +104,7 @@ def write_card(folder: Path, run: str, recipe: Recipe, inputs: InputsEvent | Non
     base = catalog.find(recipe.model, allow_large=True).loadable
     card = InputsCard(
         run=run,
-        base_name=recipe.model
-        if "/" not in recipe.model.strip("/")
-        else catalog.home(Path(recipe.model)).name,
+        base_name=recipe.model if "/" not in recipe.model.strip("/") else expanded(Path(recipe.model)).name,
         base=found.base,
         tokenizer=digests.tokenizer_digest(base, recipe.revision),
         data=found.data,

@@ -7,17 +7,19 @@ process of the run exits.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
 from tui_lab.core import input_files
 from tui_lab.core.errors import LabError
 from tui_lab.core.files import write_atomically
 from tui_lab.core.subprocesses import child_environment
 from tui_lab.recipes.recipe import Recipe
-from tui_lab.runs import commands
+from tui_lab.runs import commands, folder
 from tui_lab.runs.folder import ATTEMPT_MARK, Run, RunLock
 
 #: The environment variable with the descriptor of the lock.
@@ -25,6 +27,21 @@ LOCK_ENV = "TUI_LAB_LOCK_FD"
 #: The environment variable with the size of the run's commands at the start: commands that are sent while the
 #: process loads its libraries count, those before were meant for an earlier attempt.
 COMMANDS_ENV = "TUI_LAB_COMMANDS_BYTES"
+
+
+def create_and_start(
+    recipe: Recipe,
+    directory: Path | None = None,
+    name: str = "",
+    environment: Mapping[str, str] | None = None,
+) -> tuple[Run, subprocess.Popen[bytes]]:
+    """A new run, started. A run that cannot be started leaves no folder. Raises LabError."""
+    run = folder.create(recipe, directory, name)
+    try:
+        return run, start(run, environment=environment)
+    except BaseException:
+        shutil.rmtree(run.path, ignore_errors=True)
+        raise
 
 
 def start(

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tui_lab.core import input_files
 from tui_lab.core.errors import LabError
+from tui_lab.core.paths import expanded
 from tui_lab.core.sanitize import sanitize
-from tui_lab.models.catalog import home
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def run_target(name: str, runs_dir: Path | None = None, allow_large: bool = Fals
     from tui_lab.models import catalog
     from tui_lab.runs import folder
 
-    path = home(Path(name))
+    path = expanded(Path(name))
     run = folder.Run(path.resolve()) if (path / "recipe.toml").is_file() else folder.open_run(name, runs_dir)
     if (run.model_path / "config.json").is_file():
         return ModelReference(str(run.model_path))
@@ -48,7 +48,7 @@ def run_target(name: str, runs_dir: Path | None = None, allow_large: bool = Fals
 def adapter_target(name: str, runs_dir: Path | None = None, allow_large: bool = False) -> ModelReference:
     """The model to compare with a base: a run, a folder (an adapter or complete weights) or a hub id. Raises
     LabError."""
-    path = home(Path(name))
+    path = expanded(Path(name))
     if (path / "adapter_config.json").is_file():
         return ModelReference(_base_of(path), path.resolve())
     if (path / "config.json").is_file():
@@ -82,7 +82,7 @@ def model_target(
             shown = sanitize(first.location[:200])
             raise LabError(f"the adapter was made for {shown}: {error}; --model names another base") from None
         return replace(first, location=base.loadable, adapter=None)
-    if (home(Path(name)) / "recipe.toml").is_file():
+    if (expanded(Path(name)) / "recipe.toml").is_file():
         return run_target(name, runs_dir, allow_large)
     try:
         return ModelReference(catalog.find(name, allow_large).loadable)

@@ -16,6 +16,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from tui_lab.core.errors import LabError
+from tui_lab.core.paths import expanded
 from tui_lab.retention.results import MAX_BYTES
 from tui_lab.runs import folder
 from tui_lab.runs.commands import Inbox
@@ -57,7 +58,7 @@ def find(name: str, directory: Path | None = None) -> Run:
     try:
         run = folder.open_run(name, directory)
     except LabError:
-        path = Path(name).expanduser()
+        path = expanded(name)
         if not (path / "events.jsonl").is_file():
             raise
         run = Run(path.resolve())

@@ -19,6 +19,7 @@ from typing import Any, TypeAlias
 import msgspec
 from msgspec import Struct
 
+from tui_lab.core.privacy import without_secrets
 from tui_lab.core.records import jsonable, validation_sentence, with_texts_cut
 from tui_lab.hardware.telemetry import GpuRecord, ProcessRecord
 from tui_lab.retention.statistics import Interval
@@ -515,4 +516,4 @@ def encode_event(event: RunEvent) -> bytes:
 def encode_line(fields: dict[str, Any]) -> bytes:
     """A JSON object as one line, its end included."""
     text = json.dumps(jsonable(fields), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return text.encode("utf-8", "replace") + b"\n"
+    return without_secrets(text).encode("utf-8", "replace") + b"\n"

@@ -218,13 +218,7 @@ def prepare_model(
     recipe, prepared = context.recipe, data.prepared
     if resolved.entry.parameters is None:
         loading.check_size(resolved.source, recipe.allow_large)
-    base = base_model.load_base(
-        resolved.source,
-        recipe,
-        resolved.device,
-        resolved.compute_dtype,
-        resolved.values.attn_implementation,
-    )
+    base = base_model.load_base(resolved.source, recipe, resolved.device, resolved.values)
     base_stats = module_stats.module_stats(base)
     run_cost = _cost(recipe, resolved, resolved.entry.shape or module_stats.shape_of(base), prepared)
     context.probe.measure_base(

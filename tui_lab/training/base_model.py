@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.models.loading import ModelSource, Precision, load_model
 from tui_lab.recipes.recipe import Recipe
+from tui_lab.recipes.resolve import ResolvedValues
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -18,11 +19,12 @@ def weights_dtype(recipe: Recipe, compute_dtype: str) -> str:
     return "float32" if recipe.method == "full" else compute_dtype
 
 
-def precision_of(recipe: Recipe, compute_dtype: str) -> Precision:
-    """How the base of a recipe is stored and computed with."""
+def precision_of(recipe: Recipe, compute_dtype: str, quantization: str = "") -> Precision:
+    """How the base of a recipe is stored and computed with; ``quantization``: the resolved one, "" for the
+    recipe's."""
     return Precision(
         weights_dtype(recipe, compute_dtype),
-        four_bit=recipe.quantization == "nf4",
+        four_bit=(quantization or recipe.quantization) == "nf4",
         double_quantization=recipe.double_quantization,
         compute_dtype=compute_dtype,
         unquantized=recipe.method == "full",
@@ -30,14 +32,14 @@ def precision_of(recipe: Recipe, compute_dtype: str) -> Precision:
 
 
 def load_base(
-    source: ModelSource, recipe: Recipe, device: DeviceFacts, compute_dtype: str, attention: str
+    source: ModelSource, recipe: Recipe, device: DeviceFacts, values: ResolvedValues
 ) -> PreTrainedModel:
     """The base model of a recipe, without a key-value cache. Raises LabError."""
     model = load_model(
         source,
-        precision_of(recipe, compute_dtype),
+        precision_of(recipe, values.compute_dtype, values.quantization),
         device=device.type,
-        attention=attention,
+        attention=values.attn_implementation,
         allow_large=recipe.allow_large,
     )
     model.config.use_cache = False

@@ -64,7 +64,7 @@ def probe(config: PreTrainedConfig, recipe: Recipe, values: ResolvedValues, devi
         values.compute_dtype = "bfloat16"  # of the same size; a CPU has no loss scaling
     # a paged optimiser takes as much while there is room
     values.optim = values.optim.removeprefix("paged_").replace("adamw_32bit", "adamw_torch")
-    precision = precision_of(recipe, values.compute_dtype)
+    precision = precision_of(recipe, values.compute_dtype, values.quantization)
     model = meta_model(config, precision, values.attn_implementation)
     rows = recipe.per_device_train_batch_size
     length = values.max_length

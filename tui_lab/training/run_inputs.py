@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 
 import msgspec
 import numpy
+import pyarrow as pa
 
 from tui_lab.data.prepare import PreparedData
-from tui_lab.data.rows import TokenRow
+from tui_lab.data.store import ROWS_A_BATCH, TokenRows
 from tui_lab.runs import inputs
 from tui_lab.runs.schema import InputsEvent, WarningEvent
 from tui_lab.training.attempt_records import AttemptContext
 
 
-def rows_digest(rows: Iterable[TokenRow]) -> str:
-    """The digest of encoded rows in their order: tokens and labels."""
-    found = hashlib.sha256()
-    for row in rows:
-        for values in (row["input_ids"], row["labels"]):
-            array = numpy.asarray(values, dtype=numpy.int32)
-            found.update(array.size.to_bytes(4, "little"))
-            found.update(array.tobytes())
-    return found.hexdigest()
+def rows_digest(rows: TokenRows) -> str:
+    """The digest of encoded rows in their order: their lengths, tokens and labels."""
+    parts = {"lengths": hashlib.sha256(), "input_ids": hashlib.sha256(), "labels": hashlib.sha256()}
+    for first in range(0, len(rows), ROWS_A_BATCH):
+        batch = rows.table.take(pa.array(rows.positions[first : first + ROWS_A_BATCH]))
+        for name in ("input_ids", "labels"):
+            column = batch.column(name).combine_chunks()
+            values = numpy.asarray(column.flatten().to_numpy(zero_copy_only=False), dtype=numpy.int32)
+            parts[name].update(numpy.ascontiguousarray(values).tobytes())
+        parts["lengths"].update(numpy.asarray(column.value_lengths(), dtype=numpy.int32).tobytes())
+    return hashlib.sha256("".join(part.hexdigest() for part in parts.values()).encode()).hexdigest()
 
 
 def record(context: AttemptContext, prepared: PreparedData, max_length: int) -> InputsEvent:

@@ -47,7 +47,9 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Pa
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m tui_lab.pocket.builder.build", description="Build the pocket model."
+        allow_abbrev=False,
+        prog="python -m tui_lab.pocket.builder.build",
+        description="Build the pocket model.",
     )
     parser.add_argument(
         "--out", type=Path, default=Path("pocket-model"), help="folder to write (default: pocket-model)"

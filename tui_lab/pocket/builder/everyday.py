@@ -309,7 +309,9 @@ def text() -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m tui_lab.pocket.builder.everyday", description="Write the retention suite everyday."
+        allow_abbrev=False,
+        prog="python -m tui_lab.pocket.builder.everyday",
+        description="Write the retention suite everyday.",
     )
     parser.add_argument("file", type=Path, help="the file to write (JSONL)")
     parser.parse_args(arguments).file.write_text(text(), encoding="utf-8")

@@ -274,7 +274,9 @@ def lines_of(found: Measured) -> list[str]:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m tui_lab.pocket.builder.quiz", description="Measure the pocket model."
+        allow_abbrev=False,
+        prog="python -m tui_lab.pocket.builder.quiz",
+        description="Measure the pocket model.",
     )
     parser.add_argument(
         "folder", nargs="?", type=Path, default=MODEL_DIR, help="model folder (default: the shipped one)"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tui_lab.core.errors import LabError
+from tui_lab.core.paths import expanded
 from tui_lab.core.records import from_plain
 from tui_lab.core.sanitize import sanitize
 from tui_lab.retention.suites import custom, local
@@ -54,7 +55,7 @@ def load(name_or_path: str, limit: int = 0) -> Suite:
     found = _NAMED.match(name)
     if found and found[1] in standard_sources():
         return _standard(found[1], found[2], found[3], limit)
-    path = Path(name).expanduser()
+    path = expanded(name)
     try:
         there = path.exists()
     except OSError:  # a name longer than any file's
@@ -115,7 +116,7 @@ def _standard(name: str, requested_shots: str | None, path: str | None, limit: i
     if shots > MOST_SHOTS:
         raise LabError(f"{name} has {MOST_SHOTS} examples a subject, so @{shots} is too many.")
     if path:
-        local_path = Path(path).expanduser()
+        local_path = expanded(path)
         records, examples = local.read_local(name, local_path, benchmark, shots)
         shown = str(local_path)
     elif benchmark.hub:

@@ -26,6 +26,7 @@ from tui_lab.core import files, input_files
 from tui_lab.core.errors import LabError
 from tui_lab.core.files import FileLock, write_atomically
 from tui_lab.core.records import from_json, to_json
+from tui_lab.core.subprocesses import child_environment
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs import folder
 from tui_lab.runs.events import last_event
@@ -305,6 +306,7 @@ def start_runner(directory: Path | None = None) -> subprocess.Popen[bytes] | Non
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=place,
+                env=child_environment(),
                 start_new_session=True,
                 pass_fds=(lock.descriptor,),
             )

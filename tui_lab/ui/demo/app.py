@@ -21,6 +21,7 @@ from textual import events
 from tui_lab import __version__
 from tui_lab.core.errors import LabError
 from tui_lab.core.format import plural
+from tui_lab.core.paths import expanded
 from tui_lab.core.sanitize import sanitize
 from tui_lab.core.settings import Settings, SettingSource
 from tui_lab.hardware.cpu import threads
@@ -164,7 +165,7 @@ def demo_folder(keep: Path | None) -> Iterator[Path]:
         if keep is None:
             folder = Path(tempfile.mkdtemp(prefix=PREFIX)).resolve()
         else:
-            folder = keep.expanduser().resolve()
+            folder = expanded(keep).resolve()
             folder.mkdir(parents=True, exist_ok=True)
         for name in _FOLDERS.values():
             (folder / name).mkdir(mode=0o700, exist_ok=True)

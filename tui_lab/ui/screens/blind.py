@@ -226,7 +226,7 @@ class Blind(Modal[votes.VoteSummary | None]):
         self.workers.cancel_node(self)
         self._update_text("#where", "Blind A/B: the outcome")
         lines = votes.sentences(self.session)
-        left = len(self.session.upcoming(votes.MAX_PROMPTS))
+        left = self.session.left_over
         if left:
             lines.append(f"{left} prompts are left: the same two lanes on the same prompts continue here.")
         closes = f"{self.keys('blind.close')} or {self.keys('blind.end')} closes."

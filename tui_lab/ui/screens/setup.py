@@ -471,13 +471,14 @@ class SetupPane(Pane):
 
     def _launch(self) -> tuple[str, subprocess.Popen[bytes]]:
         from tui_lab.models import catalog, download
-        from tui_lab.runs import folder, launch
+        from tui_lab.runs import launch
 
         assert self.summary is not None and self.summary.recipe is not None
         recipe = self.summary.recipe
         try:
             download.preflight(catalog.find(recipe.model, recipe.allow_large).loadable, recipe.revision)
-            run = folder.create(recipe)
-            return run.id, launch.start(run, environment=self.memory.launch_environment())
+            environment = self.memory.launch_environment()
+            run, process = launch.create_and_start(recipe, environment=environment)
+            return run.id, process
         finally:
             self._starting = False
