@@ -368,7 +368,9 @@ def _table(path: Path, found: Iterator[Line]) -> Iterator[FileRecord]:
                 row[RAGGED_CELLS] = f"{len(cells)} cells where the header has {len(names)}"
             yield f"line {skipped + reader.line_num}", row
     except csv.Error as error:
-        raise LabError(f"{path}, line {skipped + reader.line_num}: not a valid table ({first_line(error)}).") from None
+        raise LabError(
+            f"{path}, line {skipped + reader.line_num}: not a valid table ({first_line(error)})."
+        ) from None
 
 
 def _parquet(path: Path, on_bytes: OnBytes | None) -> Iterator[FileRecord]:
