@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from importlib import resources
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -374,3 +375,13 @@ def test_pieces_of_real_tokenizers(shared: Any) -> None:
         assert "".join(piece for piece, _ in found) == tokenizer.decode(encoded.input_ids)
         learnt = "".join(piece for piece, trained in found if trained)
         assert learnt.strip() == "Größe 👨‍👩‍👧 über  alles\n\n Ende" + tokenizer.eos_token
+
+
+def test_end_tokens_that_are_no_numbers_are_ignored() -> None:
+    model = SimpleNamespace(
+        generation_config=SimpleNamespace(eos_token_id=float("inf")), config=SimpleNamespace(eos_token_id=2)
+    )
+    tokenizer = SimpleNamespace(eos_token_id=7, chat_template=None)
+    assert templates.stop_ids(tokenizer, model, chat=False) == [7]  # type: ignore[arg-type]
+    model.generation_config.eos_token_id = [5, "x", 3]
+    assert templates.stop_ids(tokenizer, model, chat=False) == [3, 5]  # type: ignore[arg-type]

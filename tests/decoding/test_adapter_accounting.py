@@ -151,3 +151,18 @@ def test_expressions_mean_what_peft_makes_of_them(model: Any, tmp_path: Path) ->
     own = load_file(folder / "adapter_model.safetensors")
     found = peft.get_peft_model_state_dict(wrapped)
     assert found.keys() == own.keys() and all(torch.equal(found[name], own[name]) for name in own)
+
+
+@pytest.mark.parametrize("load", [load_adapter, load_peft_model])
+def test_values_of_a_wrong_type_and_unknown_types_of_tensors_end_in_a_sentence(
+    load: Any, model: Any, adapter: Path
+) -> None:
+    path = adapter / "adapter_model.safetensors"
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b'"F32"', b'"F9" ', 1))
+    with pytest.raises(LabError, match="unknown variant `F9`"):
+        load(model, adapter, "tuned")
+    path.write_bytes(content)
+    change_config(adapter, modules_to_save=1)
+    with pytest.raises(LabError, match="its modules_to_save '1' is no name of a module"):
+        load(model, adapter, "tuned")

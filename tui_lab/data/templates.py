@@ -298,7 +298,8 @@ def _configured_stops(model: PreTrainedModel | None) -> list[int]:
     for config in (model.generation_config, model.config) if model is not None else ():
         stops = getattr(config, "eos_token_id", None)
         if stops is not None:
-            return [stops] if isinstance(stops, int) else sorted(stops)
+            several = stops if isinstance(stops, list | tuple | set) else [stops]
+            return sorted(token for token in several if isinstance(token, int))
     return []
 
 

@@ -41,6 +41,8 @@ def resolve_patterns(config: Any, module_names: Sequence[str], adapter: str) -> 
             setattr(config, field, match.select(field, value, module_names))
     for field in _NAMES:
         value = getattr(config, field, None)
+        if not isinstance(value, str | list | tuple | set | dict | None):
+            raise match.error(field, str(value), "is no name of a module")
         for name in [value] if isinstance(value, str) else value or ():
             if isinstance(name, str) and not _PLAIN.fullmatch(name):
                 raise match.error(field, name, "is no name of a module")

@@ -205,6 +205,7 @@ def _wrap(
 ) -> PeftModel:
     """The model with the adapter, every tensor of which is accounted for. Raises LabError."""
     from peft import MODEL_TYPE_TO_PEFT_MODEL_MAPPING, PeftModel
+    from safetensors import SafetensorError
 
     kind = MODEL_TYPE_TO_PEFT_MODEL_MAPPING.get(str(peft_config.task_type), PeftModel)
     peft_config.inference_mode = True
@@ -214,7 +215,9 @@ def _wrap(
         found = wrapped.load_adapter(
             str(folder), _ADAPTER, key_mapping=None if peft_config.is_prompt_learning else renamed
         )
-    except (RuntimeError, ValueError, KeyError, AttributeError, AssertionError, TypeError) as error:
+    except (
+        RuntimeError, ValueError, KeyError, AttributeError, AssertionError, TypeError, SafetensorError,
+    ) as error:  # fmt: skip
         raise _misfit(model, name, config, _brief(error)) from None
     if not peft_config.is_prompt_learning:
         if missing := [key for key in found.missing_keys if not _SHARED.search(key)]:
