@@ -34,7 +34,15 @@ from tui_lab.runs.schema import (
     StartedEvent,
     WarningEvent,
 )
-from tui_lab.training import adapters, base_model, packed_attention, regularise, run_inputs, trackers
+from tui_lab.training import (
+    adapters,
+    base_model,
+    gpu_setup,
+    packed_attention,
+    regularise,
+    run_inputs,
+    trackers,
+)
 from tui_lab.training.attempt_records import (
     AttemptContext,
     ResolvedRecipe,
@@ -104,6 +112,7 @@ def resolve_recipe(context: AttemptContext, device: DeviceFacts) -> ResolvedReci
     resolution = resolve(recipe, device, entry)
     for choice in resolution.reasons:
         events.write(ChoiceEvent(field=choice.field, value=choice.value, reason=choice.reason))
+    gpu_setup.prepare_gpu(events, device, resolution.values)
     for text in resolution.warnings:
         events.write(WarningEvent(text=text))
     trackers.prepare(recipe, context.run)
