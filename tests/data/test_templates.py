@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from importlib import resources
 from types import SimpleNamespace
@@ -13,9 +14,11 @@ from hypothesis import strategies as st
 
 from tests.data.conftest import CHATML, SPECIALS, byte_tokenizer
 from tui_lab.core.errors import LabError
-from tui_lab.data import masks, templates
+from tui_lab.data import chat_template, masks, templates
 from tui_lab.data.formats import Example
+from tui_lab.data.prompt_settings import PromptSettings
 from tui_lab.data.templates import IGNORED
+from tui_lab.models import checkpoint
 
 TURNS = (
     {"role": "system", "content": "Be kind."},
@@ -90,6 +93,44 @@ def test_mask_agrees_with_transformers_on_a_marked_template(base: Any) -> None:
 
 UNUSUAL = {"llava_next", "idefics3", "smolvlm"}  # vision templates that take no plain text
 ONLY_LAST = {"qwen3_5_nothink", "qwen3_5_think", "qwen3_6"}  # rewrite earlier turns
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "description": "The weather of a city.",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string", "description": "Its name."}},
+        },
+    },
+}
+CALL = {"type": "function", "id": "abc123def", "function": {"name": "weather", "arguments": {"city": "Rome"}}}
+SHAPES: dict[str, tuple[dict[str, Any], ...]] = {
+    "plain": ({"role": "user", "content": "Hi?"}, {"role": "assistant", "content": "Answer two."}),
+    "system": (TURNS[0], {"role": "user", "content": "Hi?"}, {"role": "assistant", "content": "Answer two."}),
+    "several turns": TURNS,
+    "thinking": (
+        {"role": "user", "content": "Hi?"},
+        {"role": "assistant", "content": "Answer two.", "reasoning_content": "Reason two."},
+    ),
+    "thinking in the text": (
+        {"role": "user", "content": "Hi?"},
+        {"role": "assistant", "content": "<think>\nReason two.\n</think>\n\nAnswer two."},
+    ),
+    "greeting first": ({"role": "assistant", "content": "Answer one."}, *TURNS[3:]),
+    "system in the middle": (*TURNS[1:4], {"role": "system", "content": "Be kind."}, TURNS[4]),
+    "tools": (
+        {"role": "user", "content": "Hi?"},
+        {"role": "assistant", "content": "", "tool_calls": [CALL]},
+        {"role": "tool", "name": "weather", "tool_call_id": "abc123def", "content": "sunny"},
+        {"role": "assistant", "content": "Answer two."},
+    ),
+}
+#: Templates that refuse a shape, with a word of their reason. No row is dropped without one.
+REFUSED = {(name, "tools"): "alternate" for name in ("cohere", "cohere2", "gemma", "gemma3")} | {
+    (name, "tools"): "renders no tool"
+    for name in ("deepseek_r1_distill", "llama3", "phi3", "phi3_5", "qwen2_5_vl")
+}
 
 
 def trl_templates() -> list[str]:
@@ -98,29 +139,49 @@ def trl_templates() -> list[str]:
     return sorted(name for name in names if not name.endswith("_training"))
 
 
-@pytest.mark.parametrize("name", trl_templates())
-def test_every_template_that_trl_knows(name: str) -> None:
-    """No header is trained and every answer ends with the token that the template ends it with."""
+def trl_tokenizer(name: str) -> Any:
     source = (resources.files("trl") / "chat_templates" / f"{name}.jinja").read_text(encoding="utf-8")
     tokenizer = byte_tokenizer(source, bos_token="<s>")
     extra = sorted(set(re.findall(r"<[|｜][\w▁]+[|｜]>|<\w+\|>|<\|\w+>|<\w+_of_\w+>", source)))
     tokenizer.add_special_tokens({"additional_special_tokens": [*tokenizer.all_special_tokens, *extra]})
+    return tokenizer
+
+
+@pytest.mark.parametrize("name", trl_templates())
+def test_every_template_that_trl_knows(name: str) -> None:
+    """For each shape of chat: the row begins with the prompt that is asked, nothing of it is lost, no header
+    is trained, and every answer ends with the token that ends a turn."""
+    tokenizer = trl_tokenizer(name)
     if name in UNUSUAL:
         with pytest.raises(LabError, match="template"):
             templates.set_template(tokenizer)
         return
     templates.set_template(tokenizer)
-    found = trained_texts(tokenizer, encode(tokenizer, Example(messages=TURNS), 4000))
-    answers = ["Answer two."] if name in ONLY_LAST else ["Answer one.", "Answer two."]
-    assert len(found) == len(answers)
-    for text, answer in zip(found, answers, strict=True):
-        assert answer in text
-        assert "Hi?" not in text and "More?" not in text and "Be kind" not in text
-        assert "user" not in text.replace("to=user", "").lower() and "<|im_start|>" not in text
-    tail = found[-1].partition("Answer two.")[2]
-    end = templates.renderer_of(tokenizer).end_of_turn
-    assert tail == (end or tokenizer.eos_token)
-    assert tokenizer.convert_tokens_to_ids(tail) in templates.stop_ids(tokenizer)
+    closing = templates.renderer_of(tokenizer).closing or tokenizer.eos_token
+    for shape, messages in SHAPES.items():
+        example = Example(messages=messages, tools=(TOOL,) if shape == "tools" else ())  # type: ignore[arg-type]
+        if (name, shape) in REFUSED:
+            with pytest.raises(masks.Unrenderable, match=REFUSED[name, shape]):
+                templates.encode(tokenizer, example)
+            continue
+        encoded = templates.encode(tokenizer, example)
+        asked = templates.prompt_ids(tokenizer, example)
+        assert encoded.input_ids[: len(asked)] == asked and encoded.prompt == len(asked), shape
+        assert all(label == IGNORED for label in encoded.labels[len(asked) - 1 : len(asked)]), shape
+        text, found = tokenizer.decode(encoded.input_ids), trained_texts(tokenizer, encoded)
+        for message in messages:
+            if message["role"] in ("system", "user"):
+                assert message["content"] in text, (shape, message)
+        assert "Answer two." in found[-1] and found[-1].partition("Answer two.")[2] == closing, (shape, found)
+        assert tokenizer.convert_tokens_to_ids(closing) in templates.stop_ids(tokenizer)
+        if "Answer one." in str(messages) and name not in ONLY_LAST:
+            assert sum("Answer" in part for part in found) == 2, (shape, found)
+        if shape.startswith("thinking"):
+            assert "Reason two." in found[-1], (shape, found)
+        for part in found:
+            assert not any(word in part for word in ("Hi?", "More?", "Be kind", "sunny", "<|im_start|>")), (
+                shape
+            )
 
 
 TEMPLATES = {
@@ -295,8 +356,12 @@ def test_consecutive_turns_of_one_role_are_joined() -> None:
     encoded = encode(tokenizer, Example(messages=two), 99)
     assert tokenizer.decode(encoded.input_ids) == "<|user|>a\n\nb<|end|><|assistant|>c<|end|>"
     greeting = ({"role": "assistant", "content": "c"}, {"role": "user", "content": "a"})
+    encoded = encode(tokenizer, Example(messages=greeting), 99)
+    assert tokenizer.decode(encoded.input_ids) == "<|user|><|end|><|assistant|>c<|end|><|user|>a<|end|>"
+    assert trained_texts(tokenizer, encoded) == ["c<|end|>"]
+    tool = ({"role": "tool", "content": "c"}, {"role": "assistant", "content": "a"})
     with pytest.raises(masks.Unrenderable, match="roles must alternate"):
-        encode(tokenizer, Example(messages=greeting), 99)
+        encode(tokenizer, Example(messages=tool), 99)
 
 
 def test_weight_zero_keeps_a_turn_out(chatml: Any) -> None:
@@ -375,6 +440,175 @@ def test_pieces_of_real_tokenizers(shared: Any) -> None:
         assert "".join(piece for piece, _ in found) == tokenizer.decode(encoded.input_ids)
         learnt = "".join(piece for piece, trained in found if trained)
         assert learnt.strip() == "Größe 👨‍👩‍👧 über  alles\n\n Ende" + tokenizer.eos_token
+
+
+HOSTILE = {
+    "nested loops": "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+    "a doubled text": "{% set n = namespace(s='ab') %}{% for i in range(60) %}"
+    "{% set n.s = n.s ~ n.s %}{% endfor %}",
+    "a repeated text": "{{ 'a' * 10**10 }}",
+    "a padded text": "{{ 'a'.ljust(10**10) }}{{ 'a' | center(10**10) }}",
+    "a wide format": "{{ '%10000000000d' % 1 }}",
+    "a doubled list": "{% set n = namespace(s=['a']) %}{% for i in range(60) %}"
+    "{% set n.s = n.s + n.s %}{% endfor %}",
+    "a replaced text": "{% set n = namespace(s='aa') %}{% for i in range(60) %}"
+    "{% set n.s = n.s | replace('a', 'aa') %}{% endfor %}",
+    "a macro that calls itself": "{% macro f(n) %}{{ f(n + 1) }}{% endmacro %}{{ f(0) }}",
+    "blocks of text": "{% for i in range(99999) %}{% set x %}{% for j in range(99999) %}a long piece of text"
+    "{% endfor %}{% endset %}{% endfor %}",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_template_without_end_is_ended(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time and memory of a rendering are bounded: what the template does is the reason of the refusal."""
+    monkeypatch.setattr(chat_template, "MAX_STEPS", 100_000)
+    monkeypatch.setattr(chat_template, "MAX_CHARS", 1 << 20)
+    tokenizer = byte_tokenizer(HOSTILE[name] + CHATML)
+    with pytest.raises(LabError, match=r"cannot render.*(it loops|produces more|pads or|recursion)"):
+        templates.set_template(tokenizer)
+
+
+def test_rendering_equals_that_of_transformers(chatml: Any) -> None:
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    for name in ("qwen3", "gemma4_v5", "gptoss_training", "llama3_2", "nemotron_3_nano", "cohere2_training"):
+        source = (resources.files("trl") / "chat_templates" / f"{name}.jinja").read_text(encoding="utf-8")
+        variables = {"bos_token": "<s>", "eos_token": "</s>", "date_string": "1 Jan 2026"}
+        marked = "endgeneration" in source
+        [text], found = render_jinja_template(
+            [[dict(m) for m in TURNS]],
+            chat_template=source,
+            return_assistant_tokens_mask=marked,
+            **variables,
+        )
+        ours = chat_template.render(source, TURNS, variables=variables)
+        assert ours == (text, [tuple(span) for span in found[0]] if marked else []), name
+
+
+def test_the_date_of_a_run_is_fixed(tmp_path: Any) -> None:
+    tokenizer = byte_tokenizer("{{ strftime_now('%Y-%m-%d') }} {{ date_string }}|" + CHATML)
+    templates.use_settings(tokenizer, PromptSettings(date="2026-02-03"))
+    text = templates.prompt_text(tokenizer, [{"role": "user", "content": "Q"}])
+    assert text.startswith("2026-02-03 03 Feb 2026|")
+    assert templates.identity(tokenizer) == "2026-02-03"
+    tokenizer.save_pretrained(tmp_path)
+    templates.save_settings(tokenizer, tmp_path)
+    other = byte_tokenizer()
+    assert templates.use_saved(other, tmp_path)
+    assert templates.prompt_text(other, [{"role": "user", "content": "Q"}]) == text
+    assert templates.identity(other) != "", "scores under another template are not those of the bare model"
+
+
+def test_thinking_by_the_data_on_or_off() -> None:
+    tokenizer = trl_tokenizer("qwen3")
+    plain, thought = (Example(messages=SHAPES[name]) for name in ("plain", "thinking"))  # type: ignore[arg-type]
+    empty, header = "<think>\n\n</think>\n\n", "<|im_start|>assistant\n"
+    for mode, example, prompt, answer in (
+        ("auto", plain, header + empty, "Answer two."),
+        ("auto", thought, header, "<think>\nReason two.\n</think>\n\nAnswer two."),
+        ("on", plain, header, empty + "Answer two."),
+        ("off", thought, header + empty, "Answer two."),
+    ):
+        templates.use_settings(tokenizer, PromptSettings(mode=mode))  # type: ignore[arg-type]
+        encoded = templates.encode(tokenizer, example)
+        [found] = trained_texts(tokenizer, encoded)
+        asked = tokenizer.decode(templates.prompt_ids(tokenizer, example))
+        assert (found, asked.endswith(prompt)) == (answer + "<|im_end|>", True), (mode, found)
+    templates.use_settings(tokenizer, PromptSettings())
+    templates.renderer_of(tokenizer).reset_counts()
+    for example in (plain, thought, thought):
+        templates.encode(tokenizer, example)
+    templates.settle_thinking(tokenizer)
+    assert templates.settings_of(tokenizer).thinking
+    question = [{"role": "user", "content": "Hi?"}]
+    assert templates.prompt_text(tokenizer, question).endswith(header)
+    assert templates.prompt_text(tokenizer, question, thinking=False).endswith(empty)
+
+
+def test_reasoning_that_a_template_does_not_know_is_trained_in_the_text(chatml: Any) -> None:
+    example = Example(messages=SHAPES["thinking"])  # type: ignore[arg-type]
+    [found] = trained_texts(chatml, templates.encode(chatml, example))
+    assert found == "<think>\nReason two.\n</think>\n\nAnswer two.<|im_end|>"
+    assert templates.renderer_of(chatml).notes[masks.INLINED] == 1
+
+
+def test_an_r1_distillate_is_asked_as_it_is_trained() -> None:
+    """Its prompt opens a thinking block that its rendering of a finished chat leaves out."""
+    tokenizer = trl_tokenizer("deepseek_r1_distill")
+    for shape, answer in (("plain", "</think>\n\n"), ("thinking", "Reason two.\n</think>\n\n")):
+        encoded = templates.encode(tokenizer, Example(messages=SHAPES[shape]))  # type: ignore[arg-type]
+        assert tokenizer.decode(encoded.input_ids[: encoded.prompt]).endswith("<think>\n")
+        [found] = trained_texts(tokenizer, encoded)
+        assert found.startswith(answer + "Answer two.")
+
+
+@pytest.mark.parametrize(("prompt", "completion"), [("A: ", "Bo"), ("The ans", "wer is"), ("x\n", "\ny")])
+def test_prompt_and_completion_are_apart_where_the_border_is_inside_a_token(
+    base: Any, prompt: str, completion: str
+) -> None:
+    encoded = templates.encode(base, Example(prompt=prompt, completion=completion))
+    asked = templates.prompt_ids(base, prompt)
+    assert encoded.input_ids[: len(asked)] == asked == base(prompt)["input_ids"]
+    assert trained_texts(base, encoded) == [completion + "<|endoftext|>"]
+    assert encoded.apart == (base(prompt + completion)["input_ids"][: len(asked)] != asked)
+
+
+def test_a_sentencepiece_answer_gets_no_blank_of_its_own(shared: Any) -> None:
+    tokenizer = templates.load_tokenizer(shared / "models" / "stories260K")
+    encoded = templates.encode(tokenizer, Example(prompt="Once up", completion="on a time"))
+    asked = templates.prompt_ids(tokenizer, "Once up")
+    assert encoded.input_ids[: len(asked)] == asked
+    assert tokenizer.decode(encoded.input_ids, skip_special_tokens=True) == "Once upon a time"
+
+
+def test_start_and_end_tokens_are_not_doubled() -> None:
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = byte_tokenizer(bos_token="<s>", eos_token="</s>")
+    tokenizer._tokenizer.post_processor = TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", tokenizer.bos_token_id)]
+    )
+    start, end = tokenizer.bos_token_id, tokenizer.eos_token_id
+    for example in (
+        Example(text="<s>[INST] Hi? [/INST] Yes.</s>"),
+        Example(text="<s>[INST] Hi? [/INST] Yes.</s>\n"),
+        Example(prompt="<s>Hi?", completion="Yes.</s>"),
+        Example(prompt="<s>Hi?", completion="Yes."),
+    ):
+        ids = templates.encode(tokenizer, example).input_ids
+        assert (ids.count(start), ids.count(end)) == (1, 1) and ids[0] == start
+    assert templates.prompt_ids(tokenizer, "<s>Once")[:2].count(start) == 1
+    closed = templates.encode(tokenizer, Example(prompt="a", completion="b<|im_end|>"))
+    assert end not in closed.input_ids and trained_texts(tokenizer, closed) == ["b<|im_end|>"]
+
+
+def test_lone_surrogates_are_replaced_everywhere(chatml: Any) -> None:
+    bad = "a \ud83d b"
+    example = Example(
+        messages=(
+            {"role": "system", "content": bad},
+            {"role": "user", "content": bad},
+            {"role": "assistant", "content": bad, "reasoning_content": bad},
+        )
+    )
+    assert chatml.decode(templates.encode(chatml, example).input_ids).count("a ? b") == 4
+    for shaped in (Example(text=bad), Example(prompt=bad, completion=bad)):
+        assert "a ? b" in chatml.decode(templates.encode(chatml, shaped).input_ids)
+    assert templates.prompt_ids(chatml, bad) == templates.prompt_ids(chatml, "a ? b")
+
+
+def test_chat_template_json_is_used(tmp_path: Any) -> None:
+    byte_tokenizer().save_pretrained(tmp_path)
+    (tmp_path / "chat_template.json").write_text(json.dumps({"chat_template": CHATML}))
+    assert templates.load_tokenizer(tmp_path).chat_template == CHATML
+
+
+def test_a_sentencepiece_folder_says_what_to_install(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tokenizer.model").write_bytes(b"\n\x0e\n\x05<unk>\x15\x00\x00\x00\x00\x18\x02")
+    monkeypatch.setattr(checkpoint, "find_spec", lambda name: None)
+    with pytest.raises(LabError, match="install sentencepiece and protobuf"):
+        templates.load_tokenizer(tmp_path)
 
 
 def test_end_tokens_that_are_no_numbers_are_ignored() -> None:

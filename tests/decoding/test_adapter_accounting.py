@@ -165,4 +165,4 @@ def test_values_of_a_wrong_type_and_unknown_types_of_tensors_end_in_a_sentence(
     path.write_bytes(content)
     change_config(adapter, modules_to_save=1)
     with pytest.raises(LabError, match="its modules_to_save '1' is no name of a module"):
-        load(model, adapter, "tuned")
+        load_peft_model(model, adapter, "tuned")

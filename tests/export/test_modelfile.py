@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from tests.export import go_template
-from tui_lab.data.masks import TEMPLATE_SETTINGS
+from tui_lab.data.masks import template_variables
 from tui_lab.export import modelfile
 from tui_lab.export.check import Conversation
 from tui_lab.export.source import CONVERSATIONS
@@ -47,7 +47,11 @@ def renders(template: str) -> tuple[modelfile.Render, Any]:
 
     def make(messages: Conversation, prompt: bool) -> str:
         [text], _ = render_jinja_template(
-            [messages], chat_template=template, add_generation_prompt=prompt, **SPECIAL, **TEMPLATE_SETTINGS
+            [messages],
+            chat_template=template,
+            add_generation_prompt=prompt,
+            **SPECIAL,
+            **template_variables(False, None),
         )
         return str(text)
 

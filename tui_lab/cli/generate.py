@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         for sentence in inputs.require_unchanged(_changed(target, model), sanitize(target.name)):
             note(sentence)
 
-    from tui_lab.data.templates import load_tokenizer
+    from tui_lab.data.templates import load_for
     from tui_lab.models.loading import quiet_libraries
     from tui_lab.playground.prompts import encode
 
@@ -59,11 +59,19 @@ def run(args: argparse.Namespace) -> int:
     with quiet_libraries():
         if sys.stderr.isatty():
             note(f"loading {sanitize(model.location)} …")
-        tokenizer = load_tokenizer(model.location, model.revision or None)
+        saved = next((each.saved for each in (model, *adapters) if each.adapter), None)
+        tokenizer = load_for(model.location, model.revision, saved)
         session, names = _load_session(args, model, adapters, tokenizer)
         if not args.raw and not tokenizer.chat_template:
             note("this model has no chat template: a plain one is used; --raw omits it")
-        encoded = encode(session.model, tokenizer, prompt, system=system, raw=args.raw)
+        encoded = encode(
+            session.model,
+            tokenizer,
+            prompt,
+            system=system,
+            raw=args.raw,
+            thinking=args.thinking,
+        )
         lanes = _with_models(lanes, names)
 
         request = DecodingRequest(
@@ -257,6 +265,7 @@ def _print_json(
         "model": model.location,
         "adapters": args.adapter,
         "raw": args.raw,
+        "thinking": args.thinking,
         "lanes": lanes,
         "speed": speed and jsonable(speed),
     }

@@ -133,6 +133,8 @@ def _add_show_commands(commands: CommandGroup) -> None:
     preview.option("--model", "NAME", "whose tokenizer (default pocket)", "pocket")
     preview.option("--format", "NAME", "the rows' format (default auto)", "auto")
     preview.option("--columns", "NAME=COLUMN,…", "which column is which, as question=prompt,answer=reply", "")
+    preview.option("--chat-template", "FILE", "a Jinja file in place of the model's template")
+    preview.choice("--thinking", ("auto", "on", "off"), "auto", "ask with thinking on, off or as each row")
     preview.count("--rows", "rows to show (default 3)", 3)
     preview.count("--max-length", "tokens per row at most", 1024)
     commands.add("locate", "show.locate", "show where everything is stored", runs_dir=True)
@@ -233,6 +235,12 @@ wrote it.""",
     generate.many("--lane", "LANE", "a strategy (repeatable)")
     generate.option("--lanes", "SET", "a set of lanes")
     generate.flag("--raw", "continue the text itself: no chat template")
+    generate.choice(
+        "--thinking",
+        ("auto", "on", "off"),
+        "auto",
+        "ask a thinking model to think; auto: as the run was trained",
+    )
     generate.option("--max-new-tokens", "N", "tokens per lane (default 128)", 128, int)
     generate.many("--stop", "TEXT", "end a lane before this text")
     generate.flag("--four-bit", "load the weights in 4 bits (NF4)")

@@ -148,6 +148,8 @@ def data_preview(args: argparse.Namespace) -> int:
         columns=args.columns,
         rows=args.rows,
         max_length=args.max_length,
+        chat_template=args.chat_template,
+        thinking=args.thinking,
     )
     answer = jobs.run_job("tui_lab.data.preview", request, answer=PreviewAnswer)
     if args.json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tui_lab.data import chats
 from tui_lab.data.rows import ChatMessage, ChatRow, Tool
 
 PROMPT_WORDS = 8  # words of a raw text that an answer is generated from
@@ -14,8 +15,9 @@ class Example:
     """One row, in one of three shapes: ``messages`` (chat), ``prompt`` + ``completion``, or ``text``.
 
     A message is {"role": system|user|assistant|tool, "content": str}; "weight": 0 on an assistant's message
-    keeps it out of the training. ``tools`` are the definitions of tools that a chat may call. ``place`` names
-    the row in messages ("line 17"); ``task`` is the name in its column "task", "" without one.
+    keeps it out of the training, "reasoning_content" is what it thought. ``tools`` are the definitions of
+    tools that a chat may call. ``place`` names the row in messages ("line 17"); ``task`` is the name in its
+    column "task", "" without one.
     """
 
     messages: tuple[ChatMessage, ...] | None = None
@@ -28,27 +30,33 @@ class Example:
 
     @property
     def last_answer(self) -> int:
-        """The index of the last assistant turn. Raises ValueError for a row that is no chat."""
-        return max(i for i, message in enumerate(self.messages or ()) if message["role"] == "assistant")
+        """The index of the last trained assistant turn. Raises ValueError for a row that is no chat."""
+        return chats.last_answer(self.messages or ())
+
+    @property
+    def generation_messages(self) -> list[ChatMessage]:
+        """The turns before the last trained assistant turn of a chat."""
+        return list((self.messages or ())[: self.last_answer])
 
     @property
     def generation_prompt(self) -> list[ChatMessage] | str:
-        """What an answer is generated from: the turns before the last assistant turn, the prompt of a
-        completion, or the first words of a text."""
+        """What an answer is generated from: the turns before the last trained assistant turn, the prompt of
+        a completion, or the first words of a text."""
         if self.messages is not None:
-            return list(self.messages[: self.last_answer])
+            return self.generation_messages
         return self.prompt if self.prompt is not None else " ".join((self.text or "").split()[:PROMPT_WORDS])
 
     @property
     def expected(self) -> str:
-        """The expected answer: the last assistant turn, the completion, or the text itself."""
+        """The expected answer: the last trained assistant turn without its reasoning, the completion, or the
+        text itself."""
         if self.messages is not None:
-            return self.messages[self.last_answer]["content"]
+            return chats.split_reasoning(self.messages[self.last_answer])[1]
         return self.completion if self.completion is not None else self.text or ""
 
     def as_chat(self) -> ChatRow:
         """The row as a chat, for the scorers."""
         if self.messages is not None:
-            return {"messages": list(self.messages)}
+            return {"messages": [chats.without_reasoning(m) for m in self.messages[: self.last_answer + 1]]}
         question: ChatMessage = {"role": "user", "content": self.prompt or ""}
         return {"messages": [question, {"role": "assistant", "content": self.expected}]}

@@ -1,21 +1,23 @@
-"""Which characters of a rendered chat are trained: the assistant's text with the token that ends the turn.
+"""One rendering for training and for asking: a chat becomes a text that begins with exactly the prompt from
+which its last answer would be generated, and the characters of it that are trained.
 
-Four methods are tried in this order: the template's own ``{% generation %}`` marks, trl's training variant
-of the same template, comparing the renderings of growing prefixes, and searching for the answers in the
-text. All give character spans; the tokenizer's offsets map them to tokens."""
+Four methods find the answers of a chat, in this order: the template's own ``{% generation %}`` marks, trl's
+training variant of the same template, comparing the renderings of growing prefixes, and searching for the
+answers in the text. All give character spans; the tokenizer's offsets map them to tokens."""
 
 from __future__ import annotations
 
 import functools
-import importlib.util
 import re
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
-
-import jinja2
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 
 from tui_lab.core.sanitize import first_line
+from tui_lab.data import chat_template, chats, trl_templates
+from tui_lab.data.chat_template import TEMPLATE_ERRORS
+from tui_lab.data.prompt_settings import PromptSettings
 from tui_lab.data.rows import ChatMessage, Tokenizer, Tool
 
 Span = tuple[int, int]
@@ -28,243 +30,379 @@ MARKS, TRL, PREFIXES, LAST, SEARCH = (
     "the answers found in the rendered text",
 )
 _MARK = re.compile(r"\{%-?\s*generation\s*-?%\}")
-# Templates of thinking models would leave the answer open to a thinking block that the data does not have.
-TEMPLATE_SETTINGS = {"enable_thinking": False}
-
-
-#: What rendering raises: templates are programs, and ``raise_exception`` in them is common.
-TEMPLATE_ERRORS = (
-    jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RuntimeError,
-)  # fmt: skip
+#: What ``Renderer.notes`` counts, in rows.
+FOLDED, INLINED, HIDDEN, DROPPED_EARLIER, COMPOSED, THINKING = (
+    "system turns folded",
+    "reasoning written into the answer",
+    "reasoning left out",
+    "earlier reasoning dropped",
+    "answer put after the prompt",
+    "with reasoning",
+)
+Tools = Sequence[Tool]
 
 
 class Unrenderable(Exception):
     """The chat template refuses a row; the message says why."""
 
 
-def fold_system(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
-    """System turns put in front of the next user turn, and turns of the same role joined: for templates that
-    know neither system turns nor two turns of one role in a row."""
-    folded: list[ChatMessage] = []
-    waiting: list[str] = []
-    for message in messages:
-        if message["role"] == "system":
-            waiting.append(message["content"])
-            continue
-        new = message.copy()
-        if waiting and new["role"] == "user":
-            new["content"] = "\n\n".join([*waiting, new["content"]])
-            waiting = []
-        elif waiting:  # the assistant begins: the system's text becomes a user turn
-            folded.append({"role": "user", "content": "\n\n".join(waiting)})
-            waiting = []
-        joined = folded[-1] if folded else None
-        if (
-            joined is not None
-            and joined["role"] == new["role"] != "tool"
-            and joined.get("weight") == new.get("weight")
-            and not joined.get("tool_calls")
-            and not new.get("tool_calls")
-        ):
-            folded[-1] = {**folded[-1], "content": folded[-1]["content"] + "\n\n" + new["content"]}
-        else:
-            folded.append(new)
-    return folded
+@dataclass(frozen=True)
+class _Row:
+    """A row while its spans are sought. ``prompt`` counts characters; ``composed``: the template renders the
+    row otherwise than its prompt."""
+
+    chat: list[ChatMessage]
+    text: str
+    last: int
+    prompt: int
+    thinking: bool
+    tools: Tools
+    composed: bool
+
+    @property
+    def answers(self) -> list[int]:
+        """The assistant's chats."""
+        return [i for i, message in enumerate(self.chat) if message["role"] == "assistant"]
+
+
+@dataclass(frozen=True)
+class RenderedChat:
+    """A chat as text. ``prompt`` counts the characters that generation would be prompted with; ``spans`` are
+    trained; ``open_end``: the template closes the last answer with nothing."""
+
+    text: str
+    prompt: int
+    spans: list[Span]
+    open_end: bool
+
+
+def template_variables(thinking: bool, day: datetime | None) -> dict[str, object]:
+    """What a chat template is given besides the messages, whether it reads it or not."""
+    found: dict[str, object] = {"enable_thinking": thinking, "thinking": thinking}
+    if day is not None:
+        found["date_string"] = day.strftime("%d %b %Y")  # Llama 3
+    return found
 
 
 class Renderer:
     """Renders chats through one tokenizer's template and finds the characters to be trained.
 
-    ``methods`` counts rows by how their mask was found, ``folded`` those with folded system turns."""
+    ``methods`` counts rows by how their mask was found, ``notes`` by what was changed in them."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self.tokenizer = tokenizer
+    def __init__(self, tokenizer: Tokenizer, settings: PromptSettings | None = None) -> None:
         self.template: str = tokenizer.chat_template
-        self.marked = _MARK.search(self.template) is not None
-        self.training_template = None if self.marked else _trl_template(self.template)
+        self.settings = settings or PromptSettings()
+        self._special_tokens = {key: str(value) for key, value in tokenizer.special_tokens_map.items()}
         self.specials = sorted(
             {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
             | set(tokenizer.all_special_tokens),
             key=len,
             reverse=True,
         )
-        self.has_system = self._renders_system()
-        self.end_of_turn = self._find_end_of_turn()
-        self.opening = self._find_opening()
+        self.eos_token = str(tokenizer.eos_token or "")
+        self.marked = _MARK.search(self.template) is not None
+        self.training_template = None if self.marked else trl_templates.training_variant(self.template)
+        self.end_of_turn, self.next_turn = self._find_ends()
+        self._openings = {thinking: self._find_opening(thinking) for thinking in (False, True)}
+        self.knows_reasoning = self._renders_reasoning()
         self.methods: dict[str, int] = {}
-        self.folded = 0
+        self.notes: Counter[str] = Counter()
+
+    @property
+    def folded(self) -> int:
+        """Rows whose system turns were folded into user turns."""
+        return self.notes[FOLDED]
+
+    @property
+    def closing(self) -> str:
+        """The token that ends an answer, as far as the template has one: its own, or the mark of the next
+        turn (GLM)."""
+        return self.end_of_turn or self.next_turn
 
     def reset_counts(self) -> None:
-        """Sets ``methods`` and ``folded`` to 0 for the next data set."""
-        self.methods, self.folded = {}, 0
+        """Empties ``methods`` and ``notes`` for the next data set."""
+        self.methods, self.notes = {}, Counter()
+
+    # --- rendering --------------------------------------------------------------------------------
 
     def render(
         self,
         messages: Sequence[ChatMessage],
         prompt: bool = False,
-        settings: Mapping[str, bool] = TEMPLATE_SETTINGS,
-        tools: Sequence[Tool] = (),
+        thinking: bool | None = None,
+        tools: Tools = (),
     ) -> str:
         """The text of a chat; with ``prompt`` up to the answer's header. Raises one of TEMPLATE_ERRORS."""
-        return str(
-            self.tokenizer.apply_chat_template(
-                list(messages),
-                tools=list(tools) or None,
-                tokenize=False,
-                add_generation_prompt=prompt,
-                **settings,
-            )
+        return self._marked(self.template, messages, prompt, thinking, tools)[0]
+
+    def _marked(
+        self,
+        template: str,
+        messages: Sequence[ChatMessage],
+        prompt: bool = False,
+        thinking: bool | None = None,
+        tools: Tools = (),
+    ) -> tuple[str, list[Span]]:
+        day = self.settings.day
+        variables = template_variables(self.settings.thinking if thinking is None else thinking, day)
+        return chat_template.render(
+            template,
+            [{key: value for key, value in message.items() if key != "weight"} for message in messages],
+            prompt=prompt,
+            tools=tools,
+            variables={**self._special_tokens, **variables},
+            day=day,
         )
 
-    def _renders_system(self) -> bool:
-        """Whether the template renders a system turn: some raise, some drop it silently."""
-        mark = "qzx-system-qzx"
-        probe: list[ChatMessage] = [
-            {"role": "system", "content": mark},
-            {"role": "user", "content": "Q"},
-            {"role": "assistant", "content": "A"},
-        ]
+    @functools.cached_property
+    def asks_differently(self) -> bool:
+        """Whether the template has another prompt when thinking is on."""
+        question: list[ChatMessage] = [{"role": "user", "content": "Q"}]
         try:
-            return mark in self.render(probe)
+            return self.render(question, True, True) != self.render(question, True, False)
         except TEMPLATE_ERRORS:
             return False
 
-    def _find_end_of_turn(self) -> str:
-        """The special token that the template puts after an answer ("" if it puts none there)."""
-        mark = "qzx-answer-qzx"
-        try:
-            text = self.render([{"role": "user", "content": "Q"}, {"role": "assistant", "content": mark}])
-        except TEMPLATE_ERRORS:
-            return ""
-        tail = text.partition(mark)[2]
-        places = [(tail.find(token), -len(token), token) for token in self.specials if token in tail]
-        return min(places)[2] if places else ""
+    def _stages(self, messages: Sequence[ChatMessage]) -> Iterator[tuple[list[ChatMessage], bool]]:
+        """The messages as they are, then folded more and more, at last with an empty user turn before a
+        greeting; with whether they were folded. Arguments of tools are given as objects, then as text: some
+        templates take only one of them."""
+        for chat in chats.argument_forms(messages):
+            yield chat, False
+            part = chats.fold_system(chat, keep_first=True)
+            if part != chat:
+                yield part, True
+            everything = chats.fold_system(chat)
+            if everything != part:
+                yield everything, True
+            if everything and everything[0]["role"] == "assistant":  # the assistant greets first
+                yield [{"role": "user", "content": ""}, *everything], True
 
-    def _find_opening(self) -> str:
-        """What stands between a question and its answer, as far as generation is prompted with it."""
-        question: list[ChatMessage] = [{"role": "user", "content": "Q"}]
-        try:
-            without, opened = self.render(question), self.render(question, prompt=True)
-            answered = self.render([*question, {"role": "assistant", "content": "qzx-answer-qzx"}])
-        except TEMPLATE_ERRORS:
-            return ""
-        pairs = enumerate(zip(opened, answered, strict=False))
-        same = next((n for n, (a, b) in pairs if a != b), len(opened))
-        shared = opened[:same]
-        return shared[len(without) :] if shared.startswith(without) else ""
-
-    def prepare(
-        self, messages: Sequence[ChatMessage], tools: Sequence[Tool] = ()
+    def accepted(
+        self, messages: Sequence[ChatMessage], prompt: bool, thinking: bool, tools: Tools
     ) -> tuple[list[ChatMessage], str, bool]:
-        """The messages as the template can take them, their text, and whether they were folded. Raises
-        Unrenderable, also where the template drops tools, calls or results."""
-        turns, text, folded = self._prepare(messages, tools)
-        if dropped := _dropped_by_template(turns, tools, text):
-            raise Unrenderable(
-                f"the chat template renders no {dropped}; choose a model whose template knows tools, or give "
-                "such a template as chat_template"
-            )
-        return turns, text, folded
-
-    def _prepare(
-        self, messages: Sequence[ChatMessage], tools: Sequence[Tool]
-    ) -> tuple[list[ChatMessage], str, bool]:
-        turns = list(messages)
-        if self.has_system or not any(message["role"] == "system" for message in turns):
+        """The messages as the template takes them all, their text, and whether they were folded. A prompt is
+        accepted only if the template would take an answer to it, too. Raises Unrenderable."""
+        reason = ""
+        for stage, folded in self._stages(messages):
             try:
-                return turns, self.render(turns, tools=tools), False
+                text = self.render(stage, prompt, thinking, tools)
+                if prompt and stage:
+                    answered = [*stage, ChatMessage(role="assistant", content="qzx-answer-qzx")]
+                    self.render(answered, False, thinking, tools)
             except TEMPLATE_ERRORS as error:
-                first = first_line(error)
-        else:
-            first = "it has no system turns"
-        folded = fold_system(turns)
-        try:
-            return folded, self.render(folded, tools=tools), True
-        except TEMPLATE_ERRORS as error:
-            raise Unrenderable(f"the chat template refuses it: {first_line(error) or first}") from None
+                reason = reason or f"the chat template refuses it: {first_line(error)}"
+                continue
+            if missing := chats.dropped_turn(stage, text):
+                reason = reason or f"the chat template drops {missing}"
+                continue
+            if missing := chats.dropped_tools(stage, tools, text):
+                reason = reason or (
+                    f"the chat template renders no {missing}; choose a model whose template knows tools, or "
+                    "give such a template as chat_template"
+                )
+                continue
+            return stage, text, folded
+        raise Unrenderable(reason)
 
-    def spans(
-        self, messages: list[ChatMessage], text: str, tools: Sequence[Tool] = ()
-    ) -> tuple[list[Span], str]:
-        """The spans (start, end) of ``text`` to train, in characters, and how they were found. Raises
-        Unrenderable."""
-        answers = [message for message in messages if message["role"] == "assistant"]
+    def prompt(self, messages: Sequence[ChatMessage], thinking: bool | None = None, tools: Tools = ()) -> str:
+        """The text from which the next answer is generated. Raises Unrenderable."""
+        on = self.settings.thinking if thinking is None else thinking
+        return self.accepted(self._in_form(messages), True, on, tools)[1]
+
+    # --- a row ------------------------------------------------------------------------------------
+
+    def thinking_of(self, messages: Sequence[ChatMessage]) -> bool:
+        """Whether a row is asked with thinking on: by the setting, or by its own answer."""
+        mode = self.settings.mode
+        return chats.thinks(messages) if mode == "auto" else mode == "on"
+
+    def _in_form(self, messages: Sequence[ChatMessage]) -> list[ChatMessage]:
+        """Reasoning where the template reads it."""
+        form = chats.as_field if self.knows_reasoning else chats.as_text
+        chat = chats.cleaned(messages)
+        return [form(message) if message["role"] == "assistant" else message for message in chat]
+
+    def row(self, messages: Sequence[ChatMessage], tools: Tools = ()) -> RenderedChat:
+        """A chat as one row, which begins with the prompt of its last answer. Raises Unrenderable."""
+        thinking = self.thinking_of(messages)
+        chat = self._in_form(messages)
+        if self.settings.mode == "off" and any(chats.split_reasoning(m)[0] for m in messages):
+            chat = [chats.without_reasoning(m) if m["role"] == "assistant" else m for m in chat]
+            self.notes[HIDDEN] += 1
+        if thinking and chats.thinks(messages):
+            self.notes[THINKING] += 1
+        chat, text, folded = self.accepted(chat, False, thinking, tools)
+        self.notes[FOLDED] += folded
+        last = chats.last_answer(chat)
+        reasoning, answer = chats.split_reasoning(chat[last])
+        asked = self._prompt_text(chat[:last], thinking, tools)
+        if asked is None:  # nothing stands before the answer
+            asked = text[: self._content_at(text, answer, 0)]
+        composed = not text.startswith(asked) or bool(reasoning and reasoning not in text[len(asked) :])
+        if composed:
+            text = self._composed(asked, text, chat, last)
+            self.notes[COMPOSED] += 1
+        elif reasoning and not self.knows_reasoning:
+            self.notes[INLINED] += 1
+        row = _Row(chat, text, last, len(asked), thinking, tools, composed)
+        found, method = self._spans(row)
+        self.methods[method] = self.methods.get(method, 0) + 1
+        spans = self._trained(row, found)
+        open_end = not self.end_of_turn and chat[-1]["role"] == "assistant" and bool(spans)
+        return RenderedChat(text, len(asked), spans, open_end)
+
+    def _prompt_text(self, before: Sequence[ChatMessage], thinking: bool, tools: Tools) -> str | None:
+        try:
+            return self.render(before, True, thinking, tools)
+        except TEMPLATE_ERRORS as error:
+            if before:
+                raise Unrenderable(f"the chat template refuses its prompt: {first_line(error)}") from None
+            return None
+
+    def _content_at(self, text: str, content: str, start: int) -> int:
+        at = text.find(content.strip(), start)
+        if at < 0:
+            raise Unrenderable(
+                "the chat template changes the answers, so the tokens to train cannot be found"
+            )
+        return at
+
+    def _composed(self, asked: str, text: str, chat: Sequence[ChatMessage], last: int) -> str:
+        """The row of a template that renders an answer otherwise than it asks for one: the prompt, then the
+        reasoning, then the answer with what follows it.
+
+        The prompt of an R1 distillate opens a thinking block, which its rendering of a finished chat leaves
+        out; others number their chats.
+        """
+        reasoning, answer = chats.split_reasoning(chat[last])
+        if not answer.strip():
+            raise Unrenderable("the chat template renders its prompt otherwise than the beginning of the row")
+        shared = next((n for n, (a, b) in enumerate(zip(asked, text, strict=False)) if a != b), len(asked))
+        found = answer.strip()
+        at = text.rfind(found) if last == len(chat) - 1 else text.find(found, shared)
+        if at < 0:
+            raise Unrenderable(
+                "the chat template changes the answers, so the tokens to train cannot be found"
+            )
+        gap = "" if asked[-1:].isspace() else "\n"
+        if asked.rstrip().endswith(chats.OPENED):
+            bridge = gap + (f"{reasoning}\n" if reasoning else "") + f"{chats.CLOSED}\n\n"
+        elif reasoning:
+            bridge = f"{chats.OPENED}\n{reasoning}\n{chats.CLOSED}\n\n"
+        else:
+            bridge = ""
+        return asked + bridge + text[at:]
+
+    # --- spans ------------------------------------------------------------------------------------
+
+    def _spans(self, row: _Row) -> tuple[list[Span | None], str]:
+        """The span of each assistant turn, None for one that is not trained, and how they were found."""
+        text, at = row.text, row.answers.index(row.last)
         for template, method in (
-            (self.template if self.marked else None, MARKS),
+            (self.template if self.marked else "", MARKS),
             (self.training_template, TRL),
         ):
-            found = _marked_spans(self.tokenizer, template, messages, text, tools) if template else None
-            if found is not None and len(found) == len(answers) and all(a < b for a, b in found):
-                return self._finish(text, found, answers), method
-        found = self._prefix_spans(messages, text, tools)
-        if found is not None:
-            return self._finish(text, found, answers), PREFIXES
-        last = max(i for i, message in enumerate(messages) if message["role"] == "assistant")
-        before = self._rendered_prefix(messages[:last], text, tools, prompt=True)
-        is_last = last == len(messages) - 1
-        after = text if is_last else self._rendered_prefix(messages[: last + 1], text, tools)
-        if before is not None and after is not None and len(after) > len(before):
-            return self._finish(text, [(len(before), len(after))], answers[-1:]), LAST
-        found = _search_spans(text, answers)
-        if found is not None:
-            return self._finish(text, found, answers), SEARCH
-        raise Unrenderable("the chat template changes the answers, so the tokens to train cannot be found")
+            found = self._marked_spans(template, row) if template else None
+            if found is None or len(found) != len(row.answers) or not all(a < b for a, b in found):
+                continue
+            if max(found[at][0], row.prompt) < found[at][1]:
+                found[at] = (max(found[at][0], row.prompt), found[at][1])
+                return [self._finished(text, span, row.thinking) for span in found], method
+        final = (row.prompt, self._close(text, row.prompt, self._end_of_last(row)))
+        earlier = [self._prefix_span(row, index) for index in row.answers if index != row.last]
+        method = PREFIXES
+        if None in earlier and row.composed:
+            earlier, method = _search_spans(row), SEARCH
+        if None in earlier:
+            return [final if index == row.last else None for index in row.answers], LAST
+        spans: list[Span | None] = [self._finished(text, span, row.thinking) for span in earlier if span]
+        spans.insert(at, final)
+        return spans, method
 
-    def _rendered_prefix(
-        self, messages: Sequence[ChatMessage], text: str, tools: Sequence[Tool], prompt: bool = False
-    ) -> str | None:
-        """The rendering of the first messages, if it is how ``text`` begins."""
-        if not messages:
+    def _marked_spans(self, template: str, row: _Row) -> list[Span] | None:
+        """The ``{% generation %}`` spans, if ``template`` renders exactly the row."""
+        try:
+            rendered, spans = self._marked(template, row.chat, False, row.thinking, row.tools)
+        except TEMPLATE_ERRORS:
             return None
+        return spans if rendered == row.text else None
+
+    def _rendered_prefix(self, row: _Row, count: int, prompt: bool) -> str | None:
+        """The rendering of the first ``count`` messages, if it is how the text begins."""
         # Earlier turns of thinking models are rendered without the empty thinking block of the last one.
-        for settings in (TEMPLATE_SETTINGS, {}) if prompt else (TEMPLATE_SETTINGS,):
+        for setting in (row.thinking, not row.thinking) if prompt else (row.thinking,):
             try:
-                rendered = self.render(messages, prompt, settings, tools)
+                rendered = self.render(row.chat[:count], prompt, setting, row.tools)
             except TEMPLATE_ERRORS:
                 continue
-            if text.startswith(rendered):
+            if row.text.startswith(rendered):
                 return rendered
         return None
 
-    def _prefix_spans(
-        self, messages: list[ChatMessage], text: str, tools: Sequence[Tool]
-    ) -> list[Span] | None:
+    def _prefix_span(self, row: _Row, index: int) -> Span | None:
+        """The span of an earlier answer, where the prompt for it is how the text begins."""
+        text, answer = row.text, chats.split_reasoning(row.chat[index])[1].strip()
+        before = self._rendered_prefix(row, index, True)
+        if before is None:
+            at = text.find(answer) if index == 0 and answer else -1
+            if at < 0:
+                return None
+            before = text[:at]
+        start = len(before)
+        after = self._rendered_prefix(row, index + 1, False)
+        if after is not None and len(after) > start:
+            return start, len(after)
+        # Cut short, the chat may close otherwise (Phi-3 adds its end token): the answer shows where.
+        at = start + len(text[start:]) - len(text[start:].lstrip())
+        return (start, at + len(answer)) if answer and text.startswith(answer, at) else None
+
+    def _end_of_last(self, row: _Row) -> int:
+        """Where the last trained answer ends, its end of turn perhaps not included."""
+        if row.last == len(row.chat) - 1:
+            return len(row.text)
+        after = self._rendered_prefix(row, row.last + 1, False)
+        if after is not None and len(after) > row.prompt:
+            return len(after)
+        answer = chats.split_reasoning(row.chat[row.last])[1]
+        return self._content_at(row.text, answer, row.prompt) + len(answer.strip())
+
+    def _trained(self, row: _Row, spans: Sequence[Span | None]) -> list[Span]:
+        """The spans of the turns that give a loss. Earlier answers whose reasoning the template drops are not
+        trained: they would teach to answer at once."""
         found: list[Span] = []
-        for index, message in enumerate(messages):
-            if message["role"] != "assistant":
+        dropped = False
+        for index, span in zip(row.answers, spans, strict=True):
+            if span is None or row.chat[index].get("weight") == 0:
                 continue
-            before = self._rendered_prefix(messages[:index], text, tools, prompt=True)
-            if before is None:
-                return None
-            start = len(before)
-            is_last = index == len(messages) - 1
-            after = text if is_last else self._rendered_prefix(messages[: index + 1], text, tools)
-            if after is not None and len(after) > start:
-                found.append((start, len(after)))
+            reasoning = chats.split_reasoning(row.chat[index])[0]
+            if index != row.last and reasoning and reasoning not in row.text:
+                dropped = True
                 continue
-            # Cut short, the chat may close otherwise (Phi-3 adds its end token): the answer shows where.
-            answer = message["content"].strip()
-            at = start + len(text[start:]) - len(text[start:].lstrip())
-            if not answer or not text.startswith(answer, at):
-                return None
-            found.append((start, at + len(answer)))
+            found.append(span)
+        self.notes[DROPPED_EARLIER] += dropped
         return found
 
-    def _finish(self, text: str, found: list[Span], answers: list[ChatMessage]) -> list[Span]:
-        """Each span stretched or cut to end with its end-of-turn token; turns of weight 0 left out."""
-        closed = [(self._open(text, start, end), self._close(text, start, end)) for start, end in found]
-        return [span for span, answer in zip(closed, answers, strict=True) if answer.get("weight") != 0]
+    def _finished(self, text: str, span: Span, thinking: bool) -> Span:
+        """The span without the header that reaches into it, and with the token that ends the turn."""
+        start, end = span
+        return self._opened(text, start, end, thinking), self._close(text, start, end)
 
-    def _open(self, text: str, start: int, end: int) -> int:
+    def _opened(self, text: str, start: int, end: int, thinking: bool) -> int:
         """Past an opening that reaches into the span, such as the empty thinking block of a thinking model:
         generation is prompted with it, so the model does not write it."""
-        at = text.rfind(self.opening, 0, start + len(self.opening)) if self.opening else -1
-        return at + len(self.opening) if at >= 0 and start < at + len(self.opening) < end else start
+        opening = self._openings[thinking]
+        at = text.rfind(opening, 0, start + len(opening)) if opening else -1
+        return at + len(opening) if at >= 0 and start < at + len(opening) < end else start
 
     def _close(self, text: str, start: int, end: int) -> int:
         mark = self.end_of_turn
         if not mark:
-            return start + len(text[start:end].rstrip()) if text[start:end].strip() else end
+            end = start + len(text[start:end].rstrip()) if text[start:end].strip() else end
+            following = text[end:].lstrip()
+            if self.next_turn and following.startswith(self.next_turn):
+                return len(text) - len(following) + len(self.next_turn)
+            return end
         at = text.rfind(mark, start, end)
         if at >= 0:
             rest = text[at + len(mark) : end]
@@ -275,74 +413,63 @@ class Renderer:
         after = re.compile(r"\s*" + re.escape(mark)).match(text, end)
         return after.end() if after else end
 
+    # --- what the template does ---------------------------------------------------------------------
 
-@functools.cache
-def _trl_folder() -> Path | None:
-    spec = importlib.util.find_spec("trl")
-    places = list(spec.submodule_search_locations or ()) if spec else []
-    return Path(places[0]) / "chat_templates" if places else None
+    def _find_ends(self) -> tuple[str, str]:
+        """The special token that the template puts after an answer, and else the one that begins the turn
+        after it; "" where there is none."""
+        mark = "qzx-answer-qzx"
+        chat: list[ChatMessage] = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": mark}]
+        try:
+            tail = self.render(chat).partition(mark)[2]
+            places = [(tail.find(token), -len(token), token) for token in self.specials if token in tail]
+            if places:
+                return min(places)[2], ""
+            following = self.render([*chat, {"role": "user", "content": "Q"}]).partition(mark)[2].lstrip()
+        except TEMPLATE_ERRORS:
+            return "", ""
+        return "", next((token for token in self.specials if following.startswith(token)), "")
 
+    def _find_opening(self, thinking: bool) -> str:
+        """What stands between a question and its answer, as far as generation is prompted with it."""
+        question: list[ChatMessage] = [{"role": "user", "content": "Q"}]
+        answer: ChatMessage = {"role": "assistant", "content": "qzx-answer-qzx"}
+        try:
+            without = self.render(question, False, thinking)
+            opened = self.render(question, True, thinking)
+            answered = self.render([*question, answer], False, thinking)
+        except TEMPLATE_ERRORS:
+            return ""
+        pairs = enumerate(zip(opened, answered, strict=False))
+        same = next((n for n, (a, b) in pairs if a != b), len(opened))
+        shared = opened[:same]
+        return shared[len(without) :] if shared.startswith(without) else ""
 
-def _trl_template(template: str) -> str | None:
-    """trl's variant of ``template`` with marks, if trl has one.
-
-    ``trl.chat_template_utils.get_training_chat_template`` compares with the same files; they are read here
-    because importing trl takes seconds, which a preview should not wait for.
-    """
-    folder = _trl_folder()
-    if folder is None or not folder.is_dir():
-        return None
-    for path in sorted(folder.glob("*.jinja")):
-        variant = path.with_name(f"{path.stem}_training.jinja")
-        if variant.exists() and path.read_text(encoding="utf-8") == template:
-            return variant.read_text(encoding="utf-8")
-    return None
-
-
-def _marked_spans(
-    tokenizer: Tokenizer, template: str, messages: list[ChatMessage], text: str, tools: Sequence[Tool]
-) -> list[Span] | None:
-    """The ``{% generation %}`` spans, if ``template`` renders exactly ``text``."""
-    from transformers.utils.chat_template_utils import render_jinja_template
-
-    try:
-        found: Any = render_jinja_template(
-            [[dict(message) for message in messages]],
-            chat_template=template,
-            tools=[dict(tool) for tool in tools] or None,
-            return_assistant_tokens_mask=True,
-            **{**tokenizer.special_tokens_map, **TEMPLATE_SETTINGS},
-        )
-    except TEMPLATE_ERRORS:
-        return None
-    [rendered], [spans] = found
-    return [(int(start), int(end)) for start, end in spans] if rendered == text else None
-
-
-def _dropped_by_template(messages: Sequence[ChatMessage], tools: Sequence[Tool], text: str) -> str:
-    """What of the tools is not in the rendered text: "" for nothing."""
-    calls = [call["function"]["name"] for message in messages for call in message.get("tool_calls", ())]
-    results = [message["content"] for message in messages if message["role"] == "tool"]
-    names = [name for tool in tools if (name := tool.get("function", {}).get("name"))]
-    if any(name not in text for name in names):
-        return "tools"
-    if any(name not in text for name in calls):
-        return "tool calls"
-    if not results:
-        return ""
-    # results may be escaped or parsed: their words tell whether they are there
-    shown = set(re.findall(r"\w+", text))
-    return "tool results" if any(set(re.findall(r"\w+", r)) - shown for r in results) else ""
+    def _renders_reasoning(self) -> bool:
+        """Whether the template writes ``reasoning_content`` into the last answer."""
+        mark = "qzx-reasoning-qzx"
+        probe: list[ChatMessage] = [
+            {"role": "user", "content": "Q"},
+            {"role": "assistant", "content": "A", "reasoning_content": mark},
+        ]
+        try:
+            return mark in self.render(probe, False, True)
+        except TEMPLATE_ERRORS:
+            return False
 
 
-def _search_spans(text: str, answers: list[ChatMessage]) -> list[Span] | None:
-    found: list[Span] = []
+def _search_spans(row: _Row) -> list[Span | None]:
+    """The earlier answers where their words stand."""
+    found: list[Span | None] = []
     at = 0
-    for answer in answers:
-        content = answer["content"].strip()
-        at = text.find(content, at)
+    for index in row.answers:
+        if index == row.last:
+            at = row.prompt
+            continue
+        content = chats.split_reasoning(row.chat[index])[1].strip()
+        at = row.text.find(content, at)
         if at < 0 or not content:
-            return None
+            return [None]
         found.append((at, at + len(content)))
         at += len(content)
     return found

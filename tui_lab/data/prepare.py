@@ -10,10 +10,11 @@ from __future__ import annotations
 import itertools
 import time
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from tui_lab.core.errors import LabError
@@ -22,14 +23,24 @@ from tui_lab.data import masks, templates
 from tui_lab.data.duplicates import Indices, RowKeys, hash_row, text_of
 from tui_lab.data.encoding import encode_batch
 from tui_lab.data.formats import Example, OpenedData, none_usable
+from tui_lab.data.prompt_settings import ThinkingMode
 from tui_lab.data.rows import Tokenizer, TokenRow
 from tui_lab.data.split import Split, split
 from tui_lab.data.store import Store, StoredExamples, StoreWriter, TokenRows, batches
-from tui_lab.data.summary import NAMED_ROWS, DataSummary, Tally, check_enough, warnings_of
+from tui_lab.data.summary import (
+    NAMED_ROWS,
+    DataSummary,
+    Places,
+    Tally,
+    check_enough,
+    prompt_warnings,
+    warnings_of,
+)
 
 FEW_TEXTS = 10  # fewer raw texts are cut into passages before the split, so that validation is possible
 BATCH_ROWS = 256  # rows that are encoded together
 PROGRESS_S = 1.0
+PROMPTS_CHECKED = 64  # rows of training and of validation whose beginning is compared with their prompt
 CHARS_PER_TOKEN = 4  # an estimate for ordinary text, used only for the length of these passages
 
 
@@ -76,13 +87,14 @@ class _EncodedSet:
 class Preparation:
     """How rows are prepared. ``max_length``: tokens of a row at most; ``validation_fraction``: share of the
     rows for validation, 0 to 1, where the source brings none; ``chat_template``: the path of a Jinja file, ""
-    for the model's own template."""
+    for the model's own template; ``thinking``: on, off or by each row, None for the tokenizer's setting."""
 
     max_length: int
     validation_fraction: float = 0.1
     seed: int = 0
     deduplicate: bool = True
     chat_template: str = ""
+    thinking: ThinkingMode | None = "auto"
 
 
 def prepare(
@@ -110,6 +122,10 @@ def prepare(
             f"max_length is {max_length}: with fewer than 8 tokens a row there is nothing to learn."
         )
     template_source = templates.set_template(tokenizer, how.chat_template)
+    if how.thinking is not None:
+        settings = templates.settings_of(tokenizer)
+        settings = msgspec.structs.replace(settings, mode=how.thinking, thinking=how.thinking == "on")
+        templates.use_settings(tokenizer, settings)
     templates.renderer_of(tokenizer).reset_counts()
     notes: list[str] = []
     tally = Tally()
@@ -127,9 +143,14 @@ def prepare(
     own = source.validation is not None and len(encoded.validation) > 0
     held_out = parts.validation + encoded.training if own else parts.validation
     _count_changes(encoded, np.concatenate([parts.train, held_out]), tally)
+    if how.thinking is not None:
+        templates.settle_thinking(tokenizer)
     store = encoded.store
+    asked = unlike_prompts(tokenizer, [store.examples.chosen(each) for each in (parts.train, held_out)])
     train, validation = store.rows_of(parts.train), store.rows_of(held_out)
     summary = _summary(source, tokenizer, tally, parts, (train, validation), max_length, template_source)
+    summary = msgspec.structs.replace(summary, prompts_checked=asked[0], prompts_unlike=asked[1].count)
+    renderings = prompt_warnings(templates.renderer_of(tokenizer), tally.apart, asked[1])
     check_enough(summary, tally, wants_validation=how.validation_fraction > 0)
     return PreparedData(
         train,
@@ -137,7 +158,7 @@ def prepare(
         store.examples.chosen(parts.train),
         store.examples.chosen(held_out),
         summary,
-        [*source.warnings(), *notes, *parts.notes, *warnings_of(summary, tally, parts)],
+        [*source.warnings(), *notes, *parts.notes, *warnings_of(summary, tally, parts), *renderings],
     )
 
 
@@ -225,6 +246,8 @@ def _pieces(
         tally.refused.add(example.place)
         tally.refusals[str(encoded)] += 1
         return [], 0
+    if encoded.apart and example.completion is not None:
+        tally.apart.add(example.place)
     flag = _SPECIAL if has_special_tokens(tokenizer, example) else 0
     if example.text is not None:
         windows = templates.windows(encoded, max_length)
@@ -298,11 +321,36 @@ def _summary(
         system_folded=renderer.folded,
         mask_methods=dict(renderer.methods),
         template_source=template_source,
-        end_of_turn=(renderer.end_of_turn if renderer.methods else "") or tokenizer.eos_token,
+        end_of_turn=(renderer.closing if renderer.methods else "") or tokenizer.eos_token,
         end_of_turn_added=bool(renderer.methods) and not renderer.end_of_turn,
         columns=dict(source.plan.uses),
         unused_columns=list(source.plan.unused),
+        thinking_rows=renderer.notes[masks.THINKING],
+        thinking=templates.settings_of(tokenizer).thinking,
     )
+
+
+def unlike_prompts(tokenizer: Tokenizer, parts: Sequence[Sequence[Example]]) -> tuple[int, Places]:
+    """Compares rows, a sample spread over all, with the prompts that are asked for them: how many were
+    compared, and those that do not begin with the tokens of their prompt."""
+    renderer, found, checked = templates.renderer_of(tokenizer), Places(), 0
+    counts = dict(renderer.methods), renderer.notes.copy()
+    for examples in parts:
+        step = max(1, -(-len(examples) // PROMPTS_CHECKED))
+        for at in range(0, len(examples), step):
+            example = examples[at]
+            if example.text is not None:
+                continue
+            checked += 1
+            try:
+                asked = templates.prompt_ids(tokenizer, example)
+                alike = templates.encode(tokenizer, example).input_ids[: len(asked)] == asked
+            except (LabError, masks.Unrenderable):
+                alike = False
+            if not alike:
+                found.add(example.place)
+    renderer.methods, renderer.notes = counts
+    return checked, found
 
 
 def passages(example: Example, size: int) -> list[Example]:

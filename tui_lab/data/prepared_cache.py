@@ -20,6 +20,7 @@ from tui_lab.core.paths import cache_dir
 from tui_lab.data import formats, templates
 from tui_lab.data.formats import OpenedData
 from tui_lab.data.prepare import Preparation, PreparedData, prepare
+from tui_lab.data.prompt_settings import ThinkingMode
 from tui_lab.data.rows import ChatMessage, Tokenizer
 from tui_lab.data.store import Store, open_store
 from tui_lab.data.summary import DataSummary
@@ -48,10 +49,46 @@ class _Saved(msgspec.Struct):
 
 
 def prepare_recipe(
-    recipe: Recipe, tokenizer: Tokenizer, max_length: int, on_progress: OnRowCount | None = None
+    recipe: Recipe,
+    tokenizer: Tokenizer,
+    max_length: int,
+    on_progress: OnRowCount | None = None,
+    saved: Path | None = None,
 ) -> PreparedData:
-    """Reads and prepares the data of a recipe; ``max_length``, in tokens, is the resolved one. Raises
+    """Reads and prepares the data of a recipe; ``max_length``, in tokens, is the resolved one. ``saved``: the
+    folder where the run keeps its template and settings, which stand before those of the recipe. Raises
     LabError, see :func:`tui_lab.data.prepare.prepare`."""
+    template_file, thinking = _how_asked(recipe, tokenizer, saved)
+    made = _prepared(recipe, tokenizer, max_length, on_progress, (template_file, thinking))
+    if recipe.chat_template and not template_file:
+        source = f"the file {Path(recipe.chat_template).name}, as kept with the run"
+        made.summary = msgspec.structs.replace(made.summary, template_source=source)
+    settings = msgspec.structs.replace(
+        templates.settings_of(tokenizer), template_file=recipe.chat_template, thinking=made.summary.thinking
+    )
+    templates.use_settings(tokenizer, settings)
+    return made
+
+
+def _how_asked(recipe: Recipe, tokenizer: Tokenizer, saved: Path | None) -> tuple[str, ThinkingMode | None]:
+    """The template file and the thinking setting that are still to be applied: what a run has kept is
+    applied here."""
+    template_file = recipe.chat_template
+    if saved is None or not templates.use_saved(tokenizer, saved):
+        return template_file, recipe.thinking
+    settings = templates.settings_of(tokenizer)
+    kept = (saved / templates.TEMPLATE_FILE).is_file() and settings.template_file in ("", template_file)
+    decided = bool(settings.template_sha256) and settings.mode == recipe.thinking
+    return "" if kept else template_file, None if decided else recipe.thinking
+
+
+def _prepared(
+    recipe: Recipe,
+    tokenizer: Tokenizer,
+    max_length: int,
+    on_progress: OnRowCount | None,
+    asked: tuple[str, ThinkingMode | None],
+) -> PreparedData:
     read = 0
 
     def on_bytes(count: int) -> None:
@@ -74,7 +111,7 @@ def prepare_recipe(
                 recipe.validation_fraction,
                 recipe.seed,
                 recipe.deduplicate,
-                recipe.chat_template,
+                *asked,
             ),
             folder=folder,
             on_rows=on_rows,
@@ -82,7 +119,10 @@ def prepare_recipe(
 
     if total < LARGE_BYTES:
         return make(None)
-    templates.set_template(tokenizer, recipe.chat_template)
+    templates.set_template(tokenizer, asked[0])
+    if asked[1] is not None:
+        settings = msgspec.structs.replace(templates.settings_of(tokenizer), mode=asked[1])
+        templates.use_settings(tokenizer, settings)
     folder = cache_dir() / "prepared" / _digest(recipe, tokenizer, max_length, opened)
     if (found := _load(folder)) is not None:
         return found
@@ -121,6 +161,7 @@ def _digest(recipe: Recipe, tokenizer: Tokenizer, max_length: int, opened: Opene
     for path in sorted(Path(__file__).parent.glob("*.py")):  # another version of this package
         found.update(path.read_bytes())
     add(tokenizer.backend_tokenizer.to_str(), tokenizer.special_tokens_map, tokenizer.chat_template)
+    add(templates.settings_of(tokenizer).mode)
     with contextlib.suppress(Exception):  # a template may refuse the probe; it may also write the date
         add(templates.renderer_of(tokenizer).render(_PROBE))
     for path in opened.raw.paths if opened.raw is not None else ():

@@ -18,6 +18,7 @@ from msgspec import Meta
 from tui_lab.core import job_protocol
 from tui_lab.core.errors import LabError
 from tui_lab.core.paths import expanded
+from tui_lab.data.prompt_settings import PromptSettings, ThinkingMode
 from tui_lab.data.rows import Tokenizer
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class PreviewRequest(msgspec.Struct, frozen=True):
     validation_fraction: Annotated[float, Meta(ge=0, le=0.5)] = 0.1
     deduplicate: bool = True
     seed: Annotated[int, Meta(ge=0)] = 42
+    thinking: ThinkingMode = "auto"
 
 
 class PreviewRow(msgspec.Struct, frozen=True):
@@ -126,6 +128,7 @@ def preview(request: PreviewRequest, on_progress: job_protocol.OnProgress) -> Pr
 
     tokenizer = templates.load_tokenizer(tokenizer_place(request.model), request.revision or None)
     template_source = templates.set_template(tokenizer, request.chat_template)
+    templates.use_settings(tokenizer, PromptSettings(mode=request.thinking))
     on_progress("encoding rows")
     rows = [
         _encode_row(tokenizer, example, request.max_length, index)
@@ -195,6 +198,7 @@ def _prepare(
         request.seed,
         request.deduplicate,
         request.chat_template,
+        request.thinking,
     )
     try:
         prepared = prepare(opened, tokenizer, how)

@@ -18,11 +18,13 @@ Tool: TypeAlias = Mapping[str, Any]
 
 
 class ChatMessage(TypedDict):
-    """One turn, as ``tokenizer.apply_chat_template`` takes it. ``weight`` 0 keeps a turn out of the loss."""
+    """One turn, as chat templates take it. ``weight`` 0 keeps a turn out of the loss; ``reasoning_content``
+    is what the assistant thought before its answer."""
 
     role: str
     content: str
     weight: NotRequired[int]
+    reasoning_content: NotRequired[str]
     tool_calls: NotRequired[list[Tool]]
     name: NotRequired[str]
     tool_call_id: NotRequired[str]

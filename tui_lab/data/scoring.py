@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from tui_lab.core.errors import LabError
+from tui_lab.data.chats import after_reasoning
 from tui_lab.data.rows import ChatRow
 
 # Each entry counts as one mark, however often and in whichever spelling it occurs.
@@ -199,7 +200,7 @@ SIMILARITY: dict[str, Scorer] = {
 def similarity_scores(answers: Sequence[str], rows: Sequence[ChatRow]) -> dict[str, list[float]]:
     """Exact match, token F1 and ROUGE-L of each answer, 0 to 1."""
     return {
-        name: [score(answer, row) for answer, row in zip(answers, rows, strict=True)]
+        name: [score(after_reasoning(answer), row) for answer, row in zip(answers, rows, strict=True)]
         for name, score in SIMILARITY.items()
     }
 
@@ -220,7 +221,8 @@ def scores(scorer: str, answers: Sequence[str], rows: Sequence[ChatRow]) -> list
         raise LabError(
             f"{len(answers)} answers cannot be scored against {len(rows)} rows: there must be one each."
         )
-    return [SCORERS[scorer](answer, row) for answer, row in zip(answers, rows, strict=True)]
+    pairs = zip(answers, rows, strict=True)
+    return [SCORERS[scorer](after_reasoning(answer), row) for answer, row in pairs]
 
 
 def score(scorer: str, answers: Sequence[str], rows: Sequence[ChatRow]) -> float:

@@ -21,7 +21,9 @@ class DataSummary(msgspec.Struct, frozen=True, kw_only=True):
 
     ``rows_*`` count rows of the source, ``train_rows`` and ``validation_rows`` token rows, ``*_tokens``
     tokens; trained tokens are those that give a loss. ``mask_methods``: rows by how their mask was found;
-    ``columns``: what each used column of the source becomes, ``unused_columns``: the others."""
+    ``columns``: what each used column of the source becomes, ``unused_columns``: the others;
+    ``prompts_unlike``: of the ``prompts_checked`` rows those that do not begin with their prompt;
+    ``thinking``: what prompts without a row ask for."""
 
     name: str
     format: str
@@ -57,6 +59,10 @@ class DataSummary(msgspec.Struct, frozen=True, kw_only=True):
     end_of_turn_added: bool
     columns: dict[str, str] = {}
     unused_columns: list[str] = []
+    prompts_checked: int = 0
+    prompts_unlike: int = 0
+    thinking_rows: int = 0
+    thinking: bool = False
 
 
 class TooFewRows(LabError):
@@ -94,6 +100,7 @@ class Tally:
     masked: Places = field(default_factory=Places)
     truncated: Places = field(default_factory=Places)
     specials: Places = field(default_factory=Places)
+    apart: Places = field(default_factory=Places)
     refusals: Counter[str] = field(default_factory=Counter)
     windowed: int = 0
 
@@ -133,6 +140,41 @@ def warnings_of(summary: DataSummary, tally: Tally, parts: Split) -> list[str]:
         found.append(
             "The chat template ends no turn; the end token is added after the last answer of each row."
         )
+    return found
+
+
+def prompt_warnings(renderer: masks.Renderer, apart: Places, unlike: Places) -> list[str]:
+    """One sentence for each way in which rows differ from the data, so that they are asked as trained."""
+    found = []
+    if unlike.count:
+        found.append(
+            f"{plural(unlike.count, 'row')} of the sample begin otherwise than the prompt that is asked "
+            f"({unlike}): what the model answers there is not what was trained."
+        )
+    if apart.count:
+        found.append(
+            f"{plural(apart.count, 'row')} have a prompt that ends inside a token of the whole text "
+            f"({apart}): prompt and answer are split into tokens apart. A prompt that ends with a blank is "
+            "better without it, and the answer with it."
+        )
+    for note, sentence in (
+        (
+            masks.INLINED,
+            "have reasoning that the chat template does not know: it is trained as <think>…</think>.",
+        ),
+        (masks.HIDDEN, "have reasoning that is left out, because thinking is off."),
+        (
+            masks.DROPPED_EARLIER,
+            "have earlier answers that are not trained, because the chat template drops their reasoning.",
+        ),
+        (
+            masks.COMPOSED,
+            "are rendered by the chat template otherwise than it asks for an answer: the answer was put "
+            "after the prompt that is asked.",
+        ),
+    ):
+        if count := renderer.notes[note]:
+            found.append(f"{plural(count, 'row')} {sentence}")
     return found
 
 

@@ -19,6 +19,8 @@ ROLES = {
     "ipython": "tool", "environment": "tool", "function_response": "tool", "function_result": "tool",
     "function_call": "call", "tool_call": "call", "tool_calls": "call",
 }  # fmt: skip
+LOSS_FLAGS = ("weight", "loss", "train", "trainable", "training")
+REASONING_FIELDS = ("reasoning_content", "thinking", "reasoning", "thought", "thoughts")
 ROLE_KEYS = ("role", "from", "speaker", "author")
 CONTENT_KEYS = ("content", "value", "text", "message")
 #: Keys of an object that holds a question and its answer, as chats and histories write pairs.
@@ -161,9 +163,33 @@ def _turn(turn: object, number: int, keys: tuple[str, str]) -> list[ChatMessage]
             message["name"] = text_of(turn["name"], f"name of turn {number}")
         if isinstance(turn.get("tool_call_id"), str):
             message["tool_call_id"] = text_of(turn["tool_call_id"], f"tool_call_id of turn {number}")
-    if role == "assistant" and turn.get("weight") == 0:
-        message["weight"] = 0
+    if role == "assistant":
+        if _is_left_out(turn):
+            message["weight"] = 0
+        if reasoning := _reasoning(turn, number):
+            message["reasoning_content"] = reasoning
     return [message]
+
+
+def _is_left_out(turn: Mapping[str, Any]) -> bool:
+    """Whether a turn is marked as not to be trained: ``weight`` 0 (OpenAI), ``loss`` or ``train`` false
+    (AgentInstruct, Axolotl), and their like."""
+    for flag in LOSS_FLAGS:
+        value = turn.get(flag)
+        if isinstance(value, str):
+            value = value.strip().lower() not in ("false", "no", "0", "0.0")
+        if isinstance(value, bool | int | float) and not value:
+            return True
+    return False
+
+
+def _reasoning(turn: Mapping[str, Any], number: int) -> str:
+    """What the assistant thought before its answer, by one of the names in use."""
+    for name in REASONING_FIELDS:
+        value = turn.get(name)
+        if not is_missing(value) and value not in ("", [], {}):
+            return text_of(value, f"{name} of turn {number}").strip()
+    return ""
 
 
 def _content(value: object, role: str, what: str) -> str:

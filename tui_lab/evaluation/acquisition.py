@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 from tui_lab.data import scoring, templates
 from tui_lab.data.formats import Example
@@ -19,12 +20,15 @@ from tui_lab.runs.state import RunState
 
 
 class HeldOutTask:
-    """The held-out rows of a run. ``tokenizer``: of the base model; the run's chat template is set on it."""
+    """The held-out rows of a run. ``tokenizer``: of the base model; the template and settings that the run
+    saved in ``saved`` are set on it, else the recipe's."""
 
-    def __init__(self, recipe: Recipe, state: RunState, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self, recipe: Recipe, state: RunState, tokenizer: Tokenizer, saved: Path | None = None
+    ) -> None:
         choices = {choice.field: choice.value for choice in state.choices}
         max_length = int(choices.get("max_length") or recipe.max_length)
-        prepared = prepare_recipe(recipe, tokenizer, max_length)
+        prepared = prepare_recipe(recipe, tokenizer, max_length, saved=saved)
         self._tokenizer, self._recipe, self._state = tokenizer, recipe, state
         self.scorer: str | None = prepared.summary.scorer
         self.examples: list[Example] = list(prepared.validation_examples[: recipe.score_rows])
@@ -35,10 +39,7 @@ class HeldOutTask:
 
         from tui_lab.decoding.generate import generate_answers
 
-        prompts = [
-            templates.prompt_ids(self._tokenizer, example.generation_prompt, example.tools)
-            for example in self.examples
-        ]
+        prompts = [templates.prompt_ids(self._tokenizer, example) for example in self.examples]
         with torch.no_grad(), evaluation_mode(model):
             return generate_answers(
                 model,

@@ -132,11 +132,22 @@ class _Models:
     def tokenizer(self) -> Tokenizer:
         """The tokenizer of the base, for both: the same items must be the same tokens."""
         if self._tokenizer is None:
-            from tui_lab.data.templates import load_tokenizer
+            from tui_lab.data import prompt_settings, templates
 
-            base = self._target.base
-            self._tokenizer = load_tokenizer(base.location, base.revision or None)
+            base, tuned = self._target.base, self._target.tuned
+            saved = tuned.saved if tuned is not None else None
+            self._tokenizer = templates.load_for(base.location, base.revision, saved)
+            settings = templates.settings_of(self._tokenizer)
+            if not settings.date:  # a cached baseline must have the same tokens on another day
+                settings = msgspec.structs.replace(settings, date=prompt_settings.FIXED_DATE)
+                templates.use_settings(self._tokenizer, settings)
         return self._tokenizer
+
+    def prompts(self) -> str:
+        """How items are asked, as far as it is not how the bare base is asked."""
+        from tui_lab.data import templates
+
+        return templates.identity(self.tokenizer())
 
     def _load(self, source: ModelReference, label: str) -> Model:
         from tui_lab.models import catalog
@@ -211,6 +222,8 @@ class _Evaluation:
         if not tuned and not Path(target.base.location).is_dir():
             self._models.base()  # the commit of a hub id is known once it is downloaded
         identity = target.tuned_identity if tuned else target.base_identity
+        if prompts := self._models.prompts():
+            identity = f"{identity} {prompts}"
         directory = self._partial_folder() if tuned else score_cache.folder()
         side = "tuned" if tuned else "base"
         with ScoreFile(directory, identity, target.how, suite) as cached:
@@ -291,7 +304,8 @@ class _Evaluation:
         base = self._target.base
         try:
             state = Watcher(run).read_all()
-            task = HeldOutTask(run.recipe(), state, load_tokenizer(base.location, base.revision or None))
+            tokenizer = load_tokenizer(base.location, base.revision or None)
+            task = HeldOutTask(run.recipe(), state, tokenizer, run.saved_path)
         except LabError as error:
             self._notes.append(f"what the run learned could not be measured: {error}")
             return None
@@ -357,7 +371,8 @@ class _Evaluation:
             return
         folder = self._partial_folder()
         for suite in self._suites:
-            cached = ScoreFile(folder, self._target.tuned_identity, self._target.how, suite)
+            identity = " ".join(filter(None, (self._target.tuned_identity, self._models.prompts())))
+            cached = ScoreFile(folder, identity, self._target.how, suite)
             cached.path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # scores of other suites may be in it
             folder.rmdir()

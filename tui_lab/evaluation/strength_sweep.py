@@ -83,7 +83,7 @@ class NewTask:
         recipe = target.recipe
         try:
             tokenizer = templates.load_tokenizer(target.base, recipe.revision or None)
-            task = HeldOutTask(recipe, Watcher(target.run).read_all(), tokenizer)
+            task = HeldOutTask(recipe, Watcher(target.run).read_all(), tokenizer, target.path)
         except LabError as error:
             self.problem = f"the new task is not measured: {error}"
             return

@@ -118,7 +118,7 @@ class LoadedTarget:
                 self.model = load_peft_model(base, target.path, target.run.id)
                 self.scale = AdapterScale(self.model)
             # the tokenizer of the base, as in evaluations: the same items must be the same tokens
-            self.tokenizer: Tokenizer = templates.load_tokenizer(target.base, revision or None)
+            self.tokenizer: Tokenizer = templates.load_for(target.base, revision, target.path)
         quantization = "nf4" if target.four_bit else "none"
         base_dtype = str(base.dtype).removeprefix("torch.")
         self.how = score_cache.LoadConfig(quantization, base_dtype, torch_device())

@@ -16,7 +16,7 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.core.subprocesses import child_environment
 from tui_lab.data import templates
-from tui_lab.data.masks import TEMPLATE_SETTINGS
+from tui_lab.data.masks import template_variables
 from tui_lab.export import check, records
 from tui_lab.export.check import CheckAnswer, CheckSpec, Tokenizer
 from tui_lab.export.records import Divergence, ExportCheck
@@ -40,6 +40,12 @@ class Expected:
     dtype: str
     separate_base: bool
     tied: bool
+
+
+def template_settings(tokenizer: Tokenizer) -> dict[str, bool]:
+    """The run's thinking setting, by the names that chat templates read."""
+    thinking = templates.settings_of(tokenizer).thinking
+    return {name: bool(value) for name, value in template_variables(thinking, None).items()}
 
 
 def run_check(spec: CheckSpec, work: Path) -> CheckAnswer:
@@ -117,7 +123,7 @@ def _greedy(answer: CheckAnswer, expected: Expected) -> ExportCheck:
 
 
 def _template(answer: CheckAnswer, tokenizer: Tokenizer) -> ExportCheck:
-    ours = check.render(tokenizer, CONVERSATIONS, TEMPLATE_SETTINGS)
+    ours = check.render(tokenizer, CONVERSATIONS, template_settings(tokenizer))
     equal = ours == answer.rendered
     return ExportCheck(
         "template",

@@ -227,8 +227,6 @@ def _compare(
     dtype: str,
 ) -> None:
     """Loads the export in a process of its own and adds the checks of what it computes. Raises LabError."""
-    from tui_lab.data.masks import TEMPLATE_SETTINGS
-
     task.on_progress("loading the export in a separate process and comparing")
     spec = CheckSpec(
         folder=str(folder),
@@ -242,7 +240,7 @@ def _compare(
         max_new_tokens=sources.ANSWER_TOKENS,
         reference=str(reference.path),
         conversations=list(CONVERSATIONS),
-        template_settings=TEMPLATE_SETTINGS,
+        template_settings=compare.template_settings(task.tokenizer),
         texts=list(TEXTS),
     )
     answer = compare.run_check(spec, reference.path.parent)
@@ -311,16 +309,14 @@ def _check_gguf(task: ExportTask, outcome: ExportOutcome, converter: Path, file:
 
 def _write_modelfile(task: ExportTask, written: WrittenModel, weights_path: str) -> None:
     """Writes the Modelfile, reads it back, and checks its template and stop strings. Raises LabError."""
-    from tui_lab.data.masks import TEMPLATE_SETTINGS
+    from tui_lab.data import templates
+    from tui_lab.data.rows import ChatMessage
 
     tokenizer, outcome = task.tokenizer, written.outcome
+    renderer = templates.renderer_of(tokenizer)
 
     def render(messages: Conversation, prompt: bool) -> str:
-        return str(
-            tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=prompt, **TEMPLATE_SETTINGS
-            )
-        )
+        return renderer.render([ChatMessage(role=m["role"], content=m["content"]) for m in messages], prompt)
 
     template = modelfile.translate(
         lambda messages: render(messages, True),

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from tui_lab.core import input_files
 from tui_lab.core.errors import LabError
-from tui_lab.core.paths import expanded
 from tui_lab.export.check import Conversation, Model, Tokenizer
 from tui_lab.hardware.memory_budget import free_bytes
 from tui_lab.models import catalog
@@ -141,16 +140,10 @@ class SavedRun:
         """The run's tokenizer with the run's chat template. Raises LabError."""
         from tui_lab.data import templates
 
-        tokenizer = templates.load_tokenizer(self.base, self.recipe.revision or None)
-        templates.set_template(tokenizer, self._template_file())
+        tokenizer = templates.load_for(self.base, self.recipe.revision, self.path)
+        if not (self.path / templates.TEMPLATE_FILE).is_file():
+            templates.set_template(tokenizer, self.recipe.chat_template)
         return tokenizer
-
-    def _template_file(self) -> str:
-        """The recipe's template file, or the copy beside the weights if that file is gone."""
-        original = self.recipe.chat_template
-        saved = self.path / "chat_template.jinja"
-        is_gone = bool(original) and not expanded(original).is_file()
-        return str(saved) if is_gone and saved.is_file() else original
 
 
 # --- what is compared ---------------------------------------------------------------------------------
@@ -175,11 +168,13 @@ def compared_text(source: SavedRun, tokenizer: Tokenizer) -> ComparedText:
 
     examples: Sequence[Example] = []
     with contextlib.suppress(LabError):
-        examples = HeldOutTask(source.recipe.changed(score_rows=CANDIDATES), source.state, tokenizer).examples
+        examples = HeldOutTask(
+            source.recipe.changed(score_rows=CANDIDATES), source.state, tokenizer, source.path
+        ).examples
     pairs: list[tuple[list[int], list[int]]] = []
     for example in examples:
         with contextlib.suppress(Unrenderable, LabError):
-            prompt = templates.prompt_ids(tokenizer, example.generation_prompt, example.tools)
+            prompt = templates.prompt_ids(tokenizer, example)
             row = templates.encode(tokenizer, example).input_ids
             if prompt and len(row) > 1:
                 pairs.append((prompt, row))

@@ -26,7 +26,14 @@ MAX_JSON_BYTES = 16_000_000
 MAX_TOKENIZER_BYTES = 200_000_000
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _ADAPTER_WEIGHTS = "adapter_model.safetensors"
-_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "vocab.txt")
+_TOKENIZERS = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "vocab.json",
+    "spiece.model",
+    "vocab.txt",
+    "sentencepiece.bpe.model",
+)
 _LICENCE_LINE = re.compile(r"^(license|license_name):[ \t]*(\S[^\n]*)$", re.MULTILINE)
 _CAUSAL = re.compile(r"\w+(ForCausalLM|LMHeadModel)")
 
@@ -286,6 +293,11 @@ def _check_tokenizer(folder: Path) -> None:
         raise _Missing("has no tokenizer; it needs tokenizer.json beside the weights")
     if (folder / "tokenizer_config.json").is_file():
         _read_json(folder / "tokenizer_config.json")
+    if sentencepiece := _unreadable_sentencepiece(folder):
+        raise _Bad(
+            f"its tokenizer is a SentencePiece model ({sentencepiece}): install sentencepiece and protobuf "
+            "(`pip install sentencepiece protobuf`), or get tokenizer.json"
+        )
     tokenizer = folder / "tokenizer.json"
     if tokenizer.is_file():  # megabytes that are not parsed here: the ends show a truncated or foreign file
         with input_files.open_regular(tokenizer) as file:
@@ -299,6 +311,25 @@ def _check_tokenizer(folder: Path) -> None:
                 "a git-lfs pointer: run `git lfs pull`" if start.startswith(b"version http") else "truncated"
             )
             raise _Bad(f"its tokenizer.json is not complete JSON ({what}); get the file again")
+
+
+def _unreadable_sentencepiece(folder: Path) -> str:
+    """The name of a SentencePiece model that is the only tokenizer and for which the library is missing."""
+    others = ("tokenizer.json", "vocab.json", "vocab.txt", "tekken.json")
+    if any((folder / name).is_file() for name in others):
+        return ""
+    if all(find_spec(name) is not None for name in ("sentencepiece", "google", "google.protobuf")):
+        return ""
+    names = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
+    return next(
+        (name for name in names if (folder / name).is_file() and _is_sentencepiece(folder / name)), ""
+    )
+
+
+def _is_sentencepiece(path: Path) -> bool:
+    """Whether a file is SentencePiece's and not a list of tiktoken's, which is text."""
+    with path.open("rb") as file:
+        return file.read(1) == b"\n"  # the first field of the model
 
 
 def tokenizer_problem(folder: Path) -> str:

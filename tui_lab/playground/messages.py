@@ -17,6 +17,7 @@ from tui_lab.core import input_files
 from tui_lab.core.errors import LabError
 from tui_lab.core.records import from_plain, jsonable, to_json, validation_sentence
 from tui_lab.core.sanitize import first_line, sanitize
+from tui_lab.data.prompt_settings import ThinkingMode
 from tui_lab.decoding.records import Beams, DecodingSpeed, ScoredToken, TokenRecord
 
 VERSION = 1
@@ -39,6 +40,8 @@ class PlaygroundStatus(msgspec.Struct, frozen=True):
     memory_bytes: int = 0  # of the weights
     context: int | None = None  # tokens
     has_template: bool = True  # whether the tokenizer has a chat template
+    can_think: bool = False  # whether its chat template asks otherwise with thinking on
+    thinking: bool = False  # what "auto" asks for
     speed: DecodingSpeed | None = None  # of the last generation
 
     @property
@@ -84,6 +87,7 @@ class GenerateRequest(msgspec.Struct, frozen=True, tag_field="do", tag="generate
     lanes: tuple[str, ...]
     system: str = ""
     raw: bool = False  # without the chat template
+    thinking: ThinkingMode = "auto"  # auto asks as the loaded run was trained
     max_new_tokens: int = 64
     stop: tuple[str, ...] = ()
     details: bool = False  # alternatives and candidates of every token

@@ -8,6 +8,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tui_lab.core.errors import LabError
 from tui_lab.data import templates
+from tui_lab.data.prompt_settings import ThinkingMode
 
 #: Takes the place of the middle of a cut prompt.
 GAP = " … "
@@ -29,9 +30,11 @@ def encode(
     *,
     system: str = "",
     raw: bool = False,
+    thinking: ThinkingMode = "auto",
 ) -> EncodedPrompt:
     """Encodes a prompt, with the chat template unless ``raw``. A tokenizer without a template gets a plain
-    one. Raises LabError for an empty prompt and for a system prompt without template."""
+    one; ``thinking`` "auto" asks as the loaded run was trained. Raises LabError for an empty prompt and for a
+    system prompt without template."""
     if not prompt.strip():
         raise LabError("the prompt is empty: type at least one word")
     if raw:
@@ -44,7 +47,8 @@ def encode(
     if not tokenizer.chat_template:
         templates.set_template(tokenizer)
     messages = [{"role": "system", "content": system}] if system else []
-    ids = templates.prompt_ids(tokenizer, [*messages, {"role": "user", "content": prompt}])
+    on = None if thinking == "auto" else thinking == "on"
+    ids = templates.prompt_ids(tokenizer, [*messages, {"role": "user", "content": prompt}], on)
     return EncodedPrompt(ids, frozenset(templates.stop_ids(tokenizer, model)))
 
 
@@ -57,6 +61,7 @@ def encode_cut(
     max_new_tokens: int,
     system: str = "",
     raw: bool = False,
+    thinking: ThinkingMode = "auto",
 ) -> EncodedPrompt:
     """Encodes a prompt without its middle, so that it and the answer fit ``context`` tokens. Raises LabError
     if it cannot fit."""
@@ -67,7 +72,7 @@ def encode_cut(
         half = body_tokens // 2
         ends = (body[: body_tokens - half], body[len(body) - half :])
         text = GAP.join(str(tokenizer.decode(part, skip_special_tokens=False)) for part in ends)
-        encoded = encode(model, tokenizer, text, system=system, raw=raw)
+        encoded = encode(model, tokenizer, text, system=system, raw=raw, thinking=thinking)
         if len(encoded.ids) <= available:
             return encoded
         body_tokens -= max(1, len(encoded.ids) - available)

@@ -26,6 +26,7 @@ from tui_lab.core.sanitize import sanitize
 from tui_lab.data import formats
 from tui_lab.data.bundled import NAMES as BUNDLED
 from tui_lab.data.files import EXTENSIONS
+from tui_lab.data.prompt_settings import ThinkingMode
 from tui_lab.retention.statistics import Interval, wilson
 from tui_lab.runs.events import EventLineWriter, LineTail
 
@@ -48,11 +49,15 @@ class BlindSettings:
     system: str = ""
     raw: bool = False
     max_new_tokens: int = 96
+    thinking: ThinkingMode = "auto"
 
     @property
     def key(self) -> str:
         """A hash of the settings."""
-        text = json.dumps(asdict(self), sort_keys=True)
+        settings = asdict(self)
+        if self.thinking == "auto":  # as the votes of older versions
+            del settings["thinking"]
+        text = json.dumps(settings, sort_keys=True)
         return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
 
 
@@ -69,6 +74,7 @@ class SessionRecord(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind",
     system: str = ""
     raw: bool = False
     max_new_tokens: int = 0
+    thinking: ThinkingMode = "auto"
     t: float = 0.0  # seconds since the epoch
     v: int = VERSION
 
@@ -245,6 +251,7 @@ def open_session(settings: BlindSettings, path: Path, seed: int | None = None) -
             system=settings.system,
             raw=settings.raw,
             max_new_tokens=settings.max_new_tokens,
+            thinking=settings.thinking,
             t=_now(),
         ),
     )

@@ -15,7 +15,7 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.format import size
 from tui_lab.core.out_of_memory import free_memory, is_out_of_memory
 from tui_lab.core.sanitize import sanitize
-from tui_lab.data.templates import load_tokenizer
+from tui_lab.data.templates import load_for, renderer_of, settings_of, use_saved
 from tui_lab.decoding import metrics, strategies
 from tui_lab.decoding.adapters import NeedsSeparateModel, load_in_place
 from tui_lab.decoding.context import context_length
@@ -97,8 +97,15 @@ class Worker:
             memory_bytes=sum(_bytes_of(each) for each in models),
             context=context_length(model.config),
             has_template=bool(self._model.tokenizer.chat_template),
+            can_think=self._can_think,
+            thinking=settings_of(self._model.tokenizer).thinking,
             speed=session.speed,
         )
+
+    @property
+    def _can_think(self) -> bool:
+        tokenizer = self._loaded.tokenizer
+        return bool(tokenizer.chat_template) and renderer_of(tokenizer).asks_differently
 
     def load(self, request: LoadRequest, on_progress: OnLoadProgress) -> None:
         """Loads a base model in place of the one before, and the adapter if the request names a run."""
@@ -118,7 +125,7 @@ class Worker:
         source = ModelSource(target.location, target.revision)
         with report_load_progress(on_progress, sanitize(name), target.location, target.revision):
             model = load_model(source, precision, allow_large=request.allow_large)
-            tokenizer = load_tokenizer(target.location, target.revision or None)
+            tokenizer = load_for(target.location, target.revision, target.saved)
         catalog.check_size(target.location, model.num_parameters(), request.allow_large)
         dtype = request.dtype
         if dtype == "auto":
@@ -143,6 +150,8 @@ class Worker:
         session = loaded.session
         for sentence in inputs.require_unchanged(_changed(target, loaded.source), sanitize(target.name)):
             on_progress(sentence)
+        if target.saved is not None and len(session.names) == 1:
+            use_saved(loaded.tokenizer, target.saved)  # all lanes are asked as what is compared was trained
         if target.adapter is None:
             on_progress(f"loading {sanitize(name)}, a whole model …")
             with report_load_progress(on_progress, sanitize(name), target.location, target.revision):
@@ -194,7 +203,12 @@ class Worker:
             raise LabError(f"max_new_tokens is from 1 to {MAX_NEW_TOKENS}, not {request.max_new_tokens}")
         lanes = _lanes(request.lanes)
         prompt = encode(
-            session.model, loaded.tokenizer, request.prompt, system=request.system, raw=request.raw
+            session.model,
+            loaded.tokenizer,
+            request.prompt,
+            system=request.system,
+            raw=request.raw,
+            thinking=request.thinking,
         )
         context = context_length(session.model.config)
         if context is not None and len(prompt.ids) >= context:
@@ -208,6 +222,7 @@ class Worker:
                 max_new_tokens=request.max_new_tokens,
                 system=request.system,
                 raw=request.raw,
+                thinking=request.thinking,
             )
         emit(PromptLength(len(prompt.ids), context))
         ids = tuple(prompt.ids)

@@ -73,6 +73,12 @@ class RecipeSchema(BaseModel):
     chat_template: str = _field(
         "", "chat template", "A Jinja file that replaces the tokenizer's template; empty keeps it.", "data"
     )
+    thinking: Literal["auto", "on", "off"] = _field(
+        "auto",
+        "thinking",
+        "Whether a thinking model is trained and asked with its thinking on; auto goes by each row's answer.",
+        "data",
+    )
     validation_fraction: float = _field(
         0.1,
         "validation share",

@@ -65,9 +65,8 @@ COURSE = {
 _BATCH = ("per_device_train_batch_size", "gradient_accumulation_steps", "num_processes")
 #: Fields that determine the rows; all other fields determine the shape of the checkpoint.
 _DATA = (
-    "data", "data_format", "columns", "chat_template", "validation_fraction", "max_rows", "deduplicate",
-    "packing",
-    "seed", "replay_fraction", "replay_data",
+    "data", "data_format", "columns", "chat_template", "thinking", "validation_fraction", "max_rows",
+    "deduplicate", "packing", "seed", "replay_fraction", "replay_data",
 )  # fmt: skip
 
 

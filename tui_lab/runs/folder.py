@@ -77,6 +77,13 @@ class Run:
     def model_path(self) -> Path:
         return self.path / "model"
 
+    @property
+    def saved_path(self) -> Path | None:
+        """The folder of what the run saved, None before there is one."""
+        if (self.adapter_path / "adapter_config.json").is_file():
+            return self.adapter_path
+        return self.model_path if (self.model_path / "config.json").is_file() else None
+
     def recipe(self) -> Recipe:
         """The resolved recipe. Raises LabError when the file is gone or damaged."""
         return read_recipe(self.recipe_path)

@@ -26,6 +26,13 @@ class ModelReference:
         """What a sentence calls it."""
         return f"adapter {self.adapter}" if self.adapter else f"model {self.location}"
 
+    @property
+    def saved(self) -> Path | None:
+        """The folder where a run saved what this refers to, with its chat template and prompt settings."""
+        if self.adapter is not None:
+            return self.adapter
+        return Path(self.location) if Path(self.location).is_dir() else None
+
 
 def run_target(name: str, runs_dir: Path | None = None, allow_large: bool = False) -> ModelReference:
     """The result of a run: complete weights, or an adapter with its base model. Raises LabError."""

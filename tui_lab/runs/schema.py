@@ -151,6 +151,10 @@ class DataEvent(RunEvent, tag="data", kw_only=True, frozen=True):
     end_of_turn_added: bool = False
     columns: dict[str, str] = {}
     unused_columns: list[str] = []
+    prompts_checked: int = 0
+    prompts_unlike: int = 0
+    thinking_rows: int = 0
+    thinking: bool = False
     replay_rows: int | None = None
     replay_source: str | None = None
 

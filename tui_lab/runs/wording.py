@@ -160,7 +160,8 @@ def _data(event: DataEvent, text: Callable[[object], str]) -> str:
     columns = "".join(f"; {text(column)}: {text(use)}" for column, use in event.columns.items())
     unused = f"; not used: {', '.join(map(text, event.unused_columns))}" if event.unused_columns else ""
     rows = f"{plural(event.train_rows, 'row')} to train on, {event.validation_rows:,} held out"
-    return f"{rows}{tokens}{reason}{columns}{unused}"
+    thinking = f"; {plural(event.thinking_rows, 'row')} with reasoning" if event.thinking_rows else ""
+    return f"{rows}{tokens}{thinking}{reason}{columns}{unused}"
 
 
 def _model(event: ModelEvent) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from tui_lab.core.files import atomic_folder
+from tui_lab.data import templates
 from tui_lab.forecast import cost
 from tui_lab.models.loading import DTYPES
 from tui_lab.runs import inputs
@@ -113,6 +114,7 @@ def save_result(
         else:
             save_weights(model, partial, state_dict)
         setup.data.tokenizer.save_pretrained(partial)
+        templates.save_settings(setup.data.tokenizer, partial)
         inputs.write_card(partial, context.run.id, recipe, setup.data.inputs)
     size = sum(file.stat().st_size for file in path.iterdir())
     what = "adapter" if recipe.is_adapter else "model"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import platform
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
@@ -13,9 +14,10 @@ import msgspec
 from msgspec.structs import replace
 
 from tui_lab.core.versions import versions_of
-from tui_lab.data import replay, templates
+from tui_lab.data import prompt_settings, replay, templates
 from tui_lab.data.prepare import PreparedData
 from tui_lab.data.prepared_cache import prepare_recipe
+from tui_lab.data.prompt_settings import PromptSettings
 from tui_lab.forecast import cost, memory
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.models import catalog, download, loading, module_stats, shapes, target_modules
@@ -34,7 +36,15 @@ from tui_lab.runs.schema import (
     StartedEvent,
     WarningEvent,
 )
-from tui_lab.training import adapters, base_model, packed_attention, regularise, run_inputs, trackers
+from tui_lab.training import (
+    adapters,
+    base_model,
+    gpu_setup,
+    packed_attention,
+    regularise,
+    run_inputs,
+    trackers,
+)
 from tui_lab.training.attempt_records import (
     AttemptContext,
     ResolvedRecipe,
@@ -104,6 +114,7 @@ def resolve_recipe(context: AttemptContext, device: DeviceFacts) -> ResolvedReci
     resolution = resolve(recipe, device, entry)
     for choice in resolution.reasons:
         events.write(ChoiceEvent(field=choice.field, value=choice.value, reason=choice.reason))
+    gpu_setup.prepare_gpu(events, device, resolution.values)
     for text in resolution.warnings:
         events.write(WarningEvent(text=text))
     trackers.prepare(recipe, context.run)
@@ -145,7 +156,10 @@ def prepare_data(context: AttemptContext, resolved: ResolvedRecipe) -> TrainingD
         of = f" of about {total:,}" if total > done else ""
         context.events.write(PhaseEvent(name="preparing_data", detail=f"{name}: {done:,}{of} rows"))
 
-    prepared = prepare_recipe(recipe, tokenizer, resolved.max_length, on_progress)
+    _fix_date(context, tokenizer)
+    prepared = prepare_recipe(recipe, tokenizer, resolved.max_length, on_progress, context.run.path)
+    if context.group.is_main:
+        templates.keep_with_run(tokenizer, context.run.path)
     general: replay.GeneralRows | None = None
     if recipe.replay_fraction:
         general = _mix_general_rows(context, tokenizer, prepared, resolved.max_length)
@@ -160,6 +174,13 @@ def prepare_data(context: AttemptContext, resolved: ResolvedRecipe) -> TrainingD
     for text in prepared.warnings:
         context.events.write(WarningEvent(text=text))
     return TrainingData(tokenizer, prepared, digests)
+
+
+def _fix_date(context: AttemptContext, tokenizer: Tokenizer) -> None:
+    """Sets the date that the chat template writes: that of the first attempt, so that a resumed run trains
+    the same tokens."""
+    began = context.before.started_at or time.time()
+    templates.use_settings(tokenizer, PromptSettings(date=prompt_settings.date_of(began)))
 
 
 def _mix_general_rows(

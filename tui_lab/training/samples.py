@@ -11,8 +11,9 @@ from collections.abc import Sequence
 
 from tui_lab.core.out_of_memory import free_memory, is_out_of_memory
 from tui_lab.data import scoring, templates
+from tui_lab.data.formats import Example
 from tui_lab.data.prepare import PreparedData
-from tui_lab.data.rows import ChatMessage, Tool
+from tui_lab.data.rows import ChatMessage
 from tui_lab.decoding.generate import ROWS_A_BATCH, generate_answers
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs.event_parts import Acquisition, ScoredExample
@@ -55,7 +56,7 @@ class TaskEvaluator:
         prompt: SamplePrompt = text or example.generation_prompt
         if text and example.messages is not None:
             prompt = [{"role": "user", "content": text}]
-        answers = self._answers(trainer, [prompt], [example.tools])
+        answers = self._answers(trainer, [prompt if text else example])
         if answers is None:
             return self._skipped(f"the sample at step {step}")
         self._events.write(SampleEvent(step=step, prompt=_last_turn(prompt), text=answers[0]))
@@ -68,7 +69,7 @@ class TaskEvaluator:
         self._events.write(PhaseEvent(name="scoring", detail=f"{len(examples)} held-out rows answered"))
         began = time.monotonic()
         prompts = [example.generation_prompt for example in examples]
-        answers = self._answers(trainer, prompts, [example.tools for example in examples])
+        answers = self._answers(trainer, examples)
         if answers is None:
             return self._skipped(f"the score on held-out rows ({when})")
         rows = [example.as_chat() for example in examples]
@@ -109,14 +110,9 @@ class TaskEvaluator:
         """Warns that a measurement is left out; the run continues."""
         self._events.write(WarningEvent(text=f"out of memory during the training: {what} is left out"))
 
-    def _answers(
-        self, trainer: LabTrainer, prompts: Sequence[SamplePrompt], tools: Sequence[Sequence[Tool]]
-    ) -> list[str] | None:
+    def _answers(self, trainer: LabTrainer, prompts: Sequence[SamplePrompt | Example]) -> list[str] | None:
         """Greedy answers, in batches that fit in memory; None when not even one at a time fits."""
-        ids = [
-            templates.prompt_ids(self._tokenizer, prompt, each)
-            for prompt, each in zip(prompts, tools, strict=True)
-        ]
+        ids = [templates.prompt_ids(self._tokenizer, prompt) for prompt in prompts]
         rows = min(ROWS_A_BATCH, len(ids))
         while rows:
             try:

@@ -98,6 +98,8 @@ SEAMS: tuple[Seam, ...] = (
     Seam("trl.kernels.chunked_divergence:VOCAB_CHUNK_SIZE",
          "trl/kernels/chunked_divergence.py:34", "09f2f3f368cd",
          "set_loss_tile: vocabulary entries of a tile of the divergence"),
+    Seam("trl.kernels.chunked_logprob:_use_triton", "trl/kernels/chunked_logprob.py:48", "f0510984e05a",
+         "disable_triton: the output layer and its divergence in torch alone; reads _TRITON_AVAILABLE"),
 )  # fmt: skip
 
 #: Tiles of trl's fused output layer: (tokens, vocabulary entries).
@@ -108,6 +110,11 @@ def set_loss_tile(tokens: int, vocabulary: int) -> None:
     """Sets the tiles of trl's fused output layer and of its divergence, for the whole process."""
     logprob.TOKEN_CHUNK_SIZE = divergence.TOKEN_CHUNK_SIZE = tokens
     trl_utils._CHUNKED_LOGPROB_CHUNK_SIZE = divergence.VOCAB_CHUNK_SIZE = vocabulary
+
+
+def disable_triton() -> None:
+    """Lets trl compute its output layer and its divergence without Triton, for the whole process."""
+    logprob._TRITON_AVAILABLE = False
 
 
 def attention_name(config: PreTrainedConfig) -> str:

@@ -16,7 +16,7 @@ from tests.ui.helpers import lane_done, screen_text, until
 from tui_lab.core.errors import LabError
 from tui_lab.playground.client import PlaygroundClient
 from tui_lab.playground.messages import GenerateRequest, GenerationEvent, LaneDone, PlaygroundStatus
-from tui_lab.playground.votes import VoteSummary
+from tui_lab.playground.votes import BlindSettings, VoteSummary
 from tui_lab.pocket import MODEL_DIR
 from tui_lab.recipes import recipe
 from tui_lab.runs import folder
@@ -63,7 +63,8 @@ def prompts(count: int) -> list[str]:
 
 
 def screen(client: Any, path: Path, count: int = 4, **how: Any) -> Blind:
-    return Blind(client, prompts(count), LANES, path / "votes.jsonl", seed=5, **how)
+    settings = BlindSettings(LANES, tuple(prompts(count)), **how)
+    return Blind(client, settings, path / "votes.jsonl", seed=5)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -155,7 +156,7 @@ async def test_hostile_text_and_long_text(tmp_path: Path) -> None:
 
     app: App[None] = App()
     async with app.run_test(size=(80, 24)) as pilot:
-        blind = Blind(Hostile(), ["[red]p[/red]\x07"], LANES, tmp_path / "v.jsonl", seed=5)  # type: ignore[arg-type]
+        blind = Blind(Hostile(), BlindSettings(LANES, ("[red]p[/red]\x07",)), tmp_path / "v.jsonl", seed=5)  # type: ignore[arg-type]
         await app.push_screen(blind)
         await until(lambda: "[bold]x[/bold]" in screen_text(app))
         text = screen_text(app)
@@ -231,9 +232,8 @@ async def test_with_the_bundled_model(tmp_path: Path, playground_in_process: Non
         await client.load("pocket")
         app: App[None] = App()
         async with app.run_test(size=(120, 40)) as pilot:
-            blind = Blind(
-                client, ["What is the capital of France?"], ("greedy", "sample seed=3"), tmp_path / "v"
-            )
+            settings = BlindSettings(("greedy", "sample seed=3"), ("What is the capital of France?",))
+            blind = Blind(client, settings, tmp_path / "v")
             await app.push_screen(blind)
             await until(lambda: blind.shown is not None)
             assert blind.shown is not None and all(done.text for done in blind.shown)

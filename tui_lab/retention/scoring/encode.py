@@ -95,8 +95,7 @@ class Encoder:
         """The item's messages rendered by the chat template, with the generation prompt."""
         from tui_lab.data import templates
 
-        renderer = templates.renderer_of(self._tokenizer)
-        return str(renderer.render(item.messages, prompt=True))
+        return templates.prompt_text(self._tokenizer, item.messages)
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
         """The tokens of each text; a text that spells out its start token gets no second one."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from textual import events, work
@@ -16,6 +17,7 @@ from textual.widgets import Footer, Static
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
+from tui_lab.data.prompt_settings import ThinkingMode
 from tui_lab.decoding.strategies import parse
 from tui_lab.playground import votes
 from tui_lab.playground.client import PlaygroundClient
@@ -61,20 +63,14 @@ class Blind(Modal[votes.VoteSummary | None]):
     def __init__(
         self,
         client: PlaygroundClient,
-        prompts: Sequence[str],
-        lanes: tuple[str, str],
+        settings: votes.BlindSettings,
         votes_path: Path,
-        system: str = "",
-        raw: bool = False,
-        max_new_tokens: int = 96,
         seed: int | None = None,
     ) -> None:
         super().__init__()
         self._client = client
-        first, second = (client.location(parse(lane).on) for lane in lanes)
-        wanted = votes.BlindSettings(
-            lanes, tuple(prompts), client.wants, (first, second), system, raw, max_new_tokens
-        )
+        first, second = (client.location(parse(lane).on) for lane in settings.lanes)
+        wanted = replace(settings, model=client.wants, places=(first, second))
         self.session = votes.open_session(wanted, votes_path, seed)
         self._answers: dict[int, tuple[LaneDone, LaneDone]] = {}
         self._failed = ""
@@ -134,6 +130,7 @@ class Blind(Modal[votes.VoteSummary | None]):
                 system=settings.system,
                 raw=settings.raw,
                 max_new_tokens=settings.max_new_tokens,
+                thinking=settings.thinking,
                 cut=True,
             )
             try:
@@ -267,6 +264,7 @@ def start_blind(
     system: str = "",
     raw: bool = False,
     max_new_tokens: int = 96,
+    thinking: ThinkingMode = "auto",
 ) -> None:
     """Asks for the prompts and begins."""
     chosen = two_lanes(lanes, client.status.names)
@@ -279,7 +277,15 @@ def start_blind(
             prompts = await asyncio.to_thread(votes.read_prompts, source)
             tuned = next((on for text in reversed(chosen) if (on := parse(text).on) not in ("", "base")), "")
             path = votes.votes_path(client.location(tuned))
-            screen = Blind(client, prompts, chosen, path, system, raw, max_new_tokens)
+            settings = votes.BlindSettings(
+                lanes=chosen,
+                prompts=tuple(prompts),
+                system=system,
+                raw=raw,
+                max_new_tokens=max_new_tokens,
+                thinking=thinking,
+            )
+            screen = Blind(client, settings, path)
         except LabError as error:
             pane.notify(sanitize(str(error)), severity="error", markup=False)
         else:

@@ -18,6 +18,7 @@ from textual.widgets import Static
 from tui_lab.core.errors import LabError
 from tui_lab.core.format import size
 from tui_lab.core.sanitize import sanitize
+from tui_lab.data.prompt_settings import ThinkingMode
 from tui_lab.decoding.strategies import FAMILIES, PRESETS, Lane
 from tui_lab.playground.messages import (
     GenerateRequest,
@@ -69,6 +70,7 @@ class PlaygroundPane(Pane):
         self.current = 0
         self.grid = places.LaneGrid(1, 1)
         self.raw, self.system, self.max_new_tokens, self.same_seeds = False, "", FIRST_TOKENS, True
+        self.thinking: ThinkingMode = "auto"
         self.history = History()
         self.request: GenerateRequest | None = None  # of the answers on the screen
         self.results: list[LaneDone] = []
@@ -151,6 +153,7 @@ class PlaygroundPane(Pane):
         details = [
             "plain text" if self.raw else "chat template",
             *(["system prompt"] if self.system and not self.raw else []),
+            *([f"thinking {self.thinking}"] if self.thinking != "auto" and not self.raw else []),
             f"up to {self.max_new_tokens} tokens",
             "same seeds" if self.same_seeds else "fresh seeds",
         ]
@@ -163,6 +166,9 @@ class PlaygroundPane(Pane):
             precision = "nf4" if status.quantization == "nf4" else status.dtype
             parts = [status.model, precision, status.device, size(status.memory_bytes)]
             parts += [f"on {', '.join(status.names)}"] if len(status.names) > 1 else []
+            if status.can_think:
+                on = status.thinking if self.thinking == "auto" else self.thinking == "on"
+                parts.append(f"thinking {'on' if on else 'off'}")
             parts += status.speed.parts if status.speed else []
         if status.text:
             parts.append(status.text + ("; the next run starts it again" if status.state == "died" else ""))
@@ -222,7 +228,9 @@ class PlaygroundPane(Pane):
             lanes = [view.lane for view in self.views]
             self._relabel(places.seeded(lanes) if self.same_seeds else places.with_fresh_seeds(lanes))
             texts = tuple(view.lane.text for view in self.views)
-            request = GenerateRequest(prompt, texts, self.system, self.raw, self.max_new_tokens)
+            request = GenerateRequest(
+                prompt, texts, self.system, self.raw, self.thinking, self.max_new_tokens
+            )
             self._generate(request, list(self.views))
 
     def _relabel(self, lanes: Sequence[Lane]) -> None:
@@ -352,6 +360,16 @@ class PlaygroundPane(Pane):
         self.raw = not self.raw
         self._draw_settings()
 
+    def action_thinking(self) -> None:
+        status = self.client.status
+        if status.loaded and not status.can_think:
+            self.notice("This model's chat template has no thinking to switch.", "warning")
+            return
+        following: dict[ThinkingMode, ThinkingMode] = {"auto": "on", "on": "off", "off": "auto"}
+        self.thinking = following[self.thinking]
+        self._draw_settings()
+        self._draw_status(status)
+
     def action_seeds(self) -> None:
         self.same_seeds = not self.same_seeds
         self._draw_settings()
@@ -473,4 +491,4 @@ class PlaygroundPane(Pane):
         from tui_lab.ui.screens.blind import start_blind
 
         lanes = tuple(view.lane.text for view in self.views)
-        start_blind(self, self.client, lanes, self.system, self.raw, self.max_new_tokens)
+        start_blind(self, self.client, lanes, self.system, self.raw, self.max_new_tokens, self.thinking)

@@ -339,7 +339,7 @@ class SetupPane(Pane):
     def _preview(self) -> None:
         keys = (
             "data", "model", "data_format", "columns", "max_length", "chat_template", "max_rows", "revision",
-            "validation_fraction", "deduplicate", "seed",
+            "validation_fraction", "deduplicate", "seed", "thinking",
         )  # fmt: skip
         request = {key: self.values[key] for key in keys if key in self.values} | {"rows": PREVIEW_ROWS}
         if request != self._previewed:

@@ -50,9 +50,10 @@ def as_markdown(ask: GenerateRequest, status: PlaygroundStatus, lanes: Sequence[
     """The comparison as Markdown. Text of models is fenced, so that it is not read as Markdown."""
     title = f"# {len(lanes)} decodings of one prompt"
     nf4 = ", 4-bit NF4" if status.quantization == "nf4" else ""
+    thinking = "" if ask.raw or ask.thinking == "auto" else f", thinking {ask.thinking}"
     how = (
         f"Model: {sanitize(status.model)}, {status.dtype}{nf4}, on {status.device}. "
-        f"Chat template: {'off' if ask.raw else 'on'}. At most {ask.max_new_tokens} new tokens."
+        f"Chat template: {'off' if ask.raw else 'on'}{thinking}. At most {ask.max_new_tokens} new tokens."
     )
     parts = [title, how, "## Prompt", _fenced(ask.prompt)]
     if ask.system:
