@@ -237,7 +237,7 @@ def test_a_near_duplicate_has_nearly_the_same_answer() -> None:
 
 def test_boilerplate_of_a_big_set_is_found_in_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(duplicates, "SAMPLE_ROWS", 100)
-    monkeypatch.setattr(duplicates, "CHUNK_WORDS", 3_000)
+    monkeypatch.setattr(duplicates, "CHUNK_CHARS", 20_000)
     rng = random.Random(5)
     frame = " ".join(sentence(rng, 80))
     rows = [ask(f"{frame} {' '.join(sentence(rng, 25))}") for _ in range(300)]

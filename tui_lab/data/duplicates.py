@@ -13,7 +13,6 @@ import functools
 import hashlib
 import re
 import unicodedata
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,14 +26,17 @@ SHINGLE_WORDS = 5
 NEAR = 0.8  # texts with at least this Jaccard index of word n-grams are nearly equal
 COMMON_ROWS = 10  # an n-gram in more rows of the sample than this is boilerplate and is ignored
 SAMPLE_ROWS = 20_000  # rows among which boilerplate is looked for: all of a smaller set
-SAMPLE_WORDS = 8_000_000
+SAMPLE_SHINGLES = 8_000_000
 MIN_SHINGLES = 12  # texts with fewer distinctive n-grams are compared exactly only
 BANDS, BAND_ROWS = 8, 3  # finds 99.7% of the pairs at a Jaccard index of 0.8, more above
-CHUNK_WORDS = 500_000
+CHUNK_CHARS = 1_000_000
 MAX_COMPARED = 25  # rows of one bucket that a row is compared with
 MAX_PAIRS = 2_000_000  # candidates of one band
 CACHED_ROWS = 4_096
 _WORDS = re.compile(r"\w+")
+_NO_WORDS = {code: " " for code in range(128) if not _WORDS.match(chr(code))}  # of ASCII
+_SIGNS = re.compile(r"(?<=\d)\s*[-+*/^%.,:=<>]\s*(?=[\d(])|[+*/^=<>%€$£°]")
+_MAYBE_SIGNS = re.compile(r"[\d+*/^=<>%€$£°]")
 _SENTENCE_END = re.compile(r"(?<=[.!?。！？])\s+|\n+")
 
 Hashes = NDArray[np.uint64]
@@ -43,14 +45,17 @@ Indices = NDArray[np.int64]
 
 def normalise(text: str) -> str:
     """The words, case-folded, with single blanks; a text without words keeps its characters."""
-    if not text.isascii():
-        text = unicodedata.normalize("NFKC", text)
+    if text.isascii():  # the same, faster
+        return " ".join(text.lower().translate(_NO_WORDS).split()) or " ".join(text.split())
+    text = unicodedata.normalize("NFKC", text)
     return " ".join(_WORDS.findall(text.casefold())) or " ".join(text.split())
 
 
 def _operators(text: str) -> str:
     # Punctuation does not make two rows different, but these signs change what is asked: 3 + 4, 3 - 4, x < y.
-    return "".join(re.findall(r"(?<=\d)\s*[-+*/^%.,:=<>]\s*(?=[\d(])|[+*/^=<>%€$£°]", text)).replace(" ", "")
+    if _MAYBE_SIGNS.search(text) is None:
+        return ""
+    return "".join(_SIGNS.findall(text)).replace(" ", "")
 
 
 @dataclass(frozen=True)
@@ -177,23 +182,31 @@ def numbers(text: str) -> Counter[str]:
 # --- candidates by MinHash ----------------------------------------------------------------------------
 
 
-class _WordHashes:
-    """Hashes of words, remembered for those that were seen."""
+def _powers(count: int) -> tuple[Hashes, Hashes]:
+    """The powers of an odd number, and of its inverse modulo 2^64."""
+    base, inverse = 0x9E3779B97F4A7C15, pow(0x9E3779B97F4A7C15, -1, 1 << 64)
+    both = []
+    for factor in (base, inverse):
+        powers = np.full(count, np.uint64(factor))
+        powers[:1] = 1
+        both.append(np.multiply.accumulate(powers))
+    return both[0], both[1]
 
-    def __init__(self) -> None:
-        self._known: dict[str, int] = {}
 
-    def of(self, text: str) -> list[int]:
-        if len(self._known) > 1_000_000:
-            self._known.clear()
-        known = self._known
-        found = []
-        for word in text.split():
-            value = known.get(word)
-            if value is None:
-                value = known[word] = zlib.crc32(word.encode("utf-8", "replace"))
-            found.append(value)
-        return found
+def _word_hashes(texts: Sequence[str]) -> tuple[Hashes, Indices]:
+    """(hash, row) of each word of normalised texts, in order: a polynomial over the bytes of the word, as the
+    difference of two prefix sums."""
+    parts = [text.encode("utf-8", "replace") for text in texts]
+    data = np.frombuffer(b"\n".join(parts) + b"\n", dtype=np.uint8)
+    powers, inverses = _powers(data.size)
+    sums = np.zeros(data.size + 1, dtype=np.uint64)
+    np.cumsum((data.astype(np.uint64) + np.uint64(1)) * powers, out=sums[1:])
+    ends = np.flatnonzero((data == 32) | (data == 10))  # normalised texts have single blanks, and no lines
+    begins = np.r_[0, ends[:-1] + 1]
+    filled = ends > begins
+    rows = np.repeat(np.arange(len(parts)), [part.count(b" ") + 1 for part in parts])
+    begins, ends, rows = begins[filled], ends[filled], rows[filled]
+    return (sums[ends] - sums[begins]) * inverses[begins], rows
 
 
 def _mix(values: Hashes) -> Hashes:
@@ -203,13 +216,11 @@ def _mix(values: Hashes) -> Hashes:
     return values ^ (values >> np.uint64(31))
 
 
-def _shingles(words: Sequence[list[int]]) -> tuple[Hashes, Indices]:
+def _shingles(texts: Sequence[str]) -> tuple[Hashes, Indices]:
     """(hashes, owner row) of each distinct run of SHINGLE_WORDS words of each row, sorted by row."""
-    lengths = np.array([len(each) for each in words], dtype=np.int64)
-    flat = np.fromiter((value for each in words for value in each), dtype=np.uint64, count=int(lengths.sum()))
+    flat, owner = _word_hashes(texts)
     if flat.size < SHINGLE_WORDS:
         return np.empty(0, dtype=np.uint64), np.empty(0, dtype=np.int64)
-    owner = np.repeat(np.arange(len(words), dtype=np.int64), lengths)
     hashes = np.zeros(flat.size - SHINGLE_WORDS + 1, dtype=np.uint64)
     for offset in range(SHINGLE_WORDS):
         hashes = _mix(
@@ -224,60 +235,58 @@ def _shingles(words: Sequence[list[int]]) -> tuple[Hashes, Indices]:
     return hashes[first], owner[first]
 
 
-def _boilerplate(texts: Sequence[str], words: _WordHashes) -> Hashes:
-    """The n-grams (sorted) of more than COMMON_ROWS rows of a sample spread over all rows."""
-    step = max(1, -(-len(texts) // SAMPLE_ROWS))
-    parts: list[Hashes] = []
-    waiting: list[list[int]] = []
-    total = size = 0
+def _chunks(texts: Sequence[str], step: int = 1) -> Iterator[tuple[int, list[str]]]:
+    """Every ``step``-th text in lists of about CHUNK_CHARS, each with the row that it begins with."""
+    start = size = 0
+    waiting: list[str] = []
     for row in range(0, len(texts), step):
-        waiting.append(words.of(texts[row]))
+        if not waiting:
+            start = row
+        waiting.append(texts[row])
         size += len(waiting[-1])
-        total += len(waiting[-1])
-        if size > CHUNK_WORDS:
-            parts.append(_shingles(waiting)[0])
-            waiting, size = [], 0
-        if total > SAMPLE_WORDS:
-            break
-    parts.append(_shingles(waiting)[0])
-    values, counts = np.unique(np.concatenate(parts), return_counts=True)
-    common: Hashes = values[counts > COMMON_ROWS]
-    return common
+        if size > CHUNK_CHARS:
+            yield start, waiting
+            size, waiting = 0, []
+    if waiting:
+        yield start, waiting
 
 
 class _Candidates:
     """Rows whose distinctive n-grams probably agree."""
 
-    def __init__(self, texts: Sequence[str], alone: Callable[[], None] | None = None) -> None:
+    def __init__(self, texts: Sequence[str], alive: Callable[[], None] | None = None) -> None:
         self.texts = texts
-        self._words = _WordHashes()
-        self._common = _boilerplate(texts, self._words)
         self.keys = np.zeros((len(texts), BANDS), dtype=np.uint64)
         self.many = np.zeros(len(texts), dtype=np.int64)
-        for start, hashes, owner in self._chunks():
-            if alone is not None:
-                alone()
-            if not hashes.size:
-                continue
+        step = max(1, -(-len(texts) // SAMPLE_ROWS))
+        sample: list[tuple[int, Hashes, Indices]] = []
+        total = 0
+        for start, chunk in _chunks(texts, step):
+            sample.append((start, *_shingles(chunk)))
+            total += sample[-1][1].size
+            if total > SAMPLE_SHINGLES:
+                break
+        values, counts = np.unique(np.concatenate([part[1] for part in sample]), return_counts=True)
+        self._common: Hashes = values[counts > COMMON_ROWS]
+        if step > 1 or total > SAMPLE_SHINGLES:  # the sample is not all rows
+            sample.clear()
+        for start, hashes, owner in sample or self._all_chunks(alive):
+            self._add(start, *self._distinctive(hashes, owner))
+        self.hashes = functools.lru_cache(CACHED_ROWS)(self._hashes)
+
+    def _all_chunks(self, alive: Callable[[], None] | None) -> Iterator[tuple[int, Hashes, Indices]]:
+        for start, chunk in _chunks(self.texts):
+            if alive is not None:
+                alive()
+            yield (start, *_shingles(chunk))
+
+    def _add(self, start: int, hashes: Hashes, owner: Indices) -> None:
+        if hashes.size:
             rows, starts, counts = np.unique(owner, return_index=True, return_counts=True)
             self.keys[start + rows] = _signatures(hashes, starts)
             self.many[start + rows] = counts
-        self.hashes = functools.lru_cache(CACHED_ROWS)(self._hashes)
 
-    def _chunks(self) -> Iterator[tuple[int, Hashes, Indices]]:
-        start = size = 0
-        waiting: list[list[int]] = []
-        for row in range(len(self.texts)):
-            waiting.append(self._words.of(self.texts[row]))
-            size += len(waiting[-1])
-            if size > CHUNK_WORDS:
-                yield (start, *self._distinctive(waiting))
-                start, size, waiting = row + 1, 0, []
-        if waiting:
-            yield (start, *self._distinctive(waiting))
-
-    def _distinctive(self, words: Sequence[list[int]]) -> tuple[Hashes, Indices]:
-        hashes, owner = _shingles(words)
+    def _distinctive(self, hashes: Hashes, owner: Indices) -> tuple[Hashes, Indices]:
         if self._common.size:
             at = np.minimum(np.searchsorted(self._common, hashes), self._common.size - 1)
             rare = self._common[at] != hashes
@@ -285,7 +294,7 @@ class _Candidates:
         return hashes, owner
 
     def _hashes(self, row: int) -> Hashes:
-        return self._distinctive([self._words.of(self.texts[row])])[0]
+        return self._distinctive(*_shingles([self.texts[row]]))[0]
 
     def pairs(self, fixed: int) -> Indices:
         """(P, 2) pairs of a row and an earlier one, sorted; with ``fixed`` only pairs of a later row with one
