@@ -21,7 +21,7 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.format import plural
 from tui_lab.data import masks, templates
 from tui_lab.data.duplicates import Indices, RowKeys, hash_row, text_of
-from tui_lab.data.encoding import encode_batch
+from tui_lab.data.encoding import EncodedArrays, Tokens, control_tokens, encode_batch, spells_control_tokens
 from tui_lab.data.formats import Example, OpenedData, none_usable
 from tui_lab.data.prompt_settings import ThinkingMode
 from tui_lab.data.rows import Tokenizer, TokenRow
@@ -185,7 +185,7 @@ def _encode_set(
 ) -> _EncodedSet:
     writer = StoreWriter(folder)
     rows, prompts, flags = array("Q"), array("Q"), array("B")
-    done = 0
+    marks, done = control_tokens(tokenizer), 0
     try:
         for part in source.parts:
             if part is source.validation:
@@ -193,8 +193,9 @@ def _encode_set(
             examples = _first_texts(source, max_length, notes) if part is source.train else iter(part)
             for batch in batches(examples, BATCH_ROWS):
                 for example, encoded in zip(batch, encode_batch(tokenizer, batch), strict=True):
-                    pieces, flag = _pieces(tokenizer, example, encoded, max_length, tally)
+                    pieces, flag = _pieces(example, encoded, max_length, tally)
                     if pieces:
+                        flag |= _SPECIAL if spells_control_tokens(example, marks) else 0
                         writer.add(example, pieces)
                         flags.append(flag)
                         if part is source.train:
@@ -234,12 +235,8 @@ def _first_texts(source: OpenedData, max_length: int, notes: list[str]) -> Itera
 
 
 def _pieces(
-    tokenizer: Tokenizer,
-    example: Example,
-    encoded: templates.Encoded | masks.Unrenderable,
-    max_length: int,
-    tally: Tally,
-) -> tuple[list[tuple[np.ndarray, np.ndarray]], int]:
+    example: Example, encoded: EncodedArrays | masks.Unrenderable, max_length: int, tally: Tally
+) -> tuple[list[tuple[Tokens, Tokens]], int]:
     """The token rows of one example, none if it is left out, and what was changed; ``tally`` counts those
     that are left out."""
     if isinstance(encoded, masks.Unrenderable):
@@ -248,24 +245,21 @@ def _pieces(
         return [], 0
     if encoded.apart and example.completion is not None:
         tally.apart.add(example.place)
-    flag = _SPECIAL if has_special_tokens(tokenizer, example) else 0
-    if example.text is not None:
-        windows = templates.windows(encoded, max_length)
-        flag |= _WINDOWED if len(windows) > 1 else 0
-        rows = [piece for piece in windows if piece.trained]
-    else:
-        rows = [encoded] if encoded.trained else []
-    if not rows:
+    flag = 0
+    if not encoded.trained:
         tally.masked.add(example.place)
         return [], flag
-    if example.text is None:
-        row = templates.cut(encoded, max_length)
-        flag |= _TRUNCATED if row.truncated else 0
-        rows = [row]
-        if not row.trained:
+    if example.text is not None:
+        rows = encoded.windows(max_length)
+        flag = _WINDOWED if len(rows) > 1 else 0
+        rows = [piece for piece in rows if piece.trained]
+    else:
+        rows = [encoded.cut(max_length)]
+        flag = _TRUNCATED if len(rows[0].ids) < len(encoded.ids) else 0
+        if not rows[0].trained:
             tally.too_long.add(example.place)
             return [], flag
-    return [(np.array(r.input_ids, dtype=np.int32), np.array(r.labels, dtype=np.int32)) for r in rows], flag
+    return [(row.ids, row.labels) for row in rows], flag
 
 
 def _count_changes(encoded: _EncodedSet, used: Indices, tally: Tally) -> None:
@@ -369,15 +363,6 @@ def passages(example: Example, size: int) -> list[Example]:
             parts.append(Example(text=piece, place=place, task=example.task))
         at = end
     return parts
-
-
-def has_special_tokens(tokenizer: Tokenizer, example: Example) -> bool:
-    """Whether the text of a row spells out one of the tokenizer's control tokens, such as <|im_end|>."""
-    texts = [message["content"] for message in example.messages or ()]
-    texts += [part for part in (example.text, example.prompt, example.completion) if part]
-    # Only tokens in brackets: some tokenizers call ordinary words special.
-    marks = [token for token in tokenizer.all_special_tokens if len(token) > 2 and token[0] in "<[|"]
-    return any(mark in text for text in texts for mark in marks)
 
 
 def trained_tokens(row: TokenRow) -> int:
