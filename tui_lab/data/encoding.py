@@ -20,7 +20,7 @@ from tui_lab.data.masks import Span, mask_of
 from tui_lab.data.rows import Tokenizer
 from tui_lab.data.templates import IGNORED, RenderedRow
 
-Tokens = NDArray[np.int32]
+TokenArray = NDArray[np.int32]
 BORDER_TOKENS = 3  # tokens before a border that decide to whom the blanks between belong
 
 
@@ -28,8 +28,8 @@ BORDER_TOKENS = 3  # tokens before a border that decide to whom the blanks betwe
 class EncodedArrays:
     """Token ids (T,) and labels (T,) of a row; ``apart``: prompt and answer were split into tokens apart."""
 
-    ids: Tokens
-    labels: Tokens
+    ids: TokenArray
+    labels: TokenArray
     apart: bool = False
 
     @property

@@ -21,7 +21,13 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.format import plural
 from tui_lab.data import masks, templates
 from tui_lab.data.duplicates import Indices, RowKeys, hash_row, text_of
-from tui_lab.data.encoding import EncodedArrays, Tokens, control_tokens, encode_batch, spells_control_tokens
+from tui_lab.data.encoding import (
+    EncodedArrays,
+    TokenArray,
+    control_tokens,
+    encode_batch,
+    spells_control_tokens,
+)
 from tui_lab.data.formats import Example, OpenedData, none_usable
 from tui_lab.data.prompt_settings import ThinkingMode
 from tui_lab.data.rows import Tokenizer, TokenRow
@@ -236,7 +242,7 @@ def _first_texts(source: OpenedData, max_length: int, notes: list[str]) -> Itera
 
 def _pieces(
     example: Example, encoded: EncodedArrays | masks.Unrenderable, max_length: int, tally: Tally
-) -> tuple[list[tuple[Tokens, Tokens]], int]:
+) -> tuple[list[tuple[TokenArray, TokenArray]], int]:
     """The token rows of one example, none if it is left out, and what was changed; ``tally`` counts those
     that are left out."""
     if isinstance(encoded, masks.Unrenderable):
