@@ -140,7 +140,7 @@ def quantised(plain: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 
 @pytest.mark.parametrize("form", ["bnb4", "bnb8"])
 def test_weights_of_bitsandbytes_stay_as_they_are_stored(
-    form: str, plain: Path, quantised: dict[str, Path]
+    form: str, plain: Path, quantised: dict[str, Path], tmp_path: Path
 ) -> None:
     folder = quantised[form]
     assert checkpoint.inspect(folder).form == form
@@ -152,6 +152,9 @@ def test_weights_of_bitsandbytes_stay_as_they_are_stored(
     error = (logits(dense) - exact).norm() / exact.norm()
     assert 0 < error < 0.2  # the rounding of the form and nothing more
     assert (logits(stored) - logits(dense)).norm() / exact.norm() < 0.05
+    dense.save_pretrained(tmp_path)
+    assert checkpoint.inspect(tmp_path).form == "plain"
+    assert torch.equal(logits(load(tmp_path)), logits(dense))
 
 
 def _fp8(folder: Path, plain: Path) -> Path:

@@ -145,7 +145,7 @@ def load_model(
     try:
         model, info = _from_files(source, config, form, precision, dtype, place, attention)
         if rounded and precision.unquantized:
-            model = model.dequantize(DTYPES[dtype]).to(device)
+            model = _dequantized(model, dtype, device)
         if form == "fp8" and precision.four_bit:
             quantize(model, precision, dtype)
     except Exception as error:
@@ -216,6 +216,25 @@ def _from_files(
     )
     model, info = loaded
     return model, info
+
+
+#: Where transformers keeps how the tensors of a folder became those of a model, to undo it when it saves.
+_CONVERSIONS = "_weight_conversions"
+
+
+def _dequantized(model: PreTrainedModel, dtype: str, device: str) -> PreTrainedModel:
+    """A model of bitsandbytes' weights with plain ones, which can be saved."""
+    plain: Any = model.dequantize(DTYPES[dtype])
+    conversions = getattr(plain, _CONVERSIONS, None)
+    if conversions is not None:  # those of bitsandbytes cannot be undone, and need not be
+        setattr(plain, _CONVERSIONS, [each for each in conversions if not _is_of_bitsandbytes(each)])
+    moved: PreTrainedModel = plain.to(device)
+    return moved
+
+
+def _is_of_bitsandbytes(conversion: object) -> bool:
+    operations = getattr(conversion, "operations", ())
+    return any("bitsandbytes" in type(operation).__module__ for operation in operations)
 
 
 def quantize(model: PreTrainedModel, precision: Precision, dtype: str) -> None:
