@@ -59,15 +59,12 @@ def why_no_card() -> str:
     """Why torch cannot compute on a card here; "" where it can."""
     import torch
 
-    from tui_lab.hardware import gpu
+    from tui_lab.hardware import cuda_support
 
     if torch.cuda.is_available():
         return ""
-    if cards := gpu.sample():
-        return (
-            f"the driver lists {cards[0].name}, and torch {torch.__version__} finds no card: "
-            "`tui-lab doctor` says what to do"
-        )
+    if (problem := cuda_support.problem_here()) is not None:
+        return f"{problem.cause}; {problem.remedy}"
     return "this machine has no NVIDIA card; --cpu-rehearsal runs every part with tiny shapes on the CPU"
 
 

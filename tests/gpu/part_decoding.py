@@ -4,16 +4,17 @@ that the card's memory sets."""
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import torch
 
 from tests.benchmarks.bench_decoding import one_by_one
 from tests.gpu.bench import Bench, PartLog
-from tui_lab.core.format import size
 from tui_lab.decoding.engine import Lockstep, decode_all
-from tui_lab.decoding.records import DecodingRequest
+from tui_lab.decoding.graphs import StepMode
+from tui_lab.decoding.records import DecodingRequest, LaneResult
+from tui_lab.decoding.speed import speed_of
 from tui_lab.decoding.strategies import PRESETS, Lane
 from tui_lab.training.types import Model
 
@@ -39,9 +40,10 @@ def _measure(bench: Bench, log: PartLog, case: str, model: Model) -> None:
     ids = torch.randint(5, 3000, (1, bench.pick(PROMPT_TOKENS, 8)), generator=generator).to(bench.device)
     request = DecodingRequest(tuple(ids[0].tolist()), LANES, new)
 
-    def lockstep(lanes: tuple[Lane, ...] = LANES) -> Callable[[], object]:
-        one = replace(request, lanes=lanes)
-        return lambda: decode_all([Lockstep(model, one, lambda tokens: "")])
+    eager, best = StepMode(), None if bench.is_cuda else StepMode(fixed=True)
+
+    def lockstep(lanes: tuple[Lane, ...] = LANES, mode: StepMode | None = best) -> Lockstep:
+        return Lockstep(model, replace(request, lanes=lanes), lambda tokens: "", mode=mode)
 
     def calls(lanes: tuple[Lane, ...]) -> Callable[[], None]:
         return lambda: one_by_one(model, ids, new, lanes)
@@ -49,33 +51,41 @@ def _measure(bench: Bench, log: PartLog, case: str, model: Model) -> None:
     with torch.inference_mode():
         one_call = bench.seconds(calls(LANES[:1]))
         six_calls = bench.seconds(calls(LANES), warm_up=0)
-        together = bench.seconds(lockstep())
-        alone = {lane.strategy.name: bench.seconds(lockstep((lane,))) for lane in LANES}
+        together = bench.seconds(lambda: decode_all([lockstep()]))
+        step_by_step = bench.seconds(lambda: decode_all([lockstep(mode=eager)]))
+        alone = {
+            lane.strategy.name: bench.seconds(lambda one=lane: decode_all([lockstep((one,))]))
+            for lane in LANES
+        }
     slowest = max(alone, key=lambda name: alone[name])
     log.figure(f"{case}: generate", new / one_call, "tok/s")
     log.figure(f"{case}: six calls", six_calls, "s")
     log.figure(f"{case}: six lanes", together, "s")
+    log.figure(f"{case}: six lanes, no graph", step_by_step, "s")
     log.figure(f"{case}: times as fast as six calls", six_calls / together, "×")
     log.figure(f"{case}: six lanes by {slowest} alone", together / alone[slowest], "×")
-    step_s = together / new  # the prompt included
-    log.figure(f"{case}: steps", 1 / step_s, "steps/s")
-    log.figure(f"{case}: all lanes", len(LANES) / step_s, "tok/s")
     log.check(f"{case}: not slower than six calls", bench.small or together <= six_calls, f"{together:.2f} s")
-    _bandwidth(bench, log, case, model, step_s)
-    _synchronisations(bench, log, case, lockstep(), new)
+    engine = lockstep()
+    _speed(bench, log, case, engine, decode_all([engine]))
+    _synchronisations(bench, log, case, lambda: decode_all([lockstep()]), new)
 
 
-def _bandwidth(bench: Bench, log: PartLog, case: str, model: Model, step_s: float) -> None:
-    """A step reads every weight once: the share of the copy's speed that this makes."""
+def _speed(
+    bench: Bench, log: PartLog, case: str, engine: Lockstep, results: Mapping[int, LaneResult]
+) -> None:
+    """Steps without the prompt. A step reads every weight and every key once: its bytes by the speed of the
+    copy are the share of the limit."""
     limit = bench.ceilings.get("bytes_per_s")
-    if limit is None:
-        return log.missing(f"{case}: share of bandwidth", "the part ceilings was not run")
-    weights = sum(each.numel() * each.element_size() for each in model.parameters())
-    if not model.config.tie_word_embeddings:
-        embedding = model.get_input_embeddings().weight  # of which a step reads a row a lane
-        weights -= embedding.numel() * embedding.element_size()
-    log.figure(f"{case}: share of bandwidth", weights / step_s / limit, "")
-    log.figure(f"{case}: limit of steps ({size(weights)} a step)", limit / weights, "steps/s")
+    speed = speed_of([engine.work], results.values(), limit)
+    log.figure(f"{case}: steps", speed.steps_per_s, "steps/s")
+    log.figure(f"{case}: all lanes", speed.tok_per_s, "tok/s")
+    if speed.bandwidth_share is None:
+        log.missing(f"{case}: share of bandwidth", "the part ceilings was not run")
+    else:
+        log.figure(f"{case}: share of bandwidth", speed.bandwidth_share, "")
+    log.figure(f"{case}: captured steps", speed.captured_steps / max(1, speed.steps), "")
+    if speed.reason or not bench.is_cuda:
+        log.missing(f"{case}: steps as CUDA graphs", speed.reason or "there is no card")
 
 
 def _synchronisations(bench: Bench, log: PartLog, case: str, work: Callable[[], object], steps: int) -> None:

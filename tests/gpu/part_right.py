@@ -17,6 +17,7 @@ from tests.gpu.bench import Bench, PartLog
 from tui_lab.core.format import size
 from tui_lab.data.rows import TokenRow
 from tui_lab.decoding.engine import Lockstep, decode_all
+from tui_lab.decoding.graphs import MIN_NEW_TOKENS, StepMode
 from tui_lab.decoding.records import DecodingRequest
 from tui_lab.decoding.strategies import PRESETS
 from tui_lab.hardware import gpu
@@ -56,17 +57,31 @@ def run(bench: Bench, log: PartLog) -> None:
 
 
 def _lockstep(bench: Bench, log: PartLog, _folder: Path) -> None:
-    found = []
-    for facts in (replace(bench.facts, type="cpu"), bench.facts):
-        model = replace(bench, facts=facts, small=True).model(MODEL, four_bit=False, dtype="float32")
-        request = DecodingRequest(tuple(range(5, 25)), PRESETS["six classics"][:1], bench.pick(24, 6))
-        # the generators of random numbers differ between devices: only what is searched is the same
-        lanes = tuple(lane for lane in PRESETS["six classics"] if not lane.strategy.random)
-        weights = _cpu_weights(model)
-        model.load_state_dict(weights)
-        results = decode_all([Lockstep(model, replace(request, lanes=lanes), lambda tokens: "")])
-        found.append([results[at].token_ids for at in range(len(lanes))])
-    log.check("lockstep in float32 as on the CPU", found[0] == found[1], f"{len(found[0])} lanes")
+    """Eager steps on the CPU, eager steps on the card, and graphs of fixed shapes. The generators of random
+    numbers differ between devices, so only lanes without chance are compared."""
+    on_cpu = replace(bench, facts=replace(bench.facts, type="cpu"), small=True)
+    on_card = replace(bench, small=True)
+    lanes = tuple(lane for lane in PRESETS["six classics"] if not lane.strategy.random)
+    request = DecodingRequest(tuple(range(5, 25)), lanes, bench.pick(2 * MIN_NEW_TOKENS, 6))
+    graphs = None if bench.is_cuda else StepMode(fixed=True)
+    found: dict[str, list[tuple[int, ...]]] = {}
+    for name, place, mode in (
+        ("the CPU", on_cpu, StepMode()),
+        ("eager steps", on_card, StepMode()),
+        ("graphs", on_card, graphs),
+    ):
+        model = place.model(MODEL, four_bit=False, dtype="float32")
+        model.load_state_dict(_cpu_weights(model))
+        engine = Lockstep(model, request, lambda tokens: "", mode=mode)
+        results = decode_all([engine])
+        found[name] = [tuple(results[at].token_ids) for at in range(len(lanes))]
+        if engine.work.reason:
+            log.missing(f"lockstep: {name}", engine.work.reason)
+    expected = found.pop("the CPU")
+    for name, tokens in found.items():
+        same = sum(one == other for one, other in zip(tokens, expected, strict=True))
+        right = same == len(lanes)
+        log.check(f"lockstep in float32 as on the CPU, {name}", right, f"{same} of {len(lanes)} lanes")
 
 
 def _cpu_weights(model: Any) -> dict[str, torch.Tensor]:

@@ -124,7 +124,7 @@ def test_without_a_card_it_says_so_and_exits_with_2(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setattr("tui_lab.hardware.gpu.sample", list)
+    monkeypatch.setattr("tui_lab.hardware.cuda_support.problem_here", lambda: None)
     assert command.main(["--out", str(tmp_path / "out")]) == command.EXIT_NO_CARD
     assert "this machine has no NVIDIA card" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
