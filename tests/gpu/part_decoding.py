@@ -6,6 +6,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
 import torch
 
@@ -45,18 +46,18 @@ def _measure(bench: Bench, log: PartLog, case: str, model: Model) -> None:
     def lockstep(lanes: tuple[Lane, ...] = LANES, mode: StepMode | None = best) -> Lockstep:
         return Lockstep(model, replace(request, lanes=lanes), lambda tokens: "", mode=mode)
 
+    def decode(lanes: tuple[Lane, ...]) -> None:
+        decode_all([lockstep(lanes)])
+
     def calls(lanes: tuple[Lane, ...]) -> Callable[[], None]:
         return lambda: one_by_one(model, ids, new, lanes)
 
     with torch.inference_mode():
         one_call = bench.seconds(calls(LANES[:1]))
         six_calls = bench.seconds(calls(LANES), warm_up=0)
-        together = bench.seconds(lambda: decode_all([lockstep()]))
+        together = bench.seconds(partial(decode, LANES))
         step_by_step = bench.seconds(lambda: decode_all([lockstep(mode=eager)]))
-        alone = {
-            lane.strategy.name: bench.seconds(lambda one=lane: decode_all([lockstep((one,))]))
-            for lane in LANES
-        }
+        alone = {lane.strategy.name: bench.seconds(partial(decode, (lane,))) for lane in LANES}
     slowest = max(alone, key=lambda name: alone[name])
     log.figure(f"{case}: generate", new / one_call, "tok/s")
     log.figure(f"{case}: six calls", six_calls, "s")
@@ -67,7 +68,7 @@ def _measure(bench: Bench, log: PartLog, case: str, model: Model) -> None:
     log.check(f"{case}: not slower than six calls", bench.small or together <= six_calls, f"{together:.2f} s")
     engine = lockstep()
     _speed(bench, log, case, engine, decode_all([engine]))
-    _synchronisations(bench, log, case, lambda: decode_all([lockstep()]), new)
+    _synchronisations(bench, log, case, partial(decode, LANES), new)
 
 
 def _speed(

@@ -27,7 +27,7 @@ TOLERANCE = 0.05
 def run(bench: Bench, log: PartLog) -> None:
     """Runs the part."""
     with log.case("bytes of a context"):
-        _context(bench, log)
+        context(bench, log)
     stored = {(row["model"], row["recipe"]): row for row in memory_table.load()["rows"]}
     cases = [(model, preset) for model in MODELS for preset in PRESETS]
     cases.insert(3, ("Qwen/Qwen2.5-0.5B", "full"))
@@ -41,13 +41,13 @@ def run(bench: Bench, log: PartLog) -> None:
     bench.free_memory()
 
 
-def _context(bench: Bench, log: PartLog) -> None:
+def context(bench: Bench, log: PartLog) -> None:
     """Bytes that the driver counts for this process beyond what torch has reserved."""
     mine = [
-        process.memory_bytes
+        process.used_bytes
         for card in gpu.sample()
         for process in card.processes or ()
-        if process.pid == os.getpid() and process.memory_bytes is not None
+        if process.pid == os.getpid() and process.used_bytes is not None
     ]
     if not bench.is_cuda or not mine:
         return log.missing("bytes of a context", "the driver lists no process here")

@@ -48,7 +48,7 @@ def run(bench: Bench, log: PartLog) -> None:
         ("training in half precision", _half),
         ("resuming", _resume),
         ("running out of memory", _out_of_memory),
-        ("telemetry", _telemetry),
+        ("telemetry", lambda bench, log, _: telemetry(bench, log)),
     ):
         if log.has_time(name):
             with log.case(name), tempfile.TemporaryDirectory(dir=bench.work) as folder:
@@ -161,7 +161,7 @@ def _packed(bench: Bench, log: PartLog, folder: Path) -> None:
             trainer = _trainer(bench, folder, rows, dtype=dtype, max_steps=1)
             trainer.train()
             alone[dtype] = {figure: _logged(trainer, figure)[0] for figure in FIGURES}
-        changes: dict[str, object] = {"packing": True, "packed_attention": attention, "max_steps": 1}
+        changes: dict[str, Any] = {"packing": True, "packed_attention": attention, "max_steps": 1}
         packed = _trainer(bench, folder, rows, dtype=dtype, per_device_train_batch_size=1, **changes)
         packed.train()
         for figure, expected in alone[dtype].items():
@@ -204,7 +204,8 @@ def _four_bit(bench: Bench, log: PartLog, _folder: Path) -> None:
 
     width, height = bench.pick((896, 4864), (64, 96))
     layer = Linear4bit(width, height, bias=False, compute_dtype=bench.half, quant_type="nf4").to(bench.device)
-    weight = four_bit.dequantize_4bit(layer.weight.data, layer.weight.quant_state).float()
+    packed: Any = layer.weight
+    weight = four_bit.dequantize_4bit(packed.data, packed.quant_state).float()
     for count in bench.pick(FOUR_BIT_ROWS, FOUR_BIT_ROWS[:3]):
         states = torch.randn(count, width, device=bench.device, dtype=bench.half)
         with torch.no_grad():
@@ -224,7 +225,7 @@ def _half(bench: Bench, log: PartLog, folder: Path) -> None:
 
 
 def _resume(bench: Bench, log: PartLog, folder: Path) -> None:
-    settings: dict[str, object] = {"save_steps": 2, "per_device_train_batch_size": 1}
+    settings: dict[str, Any] = {"save_steps": 2, "per_device_train_batch_size": 1}
     whole = _trainer(bench, folder, _rows(LENGTHS), **settings)
     whole.args.save_strategy, whole.args.save_steps = "steps", 2
     whole.train()
@@ -275,7 +276,8 @@ def _out_of_memory(bench: Bench, log: PartLog, folder: Path) -> None:
         log.close(f"running out of memory: loss of step {step}", found, expected, 1e-4)
 
 
-def _telemetry(bench: Bench, log: PartLog, _folder: Path) -> None:
+def telemetry(bench: Bench, log: PartLog) -> None:
+    """The driver's figures beside torch's."""
     cards = gpu.sample()
     if not bench.is_cuda:
         return log.missing("telemetry", "there is no card to compare with")

@@ -40,7 +40,7 @@ def run(bench: Bench, log: PartLog) -> None:
     for rows, tokens in bench.pick(PACKED, ((2, 32),)):
         for attention in bench.pick(("mask", "varlen"), ("varlen",)):
             name = f"0.5B, packed {rows} × {tokens}, {attention}"
-            changes: dict[str, object] = {"packing": True, "packed_attention": attention}
+            changes: dict[str, Any] = {"packing": True, "packed_attention": attention}
             _case(bench, log, name, SMALL, length, rows, max_length=tokens, **changes)
     for model, label in ((SMALL, "0.5B"), (LARGE, "1.5B")):
         for count in bench.pick(BATCHES, ()):

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tests.gpu import __main__ as command
-from tests.gpu import runner
-from tests.gpu.bench import PartLog
-from tests.gpu.part_peaks import compare
+from tests.gpu import part_machine, part_peaks, part_right, runner
+from tests.gpu.bench import Bench, PartLog
 from tests.gpu.parts import PARTS
 from tests.gpu.records import Check, GpuReport, Measurement, Missing, PartReport
+from tui_lab.hardware.device import DeviceFacts
+from tui_lab.hardware.gpu import Gpu, GpuProcess
+from tui_lab.hardware.gpu_trial import GpuTrial
 
 
 @pytest.fixture(scope="module")
@@ -63,10 +68,11 @@ def test_late_parts_are_skipped_and_an_error_fails_only_its_part(tmp_path: Path)
 
 def test_a_process_that_ends_fails_its_part_and_the_others_follow() -> None:
     report = _report("a", "b")
-    report.parts[0].state = "running"
+    first, second = report.parts
+    first.state = "running"
     assert runner.end_crashed_part(report, "its process ended with signal 11")
-    assert report.parts[0].state == "failed" and "signal 11" in report.parts[0].error
-    report.parts[1].state = "running"
+    assert "signal 11" in first.error and not report.is_ok
+    second.state = "running"
     assert not runner.end_crashed_part(report, "its process ended with code 1")
     assert not runner.end_crashed_part(_report("a"), "it never began")
 
@@ -113,9 +119,9 @@ def test_the_table_names_what_is_wrong_and_what_is_missing() -> None:
 def test_peaks_are_compared_within_five_percent() -> None:
     part = PartReport("peaks", 1.0)
     log = PartLog(part, 0.0)
-    compare(log, "near", 100.0, 104.9, {"peak_bytes": 95.1}, True)
+    part_peaks.compare(log, "near", 100.0, 104.9, {"peak_bytes": 95.1}, True)
     assert [check.ok for check in part.checks] == [True, True]
-    compare(log, "far", 100.0, 105.1, {"peak_bytes": 94.9}, True)
+    part_peaks.compare(log, "far", 100.0, 105.1, {"peak_bytes": 94.9}, True)
     assert [check.ok for check in part.checks[2:]] == [False, False]
     assert not log.has_time("late") and part.missing[-1].why == "the time of this part was over"
 
@@ -128,3 +134,73 @@ def test_without_a_card_it_says_so_and_exits_with_2(
     assert command.main(["--out", str(tmp_path / "out")]) == command.EXIT_NO_CARD
     assert "this machine has no NVIDIA card" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+# --------------------------------------------------------------------------------------------------
+# what only a card has, with its answers given
+
+
+@pytest.fixture
+def card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """A card of 16 GiB of which 6 are used, by torch and by the driver."""
+    facts = DeviceFacts("cuda", "NVIDIA L4", 16 << 30, True, 1)
+    properties = SimpleNamespace(uuid="1b2c", total_memory=16 << 30, name="NVIDIA L4")
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda _at: properties)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "NVIDIA L4")
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda: (8, 9))
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda: (10 << 30, 16 << 30))
+    monkeypatch.setattr("torch.cuda.memory_reserved", lambda: 1 << 30)
+    return Bench(facts, True, tmp_path, {})
+
+
+def _sampled(**values: object) -> Gpu:
+    plain = Gpu(
+        index=0,
+        name="NVIDIA L4",
+        uuid="GPU-1b2c",
+        memory_total_bytes=16 << 30,
+        memory_used_bytes=6 << 30,
+        utilization_percent=5,
+        temperature_c=40,
+        power_w=None,
+        compute_capability=(8, 9),
+        processes=(GpuProcess(os.getpid(), (1 << 30) + (400 << 20)), GpuProcess(1, 5 << 30)),
+    )
+    return replace(plain, **values)  # type: ignore[arg-type]
+
+
+def test_telemetry_is_compared_with_torch(card: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = _sampled(uuid="GPU-ffff", memory_used_bytes=0)
+    monkeypatch.setattr("tui_lab.hardware.gpu.sample", lambda: [other, _sampled()])
+    part = PartReport("right", 1.0)
+    part_right.telemetry(card, PartLog(part, 0.0))
+    assert [check.ok for check in part.checks] == [True, True, True]
+    assert {figure.name for figure in part.figures} == {
+        "telemetry: temperature_c",
+        "telemetry: utilization_percent",
+    }
+    assert "telemetry: power_w" in {missing.name for missing in part.missing}
+    monkeypatch.setattr("tui_lab.hardware.gpu.sample", lambda: [_sampled(memory_used_bytes=9 << 30)])
+    part = PartReport("right", 1.0)
+    part_right.telemetry(card, PartLog(part, 0.0))
+    assert [check.name for check in part.checks if not check.ok] == ["telemetry: used memory"]
+
+
+def test_the_context_is_what_the_driver_counts_beyond_torch(
+    card: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tui_lab.hardware.gpu.sample", lambda: [_sampled()])
+    part = PartReport("peaks", 1.0)
+    part_peaks.context(card, PartLog(part, 0.0))
+    assert part.figures == [Measurement("bytes of a context", 400.0, "MiB")]
+
+
+@pytest.mark.parametrize("broken", ["", "no C compiler"])
+def test_trials_on_the_card_are_checks(broken: str, card: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tui_lab.hardware.cuda_support.problem_here", lambda: None)
+    trial = GpuTrial(broken, "", "", "bfloat16", 10 << 30, 16 << 30)
+    monkeypatch.setattr("tui_lab.hardware.gpu_trial.try_everything", lambda: trial)
+    part = PartReport("machine", 1.0)
+    part_machine.run(card, PartLog(part, 0.0))
+    assert [check.name for check in part.checks if not check.ok] == (["trial of Triton"] if broken else [])
+    assert Measurement("compute capability", 8.9, "") in part.figures
