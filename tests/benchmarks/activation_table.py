@@ -24,6 +24,7 @@ from unittest.mock import patch
 from trl.kernels.chunked_logprob import ChunkedLogProbFunction
 
 from tests.benchmarks.memory_table import CARD, MEASURED
+from tui_lab.forecast import activations
 from tui_lab.forecast.memory import EAGER
 from tui_lab.models import meta_model, shapes
 from tui_lab.recipes import presets
@@ -31,7 +32,7 @@ from tui_lab.recipes.resolve import resolve
 from tui_lab.training import memory_probe
 from tui_lab.training.live_storages import LiveStorages
 
-OUT = Path(shapes.__file__).with_name("activations.toml")
+OUT = Path(activations.__file__).with_name("activations.toml")
 TOKENS, LAYERS, RANK = 416, 2, 10
 #: So long that scores in full outweigh all else.
 MANY_TOKENS = 7001

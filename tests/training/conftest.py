@@ -117,16 +117,19 @@ def make_trainer(tiny_llama: Path, tmp_path: Path) -> Callable[..., LabTrainer]:
         folder: str = "checkpoints",
         saves: bool = False,
         packed_attention: str = "mask",
+        compute_dtype: str = "float32",
+        row_mask: bool = True,
     ) -> LabTrainer:
         torch.manual_seed(recipe.seed)
-        base = load_base(ModelSource(str(tiny_llama)), recipe, CPU, "float32", "sdpa")
+        base = load_base(ModelSource(str(tiny_llama)), recipe, CPU, compute_dtype, "sdpa")
         values = ResolvedValues(
             target_modules=list(IA3 if recipe.method == "ia3" else ALL),
             feedforward_modules=["down_proj"],
-            compute_dtype="float32",
+            compute_dtype=compute_dtype,
             optim=recipe.optim,
             max_length=recipe.max_length,
             packed_attention=packed_attention,
+            row_mask=row_mask,
         )
         trainer = build_trainer(
             recipe,

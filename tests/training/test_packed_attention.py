@@ -98,7 +98,7 @@ def test_packed_equals_alone(kind: str) -> None:
         model.gradient_checkpointing_enable()
     batch = packed()
     labels = batch.pop("labels")
-    with Squares() as squares, packed_attention.document_attention(model):
+    with Squares() as squares, packed_attention.attention_without_mask(model):
         loss = loss_of(model, labels, **batch)
         loss.backward()  # type: ignore[no-untyped-call]
     assert float(loss.detach()) == pytest.approx(alone, rel=1e-6)
@@ -122,8 +122,20 @@ def test_a_model_that_loses_the_bounds_is_refused() -> None:
     batch = packed()
     labels = batch.pop("labels")
     model = model_of("stablelm")
-    with packed_attention.document_attention(model), pytest.raises(RuntimeError, match="packed_attention"):
+    with (
+        packed_attention.attention_without_mask(model),
+        pytest.raises(RuntimeError, match="packed_attention"),
+    ):
         loss_of(model, labels, **batch)
+
+
+@pytest.mark.parametrize("kind", ["mistral", "gemma3_text"])
+def test_padded_rows_keep_their_windows(kind: str) -> None:
+    model = model_of(kind)
+    ids = torch.stack([documents()[3], documents()[3].flip(0)])
+    expected = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+    with packed_attention.attention_without_mask(model, packed_attention.ROWS):
+        torch.testing.assert_close(model(input_ids=ids).logits, expected)
 
 
 @pytest.mark.parametrize("objective", [{}, {"kl_weight": 0.3}, {"kl_weight": 0.3, "method": "full"}])
@@ -195,9 +207,9 @@ def test_dropout_and_odd_heads_are_named() -> None:
     model.config.attention_dropout, model.config.head_dim = 0.0, 12
     assert "heads of 12" in packed_attention.why_not(model)
     wrapped = get_peft_model(model_of("llama"), LoraConfig(target_modules=["q_proj"]))
-    with packed_attention.document_attention(wrapped):
-        assert packed_attention.is_active(wrapped.get_base_model())
-    assert not packed_attention.is_active(wrapped.get_base_model())
+    with packed_attention.attention_without_mask(wrapped):
+        assert packed_attention.active(wrapped.get_base_model())
+    assert not packed_attention.active(wrapped.get_base_model())
 
 
 # --------------------------------------------------------------------------------------------------

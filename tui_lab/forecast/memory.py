@@ -191,7 +191,7 @@ class StepShape:
     trained: int  # parameters
     targets: tuple[Linear, ...]  # layers with an adapter
     quantization: str = "none"  # none, nf4 or int8
-    varlen: bool = False  # packed rows without a mask
+    row_mask: bool = True  # whether padded or packed rows have a mask
 
     @property
     def full(self) -> bool:
@@ -200,7 +200,7 @@ class StepShape:
     @property
     def masked(self) -> bool:
         """Whether attention gets a mask: for padded or packed rows."""
-        return (self.recipe.packing or self.rows > 1) and not self.varlen
+        return self.row_mask and (self.recipe.packing or self.rows > 1)
 
 
 def training_step(shape: Shape, recipe: Recipe, values: ResolvedValues, device: str) -> StepShape:
@@ -223,7 +223,7 @@ def training_step(shape: Shape, recipe: Recipe, values: ResolvedValues, device: 
         trained=trainable_count(shape, recipe),
         targets=tuple(target_modules.matching(shape, recipe.target_modules)) if has_targets else (),
         quantization=values.quantization or recipe.quantization,
-        varlen=recipe.packing and values.packed_attention == "varlen",
+        row_mask=values.packed_attention != "varlen" if recipe.packing else values.row_mask,
     )
 
 
@@ -363,7 +363,7 @@ def _mask_bytes(step: StepShape, layers: float) -> float:
     """
     shape, size = step.shape, step.value_bytes
     window, sliding_share = WINDOWS.get(shape.model_type, (0, 0.0))
-    slides = bool(window) and step.length >= window and not step.varlen
+    slides = bool(window) and step.length >= window and not (step.recipe.packing and not step.row_mask)
     if shape.model_type in EAGER:
         return float((2 if slides else 1) * size * step.rows * step.length**2)
     if not (step.masked or slides):

@@ -84,6 +84,7 @@ class ResolvedValues(Struct, kw_only=True):
     optim: str
     attn_implementation: str = "sdpa"
     packed_attention: str = "mask"  # or "varlen"
+    row_mask: bool = True  # whether padded rows have a mask, which causal attention does not need
     max_length: int
     target_modules: list[str] = []
     feedforward_modules: list[str] = []
@@ -269,7 +270,12 @@ def _attention(case: _Case) -> None:
 
 
 def _packed_attention(case: _Case) -> None:
-    if not case.recipe.packing:
+    recipe, values = case.recipe, case.found.values
+    if not recipe.packing:
+        causal = values.attn_implementation == "sdpa" and case.model.model_type in VARLEN_MODELS
+        values.row_mask = not (
+            causal and case.device.type == "cuda" and recipe.method not in VIRTUAL_TOKEN_METHODS
+        )
         return
     asked = case.recipe.packed_attention
     reason = "because the recipe sets it" if asked == "mask" else _why_mask(case, asked)

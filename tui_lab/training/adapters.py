@@ -8,6 +8,8 @@ p-tuning (Liu et al. 2021), prompt tuning (Lester et al. 2021).
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -22,6 +24,7 @@ from peft import (
     PromptTuningConfig,
     TaskType,
 )
+from peft.tuners.lora import LoraLayer
 
 from tui_lab.recipes.recipe import Recipe
 
@@ -92,6 +95,24 @@ def changes_base_weights(recipe: Recipe) -> bool:
     """Whether the adapter's initialisation moves a part of the base weights into the adapter (PiSSA, OLoRA),
     so that it fits the original base only after a conversion."""
     return recipe.method == "lora" and recipe.init_lora_weights in ("pissa", "pissa_niter_16", "olora")
+
+
+def layers_under_autocast(model: torch.nn.Module) -> list[LoraLayer]:
+    """LoRA layers that need no cast of their input under autocast. DoRA's norms are computed beside it."""
+    return [module for module in model.modules() if isinstance(module, LoraLayer) and not module.lora_variant]
+
+
+@contextmanager
+def inputs_uncast(layers: Sequence[LoraLayer]) -> Iterator[None]:
+    """Inside, ``layers`` do not copy their input to float32, the type of their weights: under autocast the
+    product casts it back at once. For whole steps, as checkpointing computes layers again."""
+    for layer in layers:
+        layer.cast_input_dtype_enabled = False
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.cast_input_dtype_enabled = True
 
 
 def orthogonality(model: torch.nn.Module, adapter: str = "default") -> torch.Tensor:

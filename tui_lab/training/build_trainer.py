@@ -91,7 +91,8 @@ def build_trainer(
         after_step=hooks.after_step,
         ladder=hooks.ladder or Ladder(recipe, values),
         group=hooks.group,
-        packed_attention=values.packed_attention,
+        without_mask=values.packed_attention == "varlen",
+        row_mask=values.row_mask,
     )
     trainer.checkpoints_kept = recipe.save_total_limit
     trainer.add_callback(RelocateBestCheckpoint(hooks.warn))
@@ -101,6 +102,7 @@ def build_trainer(
     _set_layer_rates(trainer, recipe)
     if objective.is_needed(recipe):
         trainer.objective = Objective(recipe, trainer.model, frozen, tasks)
+        trainer.objective.row_mask = values.row_mask
         if trainer.objective.raw_sigma is not None:
             trainer.add_callback(ClearTaskGradients(trainer.objective.raw_sigma))
     if tasks:

@@ -61,9 +61,18 @@ def _flash_attention(*args: Any, **kwargs: Any) -> torch.Tensor:
     return _scaled_dot_product_attention(*args, **{**kwargs, "dropout_p": 0.0})
 
 
+_is_autocast_enabled = torch.is_autocast_enabled
+
+
+def _autocast_enabled(device_type: str = "cpu") -> bool:
+    """Without an argument torch says it of CUDA; here the CPU's autocast stands in for it."""
+    return _is_autocast_enabled(device_type)
+
+
 _LAUNCHED = _Launched()
 #: What trl and torch do differently on CUDA: kernels and products that write in place.
 _CUDA: dict[str, object] = {
+    "torch.is_autocast_enabled": _autocast_enabled,
     "torch.nn.functional.dropout": _fused_dropout,
     "torch.nn.functional.scaled_dot_product_attention": _flash_attention,
     "trl.trainer.utils._use_triton": lambda _: True,

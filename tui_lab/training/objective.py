@@ -23,7 +23,7 @@ from tui_lab.recipes.recipe import Recipe
 from tui_lab.training import losses, packed_attention, regularise
 from tui_lab.training.micro_batches import WHOLE, PartShare
 from tui_lab.training.rng import preserve_rng_state
-from tui_lab.training.types import Inputs, Model
+from tui_lab.training.types import Figure, Inputs, Model
 
 #: The task of rows without one: general rows mixed into a data set with tasks.
 NO_TASK = "general"
@@ -73,6 +73,8 @@ class Objective:
         self._peft = model if hasattr(model, "peft_config") else None
         self._plain = model.get_base_model() if self._peft is not None else model
         self.tasks = list(tasks)
+        #: Whether models get the mask of padded rows (:attr:`.trainer_seams.SeamTrainer.row_mask`).
+        self.row_mask = True
         self.raw_sigma: torch.nn.Parameter | None = None
         if recipe.uncertainty_weighting:
             start = torch.full((len(self.tasks),), losses.raw_sigma_of(1.0))
@@ -81,7 +83,7 @@ class Objective:
         self.changes = regularise.weight_changes(model) if has_penalty else {}
         self.importance: dict[str, Tensor] = {}
         #: Terms of the latest loss by name, in nats per token (penalties without unit).
-        self.parts: dict[str, float] = {}
+        self.parts: dict[str, Figure] = {}
 
     def measure_importance(self, rows: Sequence[TokenRow]) -> None:
         """Measures the Fisher information of the weights before training on general rows, for EWC."""
@@ -115,15 +117,15 @@ class Objective:
             loss = self._task_loss(states, outputs, head, tasks, tokens, accumulation, share)
         if base_states is not None:
             distance = self._distance(states, base_states, head, inputs)
-            self.parts["kl_to_base"] = float(distance.detach())
+            self.parts["kl_to_base"] = distance.detach()
             loss = loss + recipe.kl_weight * share.tokens * distance / accumulation
         if recipe.l2_to_start:
             term = regularise.l2(self.changes).to(loss.device)
-            self.parts["l2_to_start"] = float(term.detach())
+            self.parts["l2_to_start"] = term.detach()
             loss = loss + recipe.l2_to_start * term / accumulation
         if recipe.ewc_lambda and self.importance:
             term = regularise.ewc(self.changes, self.importance).to(loss.device)
-            self.parts["ewc"] = float(term.detach())
+            self.parts["ewc"] = term.detach()
             loss = loss + recipe.ewc_lambda * term / accumulation
         return loss
 
@@ -192,9 +194,11 @@ class Objective:
         """Hidden states (B, T, H) of the base for a batch: of the frozen copy, or of the model without
         adapter."""
         read = {name: inputs[name] for name in _BACKBONE_COLUMNS if name in inputs}
+        if not self.row_mask:
+            read.pop("attention_mask", None)
         if self._frozen is not None:
-            active = packed_attention.is_active(self._plain)
-            with torch.no_grad(), packed_attention.document_attention(self._frozen, active):
+            name = packed_attention.active(self._plain)
+            with torch.no_grad(), packed_attention.attention_without_mask(self._frozen, name):
                 return _hidden_states(self._frozen.base_model(**read, use_cache=False))
         assert self._peft is not None
         # peft makes adapters trainable when it enables them again, including frozen ones

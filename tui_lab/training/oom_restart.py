@@ -26,7 +26,7 @@ from tui_lab.training.micro_batches import BatchPart, PartShare
 from tui_lab.training.oom_ladder import Ladder, OutOfMemory
 from tui_lab.training.rng import RandomStates
 from tui_lab.training.trainer_seams import SeamTrainer
-from tui_lab.training.types import AnyOptimizer, Batch, Inputs, Model, TokenCount
+from tui_lab.training.types import AnyOptimizer, Batch, Figure, Inputs, Model, TokenCount
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class _Step:
     losses: list[Tensor] = field(default_factory=list)
     states: RandomStates | None = None
     metric_lengths: dict[str, int] = field(default_factory=dict)
-    trained_tokens: int = 0
+    trained_tokens: int | Tensor = 0
     began: float = 0.0
     restarted: bool = False
 
@@ -139,7 +139,7 @@ class StepRestarter:
             tokens = torch.tensor(sum(part.trained_tokens for part in parts) / len(parts))
         accumulation = trainer.current_gradient_accumulation_steps
         lengths = {name: len(values) for name, values in trainer.train_metrics.items()}
-        metrics: list[dict[str, float]] = []
+        metrics: list[dict[str, Figure]] = []
         losses: list[Tensor] = []
         try:
             trainer.current_gradient_accumulation_steps = accumulation * len(parts)
@@ -154,9 +154,9 @@ class StepRestarter:
             trainer.train_metrics[name].append(value)
         return torch.stack(losses).sum()
 
-    def merge_metrics(self, parts: list[BatchPart], metrics: list[dict[str, float]]) -> dict[str, float]:
+    def merge_metrics(self, parts: list[BatchPart], metrics: list[dict[str, Figure]]) -> dict[str, Figure]:
         """The logged figures of a batch from those of its parts: weighted means."""
-        merged: dict[str, float] = {}
+        merged: dict[str, Figure] = {}
         for name in {name: None for each in metrics for name in each}:
             pairs = [
                 (self._metric_weight(name, part), each[name])
@@ -167,7 +167,7 @@ class StepRestarter:
             merged[name] = sum(weight * value for weight, value in pairs) / total if total else pairs[0][1]
         return merged
 
-    def _pop_metrics(self, lengths: Mapping[str, int]) -> dict[str, float]:
+    def _pop_metrics(self, lengths: Mapping[str, int]) -> dict[str, Figure]:
         """Removes what a part added to the logged figures, and returns it."""
         return {
             name: values.pop()

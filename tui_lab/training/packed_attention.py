@@ -6,8 +6,9 @@ takes the bounds of the documents, which trl's collator puts beside the tokens (
 CUDA; on a CPU the documents are computed one by one, for tests.
 
 The implementation has no mask function, so it only serves packed batches, inside of
-:func:`document_attention`. A model that does not pass the bounds on to its layers raises there instead of
-mixing documents.
+:func:`attention_without_mask`. A model that does not pass the bounds on to its layers raises there instead of
+mixing documents. A second one, for rows that are padded on the right, is plain causal attention: padding
+comes later and has no labels. transformers looks at every mask, and the GPU waits for the host meanwhile.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from tui_lab.training.trainer_seams import attention_name, set_attention_name
 from tui_lab.training.types import Model
 
-#: The name under which transformers finds the implementation.
-NAME = "packed_documents"
+#: The names under which transformers finds the implementations: for packed batches, and for padded rows.
+DOCUMENTS, ROWS = "packed_documents", "causal_rows"
 #: The widest head that flash attention computes.
 MOST_HEAD_DIM = 256
 #: The columns of a batch that name the bounds of its documents.
@@ -65,25 +67,26 @@ def is_packed(inputs: Mapping[str, Any]) -> bool:
 
 
 @contextmanager
-def document_attention(model: Model, active: bool = True) -> Iterator[None]:
-    """Packed batches inside are computed without a mask, forward and backward (checkpointing computes layers
-    again there). ``active`` False changes nothing."""
-    if not active:
+def attention_without_mask(model: Model, name: str = DOCUMENTS) -> Iterator[None]:
+    """Batches inside are computed without a mask, forward and backward (checkpointing computes layers again
+    there). ``name``: :data:`DOCUMENTS`, :data:`ROWS`, or "" to change nothing."""
+    if not name:
         yield
         return
     plain = model.get_base_model() if hasattr(model, "peft_config") else model
     config = plain.config.get_text_config()
     before = attention_name(config)
-    set_attention_name(config, NAME)
+    set_attention_name(config, name)
     try:
         yield
     finally:
         set_attention_name(config, before)
 
 
-def is_active(model: Model) -> bool:
-    """Whether a plain model is inside of :func:`document_attention`."""
-    return attention_name(model.config.get_text_config()) == NAME
+def active(model: Model) -> str:
+    """The name with which a plain model is inside of :func:`attention_without_mask`; "" outside."""
+    name = attention_name(model.config.get_text_config())
+    return name if name in (DOCUMENTS, ROWS) else ""
 
 
 def attention(
@@ -116,6 +119,30 @@ def attention(
     compute = kernel if device == "cuda" else document_by_document
     longest = kwargs.get(LONGEST) or query.shape[2]
     return compute(q, k, v, bounds, int(longest), scaling, sliding_window)[None], None
+
+
+def causal_rows(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    sliding_window: int | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """transformers' interface: query (B, H, T, D), key and value (B, K, T, D), to (B, T, H, D)."""
+    length = query.shape[2]
+    if attention_mask is None and sliding_window is not None and sliding_window < length:
+        attention_mask = _window(length, sliding_window, query.device)
+    result: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+    return result
+
+
+def _window(length: int, window: int, device: torch.device) -> Tensor:
+    """Which positions (T, T) a token sees: itself and the ``window`` - 1 before."""
+    position = torch.arange(length, device=device)
+    distance = position[:, None] - position
+    return (distance >= 0) & (distance < window)
 
 
 def kernel(
@@ -163,9 +190,7 @@ def document_by_document(
         q, k, v = (each[begin:end].transpose(0, 1)[None] for each in (query, key, value))
         mask = None
         if window is not None and window < end - begin:
-            position = torch.arange(end - begin, device=query.device)
-            distance = position[:, None] - position
-            mask = (distance >= 0) & (distance < window)
+            mask = _window(end - begin, window, query.device)
         result = scaled_dot_product_attention(
             q, k, v, attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=True
         )
@@ -173,4 +198,5 @@ def document_by_document(
     return torch.cat(results)
 
 
-AttentionInterface.register(NAME, attention)
+AttentionInterface.register(DOCUMENTS, attention)
+AttentionInterface.register(ROWS, causal_rows)

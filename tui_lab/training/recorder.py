@@ -42,6 +42,7 @@ class EventRecorder(TrainerCallback):
         self._logged_s = 0.0
         self._window_steps = 0
         self._average_step_s = math.nan
+        self._untimed_s, self._untimed_steps, self._timings = 0.0, 0, 0
         self._between_began = 0.0
         self._between_s = 0.0
         self._steps_done = 0
@@ -79,8 +80,11 @@ class EventRecorder(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
         self.step = state.global_step
-        synchronize(self.device)
-        self._peaks.end_phase(self.device, "cuda_peak")
+        on_gpu = self.device is not None and self.device.type == "cuda"
+        timed = control.should_log or not on_gpu
+        if timed:  # else the GPU works on while the next step is prepared
+            synchronize(self.device)
+            self._peaks.end_phase(self.device, "cuda_peak")
         now = time.monotonic()
         seconds = now - self._step_began
         self._between_began = now
@@ -88,10 +92,17 @@ class EventRecorder(TrainerCallback):
         self.trained_s += seconds
         self._window_steps += 1
         self._steps_done += 1
-        if self._steps_done == 2 or math.isnan(self._average_step_s):
+        self._untimed_s += seconds
+        self._untimed_steps += 1
+        if not timed:
+            return
+        seconds, steps = self._untimed_s / self._untimed_steps, self._untimed_steps
+        self._untimed_s, self._untimed_steps = 0.0, 0
+        self._timings += 1
+        if self._timings <= 2:
             self._average_step_s = seconds  # the first step also warms up caches
         else:
-            past = STEP_TIME_MEMORY
+            past = STEP_TIME_MEMORY**steps
             self._average_step_s = past * self._average_step_s + (1 - past) * seconds
 
     @override

@@ -12,8 +12,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from transformers.trainer_utils import rotate_checkpoints
 
 from tui_lab.runs import checkpoints
 from tui_lab.training import adalora_state, layers, objective, packed_attention
-from tui_lab.training.adapters import orthogonality
+from tui_lab.training.adapters import inputs_uncast, layers_under_autocast, orthogonality
 from tui_lab.training.callbacks import AdaLoraSchedule
 from tui_lab.training.distributed import ProcessGroup
 from tui_lab.training.micro_batches import BatchPart
@@ -52,12 +52,14 @@ class LabTrainer(SeamTrainer):
         after_step: Callable[[LabTrainer], None],
         ladder: Ladder,
         group: ProcessGroup | None = None,
-        packed_attention: str = "mask",
+        without_mask: bool = False,
+        row_mask: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.group = group or ProcessGroup()
-        self._without_mask = packed_attention == "varlen"
+        self._without_mask, self.row_mask = without_mask, row_mask
+        self._uncast = layers_under_autocast(self.model) if self.args.bf16 or self.args.fp16 else []
         self.restarter = StepRestarter(
             self, ladder, save_checkpoint=self.checkpoint_now, metric_weight=self.metric_weight
         )
@@ -100,7 +102,7 @@ class LabTrainer(SeamTrainer):
         if self.objective is not None and model.training:
             compute = super().compute_loss
             loss = self.objective.loss(
-                lambda: compute(model, inputs, num_items_in_batch=num_items_in_batch),  # type: ignore[no-untyped-call]
+                lambda: compute(model, inputs, num_items_in_batch=num_items_in_batch),
                 inputs,
                 tasks,
                 tokens=tokens,
@@ -110,7 +112,7 @@ class LabTrainer(SeamTrainer):
             for name, value in self.objective.parts.items():
                 self.train_metrics[PART + name].append(value)
         else:
-            loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)  # type: ignore[no-untyped-call]
+            loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         if self._adalora and model.training:
             config = self.model.peft_config["default"]
             # the Trainer leaves the accumulation to the loss: each micro-batch adds its share
@@ -138,13 +140,19 @@ class LabTrainer(SeamTrainer):
     def training_step(self, model: Model, inputs: Inputs, num_items_in_batch: TokenCount = None) -> Tensor:
         """Forward and backward of a micro-batch, in parts where memory runs out; its loss, a scalar. Raises
         OutOfMemory."""
-        with self._attention(inputs):
+        with self._step_settings(inputs):
             return self.restarter.training_step(super().training_step, model, inputs, num_items_in_batch)
 
-    def _attention(self, inputs: Inputs) -> AbstractContextManager[None]:
-        """Attention without a mask for packed batches, where it was chosen."""
-        active = self._without_mask and packed_attention.is_packed(inputs)
-        return packed_attention.document_attention(self.model, active)
+    @contextmanager
+    def _step_settings(self, inputs: Inputs) -> Iterator[None]:
+        """Attention without a mask, where it was chosen, and no casts under autocast."""
+        name = ""
+        if packed_attention.is_packed(inputs):
+            name = packed_attention.DOCUMENTS if self._without_mask else ""
+        elif not self.row_mask:
+            name = packed_attention.ROWS
+        with packed_attention.attention_without_mask(self.model, name), inputs_uncast(self._uncast):
+            yield
 
     def create_optimizer(self, model: Model = None) -> torch.optim.Optimizer:
         """The optimiser, with parameter groups by depth and one for the weights of tasks, where needed."""
@@ -162,8 +170,9 @@ class LabTrainer(SeamTrainer):
         """Mean negative log-likelihood of a trained token over the validation rows, in nats."""
 
         def evaluate(inputs: Inputs) -> tuple[float, int]:
-            with self._attention(inputs):
-                outputs = self.model(**self.to_device(inputs), use_cache=False, fused_lm_head=True)
+            with self._step_settings(inputs):
+                read = self.without_row_mask(self.to_device(inputs))
+                outputs = self.model(**read, use_cache=False, fused_lm_head=True)
             return -float(outputs.log_probs.double().sum()), int(outputs.label_mask.sum())
 
         total, tokens = 0.0, 0

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 import trl.kernels.chunked_divergence as divergence
 import trl.kernels.chunked_logprob as logprob
 import trl.trainer.utils as trl_utils
@@ -21,10 +22,9 @@ from transformers import EarlyStoppingCallback, PreTrainedConfig, TrainerState
 from trl import SFTTrainer
 from typing_extensions import override
 
-from tui_lab.training.types import AnyOptimizer, Inputs, Model
+from tui_lab.training.types import AnyOptimizer, Figure, Inputs, Model, TokenCount
 
 if TYPE_CHECKING:
-    import torch
     from transformers import TrainingArguments
 
 
@@ -74,7 +74,7 @@ SEAMS: tuple[Seam, ...] = (
     Seam(_SFT + "training_step", "trl/trainer/sft_trainer.py:1691", "2429b74eb4f0",
          "wraps the Trainer's own"),
     Seam(_SFT + "compute_loss", "trl/trainer/sft_trainer.py:1560", "fc5223add31c",
-         "the loss of a batch; adds to _metrics and _total_train_tokens"),
+         "the loss of a batch, computed alike; adds to _metrics and _total_train_tokens"),
     Seam(_SFT + "__init__", "trl/trainer/sft_trainer.py:626", "76d729b676b4",
          "creates _metrics and _total_train_tokens"),
     Seam("transformers.training_args:TrainingArguments.n_gpu.fget",
@@ -141,6 +141,16 @@ class SeamTrainer(SFTTrainer):
     #: Columns of the data that reach :meth:`compute_loss` although the model does not take them.
     extra_columns: tuple[str, ...] = ()
 
+    #: Whether models get the mask of padded rows. Causal attention does not need it where the padding is on
+    #: the right; looking at it makes the host wait, and other kernels are used with it.
+    row_mask: bool = True
+
+    def without_row_mask(self, inputs: Inputs) -> Inputs:
+        """A batch without the mask of its rows, where models do not get it."""
+        if self.row_mask:
+            return inputs
+        return {name: value for name, value in inputs.items() if name != "attention_mask"}
+
     # ------------------------------------------------------------------ hooks
 
     def training_prepared(self) -> None:
@@ -170,19 +180,20 @@ class SeamTrainer(SFTTrainer):
     # ------------------------------------------------------------------ private state
 
     @property
-    def train_metrics(self) -> dict[str, list[float]]:
-        """Figures of the batches since the last log, by name."""
-        metrics: dict[str, list[float]] = self._metrics["train"]
+    def train_metrics(self) -> dict[str, list[Figure]]:
+        """Figures of the batches since the last log, by name: on the device until they are logged."""
+        metrics: dict[str, list[Figure]] = self._metrics["train"]
         return metrics
 
     @property
-    def total_train_tokens(self) -> int:
-        """Tokens trained on so far; trl starts at 0 in every process."""
-        return int(self._total_train_tokens)
+    def total_train_tokens(self) -> int | Tensor:
+        """Tokens trained on so far, on the device until they are logged; trl starts at 0 in every process."""
+        tokens: int | Tensor = self._total_train_tokens
+        return tokens
 
     @total_train_tokens.setter
-    def total_train_tokens(self, tokens: int) -> None:
-        self._total_train_tokens = tokens
+    def total_train_tokens(self, tokens: int | Tensor) -> None:
+        self._total_train_tokens: Any = tokens
 
     def to_device(self, inputs: Inputs) -> Inputs:
         """A batch on the device that the model is on."""
@@ -202,6 +213,45 @@ class SeamTrainer(SFTTrainer):
             self._load_best_model()
 
     # ------------------------------------------------------------------ overrides
+
+    def compute_loss(
+        self,
+        model: Model,
+        inputs: Inputs,
+        return_outputs: bool = False,
+        num_items_in_batch: TokenCount = None,
+    ) -> Any:
+        """trl's loss and figures of a batch, none of which is read back from the device here: trl reads five
+        numbers of each micro-batch, and a GPU waits for the host each time."""
+        plain = self.model.training and not (return_outputs or self.aux_loss_enabled)
+        if not plain or self.accelerator.num_processes > 1:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)  # type: ignore[no-untyped-call]
+        inputs["use_cache"] = False
+        outputs = model(**self.without_row_mask(inputs), fused_lm_head=True)
+        valid = outputs.label_mask.sum()
+        trained = valid if num_items_in_batch is None else torch.as_tensor(num_items_in_batch)
+        loss = -outputs.log_probs.sum() / trained.clamp(min=1)
+        metrics, counted = self.train_metrics, valid.clamp(min=1)
+        metrics["entropy"].append(outputs.entropy.detach().sum() / counted)
+        metrics["mean_token_accuracy"].append(outputs.is_top1.sum() / counted)
+        mask = inputs.get("attention_mask")
+        tokens = inputs["input_ids"].numel() if mask is None else mask.sum()
+        self.total_train_tokens = self.total_train_tokens + tokens
+        metrics["num_tokens"] = [self.total_train_tokens]
+        return loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Reads the figures since the last log from the device, all at once."""
+        metrics = self.train_metrics
+        self.total_train_tokens = int(self.total_train_tokens)
+        if "num_tokens" in metrics:
+            metrics["num_tokens"] = [self.total_train_tokens]
+        tensors = [each for values in metrics.values() for each in values if isinstance(each, Tensor)]
+        if tensors:
+            read = iter(torch.stack([each.detach().float() for each in tensors]).tolist())
+            for name, values in metrics.items():
+                metrics[name] = [next(read) if isinstance(each, Tensor) else each for each in values]
+        super().log(logs, start_time)
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()  # type: ignore[no-untyped-call]

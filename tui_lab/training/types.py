@@ -15,5 +15,7 @@ Inputs: TypeAlias = dict[str, Any]
 Batch: TypeAlias = Mapping[str, Any]
 #: A torch optimiser or accelerate's wrapper of one.
 AnyOptimizer: TypeAlias = Any
+#: A logged figure; a scalar tensor until it is logged.
+Figure: TypeAlias = float | Tensor
 #: Trained tokens of a whole step; None where the Trainer averages over batches.
 TokenCount: TypeAlias = Tensor | int | None
