@@ -105,7 +105,7 @@ def measure(model: str, name: str, device: str) -> dict[str, Any]:
     shape = entry.shape
     recipe = recipe_of(model, name)
     values = resolve(recipe, CARD if device == "cuda" else CPU, entry).values
-    values.packed_attention = "mask"  # the larger of both
+    values.packed_attention, values.row_mask = "mask", True  # the larger of both
 
     def probed(layers: int) -> dict[str, Any]:
         config = meta_model.config_of(replace(shape, layers=layers))

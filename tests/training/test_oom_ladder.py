@@ -280,7 +280,7 @@ def test_gradients_of_parts_add_up(make: Any, kind: str) -> None:
             loss = trainer.restarter.training_step(
                 super(LabTrainer, trainer).training_step, trainer.model, batch, tokens
             )
-            figures = {name: list(values) for name, values in trainer.train_metrics.items()}
+            figures = {n: [float(each) for each in values] for n, values in trainer.train_metrics.items()}
             figures.pop("num_tokens")
             found.append((loss, [w.grad.clone() for w in weights if w.grad is not None], figures))
         (loss, gradients, figures), (in_parts, of_parts, joined) = found

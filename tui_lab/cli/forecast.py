@@ -108,11 +108,13 @@ def _one(args: argparse.Namespace, budget: MemoryBudget) -> int:
                 "--calibrate measures a GPU of this machine: leave out --gpu, or give the number of one"
             )
         budget.check()
-        request = estimate.calibration_request(recipe, data)
+        planned = estimate.estimate(recipe, entry, resolution.values, budget, data)
+        request = estimate.calibration_request(planned.as_run(recipe), data)
         jobs.run_job(CALIBRATE, request, budget.environment, answer=CalibrationAnswer)
     found = estimate.estimate(recipe, entry, resolution.values, budget, data)
     if args.probe:
-        probed = jobs.run_job(PROBE, estimate.probe_request(recipe, budget), answer=MemoryProbeAnswer)
+        wanted = estimate.probe_request(found.as_run(recipe), budget)
+        probed = jobs.run_job(PROBE, wanted, answer=MemoryProbeAnswer)
         found = estimate.with_probe(found, probed)
     remedies: list[Remedy] = []
     largest = None
@@ -266,6 +268,8 @@ def run_forecast(recipe: Recipe, entry: Entry, resolution: Resolution) -> tuple[
     budget = memory_budget.current(recipe.device)
     found = estimate.estimate(recipe, entry, resolution.values, budget)
     lines = [sanitize(estimate.line(found)), sanitize(estimate.cost_line(found))]
+    choices = found.filled.choices if found.filled else ()
+    lines += [f"{each.field} = {each.value}: {sanitize(each.reason)}" for each in choices]
     remedies: list[Remedy] = []
     if found.verdict == fit.OVER and entry.shape is not None:
         remedies = fit.remedies(entry.shape, recipe, budget.device, budget.free_bytes, entry)
@@ -276,6 +280,7 @@ def run_forecast(recipe: Recipe, entry: Entry, resolution: Resolution) -> tuple[
         **budget_json(budget),
         **memory_json(found),
         "cost": cost_json(found.cost, found.cost_problem),
+        "fill_card": [{"field": c.field, "value": c.value, "reason": c.reason} for c in choices],
         "remedies": [remedy_json(remedy) for remedy in remedies],
     }
     return lines, plain

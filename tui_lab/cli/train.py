@@ -22,7 +22,7 @@ from tui_lab.core.sanitize import sanitize
 from tui_lab.hardware.memory_budget import current
 from tui_lab.models import catalog
 from tui_lab.models.trainable import trainable_count
-from tui_lab.recipes.recipe import Recipe
+from tui_lab.recipes.recipe import Recipe, with_pins
 from tui_lab.recipes.resolve import Resolution, resolve
 from tui_lab.runs import changes, checkpoints, commands, folder, inputs, launch
 from tui_lab.runs.folder import Run, is_locked
@@ -107,7 +107,9 @@ def resume(args: argparse.Namespace) -> int:
     state = watcher.read_all()
     if watcher.recipe is None:
         raise LabError(watcher.problem)
-    recipe = folder.absolute_paths(watcher.recipe.changed(**settings_of(args)))
+    settings = settings_of(args)
+    pinned = with_pins({"pinned": watcher.recipe.pinned, **settings}, settings)
+    recipe = folder.absolute_paths(watcher.recipe.changed(**pinned))
     longer = _wants_more(watcher.recipe, recipe)
     if state.end and state.end.state == "finished" and not longer:
         raise LabError(

@@ -52,6 +52,8 @@ ASSUMED_SHARE = EstimateRange(0.15, 0.30, 0.50)
 #: Milliseconds that Python needs to launch the kernels of one block, forward and backward, per micro-batch:
 #: the limit of small models on large cards. Assumed.
 ASSUMED_LAUNCH_MS = EstimateRange(1.0, 2.5, 5.0)
+#: FLOP/s of a card that is not in the table, to compare settings with.
+UNKNOWN_RATE = 1e14
 #: Mean power of a card in training as a share of its limit. Assumed.
 ASSUMED_POWER = EstimateRange(0.4, 0.7, 1.0)
 #: Spread of a measured speed from one run to the next.
@@ -225,6 +227,25 @@ def estimate(
         notes=tuple(notes),
         card=card,
     )
+
+
+def step_seconds(
+    shape: Shape, recipe: Recipe, values: ResolvedValues, device: DeviceFacts, data: DataFacts
+) -> float:
+    """Seconds of an optimiser step at the middle of the assumed speeds, to compare settings with; of a card
+    whose rate is not known, at :data:`UNKNOWN_RATE`."""
+    card, _ = _card(device)
+    rate = card.rate_flops(_dtype(shape, values, card)) if card else None
+    full = float(values.max_length)
+    length = full if recipe.packing or not data.mean_tokens else min(float(data.mean_tokens), full)
+    document, keys = attended_tokens(recipe, values, data.mean_tokens, data.lengths)
+    found = operations(shape, recipe, document, head_share=data.trained_share, keys=keys)
+    tokens = recipe.effective_batch_size / recipe.num_processes * length
+    seconds, _, _ = _seconds(shape, recipe, found, tokens, length, rate or UNKNOWN_RATE, None)
+    assert seconds is not None
+    again = 4 / 3 if recipe.gradient_checkpointing else 1.0  # layers are launched a third time
+    launch = ASSUMED_LAUNCH_MS.value / 1000 * shape.layers * recipe.gradient_accumulation_steps * again
+    return max(seconds.value, launch)
 
 
 def planned_tokens(

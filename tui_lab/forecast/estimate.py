@@ -14,6 +14,7 @@ from tui_lab.forecast import calibration
 from tui_lab.forecast import cost as costs
 from tui_lab.forecast import remedies as fit
 from tui_lab.forecast.cost import Cost, DataFacts, EstimateRange
+from tui_lab.forecast.fill_card import Filled, fill
 from tui_lab.forecast.jobs import CalibrationRequest, JobDevice, MemoryProbeAnswer, MemoryProbeRequest
 from tui_lab.forecast.memory import MemoryForecast, forecast
 from tui_lab.forecast.remedies import FITS, OVER, LargestFit, Remedy
@@ -38,7 +39,8 @@ class Probe:
 @dataclass(frozen=True)
 class RunEstimate:
     """The estimate. ``memory`` is None where it is not known, and ``problem`` says why; likewise ``cost``.
-    ``probe`` is set when the memory probe ran."""
+    ``probe`` is set when the memory probe ran; ``filled``: the recipe as it is divided on the GPU, of which
+    all figures are."""
 
     budget: MemoryBudget
     memory: MemoryForecast | None = None
@@ -46,6 +48,11 @@ class RunEstimate:
     cost: Cost | None = None
     cost_problem: str = ""
     probe: Probe | None = None
+    filled: Filled | None = None
+
+    def as_run(self, recipe: Recipe) -> Recipe:
+        """``recipe`` as it is divided on the GPU."""
+        return self.filled.recipe if self.filled else recipe
 
     @property
     def needed_bytes(self) -> int | None:
@@ -74,6 +81,8 @@ def estimate(
         problem = no_shape(entry)
         return RunEstimate(budget, problem=problem, cost_problem="not known before the model's sizes are")
     data = data or DataFacts()
+    filled = fill(recipe, values, entry.shape, budget.device, budget.free_bytes, data)
+    recipe, values = filled.recipe, filled.values
     memory, problem = None, ""
     try:
         memory = forecast(entry.shape, recipe, values, budget.kind)
@@ -91,7 +100,7 @@ def estimate(
         )
     except LabError as error:
         cost_problem = str(error)
-    return RunEstimate(budget, memory, problem, cost, cost_problem)
+    return RunEstimate(budget, memory, problem, cost, cost_problem, filled=filled)
 
 
 def warm_up(budget: MemoryBudget) -> None:

@@ -13,7 +13,16 @@ from pathlib import Path
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.paths import expanded, resource_dir, user_files
-from tui_lab.recipes.recipe import FIELDS, Recipe, RecipeError, RecipeProblem, build, check_values, read_toml
+from tui_lab.recipes.recipe import (
+    FIELDS,
+    Recipe,
+    RecipeError,
+    RecipeProblem,
+    build,
+    check_values,
+    read_toml,
+    with_pins,
+)
 
 DEFAULT_PRESET = "minute"
 #: Keys of a preset that describe it and are not recipe keys.
@@ -117,7 +126,7 @@ def make_recipe(preset: str = DEFAULT_PRESET, **overrides: object) -> Recipe:
     values = {**loaded.values_for(model), "preset": loaded.name, **overrides}
     if "num_train_epochs" in overrides and "max_steps" not in overrides:
         values["max_steps"] = FIELDS["max_steps"].default
-    return build(values)
+    return build(with_pins(values, overrides))
 
 
 def replaced_max_steps(recipe: Recipe) -> int:

@@ -20,7 +20,7 @@ from tui_lab.core import input_files
 from tui_lab.core.errors import LabError
 from tui_lab.recipes.fields import FieldInfo, describe
 from tui_lab.recipes.rules import REFUSALS
-from tui_lab.recipes.schema import RecipeSchema, Values
+from tui_lab.recipes.schema import FILLED_KEYS, RecipeSchema, Values
 
 
 class Recipe(RecipeSchema):
@@ -37,6 +37,15 @@ class Recipe(RecipeSchema):
 
 #: Every recipe field by name, in schema order.
 FIELDS: dict[str, FieldInfo] = {name: describe(name, field) for name, field in Recipe.model_fields.items()}
+
+
+def with_pins(values: Values, overrides: Values) -> dict[str, object]:
+    """``values`` with the keys that a person has set among ``pinned``, so that ``fill_card`` leaves them."""
+    found = dict(values)
+    if keys := [key for key in FILLED_KEYS if key in overrides]:
+        named = [each.strip() for each in str(found.get("pinned", "")).split(",")]
+        found["pinned"] = ", ".join(dict.fromkeys([*filter(None, named), *keys]))
+    return found
 
 
 # --------------------------------------------------------------------------------------------------

@@ -84,6 +84,7 @@ class ResolvedValues(Struct, kw_only=True):
     optim: str
     attn_implementation: str = "sdpa"
     packed_attention: str = "mask"  # or "varlen"
+    liger_kernel: bool = False
     row_mask: bool = True  # whether padded rows have a mask, which causal attention does not need
     max_length: int
     target_modules: list[str] = []
@@ -141,6 +142,7 @@ def resolve(recipe: Recipe, device: DeviceFacts, model: ModelFacts) -> Resolutio
         _targets,
         _gradient_checkpointing,
         _epochs,
+        _liger_kernel,
         _measuring,
         _chat_template,
         _processes,
@@ -399,6 +401,30 @@ def _epochs(case: _Case) -> None:
         case.note(
             "max_steps", 0, f"{epochs} decides the length, in place of the preset's max_steps = {steps}"
         )
+
+
+def _liger_kernel(case: _Case) -> None:
+    asked, on_gpu = case.recipe.liger_kernel, case.device.type == "cuda"
+    installed = find_spec("liger_kernel") is not None
+    if asked == "on" and on_gpu and not installed:
+        raise LabError(
+            "liger_kernel = 'on': the package liger-kernel is not installed here; install it "
+            "(`pip install liger-kernel`), or set liger_kernel = 'auto'"
+        )
+    if asked == "on" and not on_gpu:
+        case.note("liger_kernel", False, "its kernels need an NVIDIA GPU")
+    if not on_gpu:
+        return
+    case.found.values.liger_kernel = installed and asked != "off"
+    if asked == "off":
+        reason = "because the recipe sets it"
+    elif installed:
+        reason = "norms, rotations and feed-forward in one kernel each"
+    else:
+        reason = (
+            "the package liger-kernel is not installed (`pip install liger-kernel`): more kernels a layer"
+        )
+    case.note("liger_kernel", case.found.values.liger_kernel, reason)
 
 
 def _measuring(case: _Case) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tui_lab.recipes.schema import TRACKERS, RecipeSchema
+from tui_lab.recipes.schema import FILLED_KEYS, TRACKERS, RecipeSchema
 
 #: Learning-rate advice is for models of real size; a model below this many parameters needs far
 #: higher rates (measured on the pocket model: a low rank learns next to nothing under 1e-3).
@@ -33,6 +33,11 @@ def _has_known_change(recipe: RecipeSchema) -> bool:
 
 #: (applies, keys, sentence). Each cell was tried: see tests/training/test_matrix.py.
 REFUSALS: tuple[tuple[Callable[[RecipeSchema], bool], str, str], ...] = (
+    (
+        lambda r: any(name not in FILLED_KEYS for name in r.pins),
+        "pinned",
+        f"pinned names a key that fill_card does not choose; it chooses {', '.join(FILLED_KEYS)}",
+    ),
     (
         lambda r: r.quantization == "nf4" and r.method == "full",
         "quantization",

@@ -21,6 +21,15 @@ Values: TypeAlias = Mapping[str, Any]
 TRACKERS = {"tensorboard": ("tensorboard", "tensorboardX"), "wandb": ("wandb",), "trackio": ("trackio",)}
 
 
+#: Keys that ``fill_card`` may choose.
+FILLED_KEYS = (
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "gradient_checkpointing",
+    "optim",
+)
+
+
 class RecipeSchema(BaseModel):
     """The fields of :class:`tui_lab.recipes.recipe.Recipe`. Forms show them in this order, under their
     groups."""
@@ -284,6 +293,24 @@ class RecipeSchema(BaseModel):
         "Recomputes activations in the backward pass: much less memory, about a third slower.",
         "training",
     )
+    fill_card: bool = _field(
+        True,
+        "fill the card",
+        "On a GPU: chooses batch size, accumulation, checkpointing and optimiser kernel for the same rows a step, and measures them.",
+        "training",
+    )
+    pinned: str = _field(
+        "",
+        "pinned",
+        "Keys that fill_card leaves as they are, with commas; those set by --set and in Setup are added.",
+        "training",
+    )
+    liger_kernel: Literal["auto", "on", "off"] = _field(
+        "auto",
+        "Liger kernels",
+        "Fused norms, rotations and feed-forward of liger-kernel on a GPU; auto uses them where the package is installed.",
+        "training",
+    )
     seed: int = _field(
         42, "seed", "Seeds data order, initialisation and dropout.", "training", ge=0, lt=2**32
     )
@@ -490,6 +517,11 @@ class RecipeSchema(BaseModel):
     def effective_batch_size(self) -> int:
         """Rows in an optimiser step, over all processes."""
         return self.per_device_train_batch_size * self.gradient_accumulation_steps * self.num_processes
+
+    @property
+    def pins(self) -> tuple[str, ...]:
+        """The names in ``pinned``."""
+        return tuple(name for each in self.pinned.split(",") if (name := each.strip()))
 
     @property
     def trackers(self) -> tuple[str, ...]:

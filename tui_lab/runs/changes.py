@@ -33,6 +33,10 @@ HARMLESS = {
     "probe_suite": "the base is measured again; earlier retention values are not comparable",
     "report_to": "only where metrics are reported",
     "gradient_checkpointing": "the same gradients, with less memory and more time",
+    "packed_attention": "the same rows stay apart in another way",
+    "fill_card": "the same rows a step, divided in another way",
+    "pinned": "the same rows a step, divided in another way",
+    "liger_kernel": "the same layers, computed by other kernels",
 }
 #: Fields that change the rest of the training; the checkpoint still fits.
 COURSE = {

@@ -19,6 +19,7 @@ from tui_lab.data.prepare import PreparedData
 from tui_lab.data.prepared_cache import prepare_recipe
 from tui_lab.data.prompt_settings import PromptSettings
 from tui_lab.forecast import cost, memory
+from tui_lab.forecast.fill_card import Filled
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.models import catalog, download, loading, module_stats, shapes, target_modules
 from tui_lab.models.download import DownloadProgress
@@ -38,6 +39,7 @@ from tui_lab.runs.schema import (
 )
 from tui_lab.training import (
     adapters,
+    attempt_fill,
     base_model,
     gpu_setup,
     packed_attention,
@@ -58,7 +60,7 @@ from tui_lab.training.oom_ladder import Ladder
 from tui_lab.training.samples import TaskEvaluator
 from tui_lab.training.trainer import LabTrainer, save_weights
 from tui_lab.training.trainer_config import steps_planned
-from tui_lab.training.types import Tokenizer
+from tui_lab.training.types import Model, Tokenizer
 
 #: Libraries whose versions are recorded.
 PROBED_ROWS = 1_000
@@ -83,9 +85,10 @@ def prepare_training(context: AttemptContext, device: DeviceFacts, on_step: OnSt
     download_model(context, recipe)
     context.events.write(PhaseEvent(name="preparing_data", detail=Path(context.recipe.data).name))
     data = prepare_data(context, recipe)
-    write_forecast(context, recipe, data.prepared)
+    filled = attempt_fill.plan(context, recipe, data.prepared)
+    write_forecast(context, recipe, data.prepared, filled.recipe)
     context.events.write(PhaseEvent(name="loading_model", detail=recipe.entry.label))
-    trainer, run_cost = prepare_model(context, recipe, data, on_step)
+    trainer, run_cost = prepare_model(context, recipe, data, on_step, filled)
     return TrainingSetup(
         recipe=recipe,
         data=data,
@@ -206,17 +209,16 @@ def _general_rows(
     )
 
 
-def write_forecast(context: AttemptContext, resolved: ResolvedRecipe, prepared: PreparedData) -> None:
+def write_forecast(
+    context: AttemptContext, resolved: ResolvedRecipe, prepared: PreparedData, recipe: Recipe
+) -> None:
     """Writes the memory that the run is expected to take at its peak, with rows as long as its own."""
     shape = resolved.entry.shape
     if shape is None or not shapes.known(shape.model_type):
         return
     kind = "cuda" if resolved.device.type == "cuda" else "cpu"
-    values = resolved.values
-    if not context.recipe.packing:
-        longest = max(int(rows.lengths.max(initial=0)) for rows in (prepared.train, prepared.validation))
-        values = replace(values, max_length=min(values.max_length, longest))
-    found = memory.forecast(shape, context.recipe, values, kind)
+    values = attempt_fill.with_real_length(resolved.values, recipe.packing, prepared)
+    found = memory.forecast(shape, recipe, values, kind)
     context.events.write(
         ForecastEvent(
             parts={part.name: part.bytes for part in found.parts},
@@ -233,13 +235,19 @@ def write_forecast(context: AttemptContext, resolved: ResolvedRecipe, prepared: 
 
 
 def prepare_model(
-    context: AttemptContext, resolved: ResolvedRecipe, data: TrainingData, on_step: OnStep
+    context: AttemptContext,
+    resolved: ResolvedRecipe,
+    data: TrainingData,
+    on_step: OnStep,
+    filled: Filled,
 ) -> tuple[LabTrainer, CostFacts]:
     """The trainer over the loaded model, and what a token costs. Raises LabError."""
-    recipe, prepared = context.recipe, data.prepared
+    recipe, prepared = filled.recipe, data.prepared
     if resolved.entry.parameters is None:
         loading.check_size(resolved.source, recipe.allow_large)
     base = base_model.load_base(resolved.source, recipe, resolved.device, resolved.values)
+    if resolved.values.liger_kernel:
+        _use_liger_kernel(context, base)
     base_stats = module_stats.module_stats(base)
     run_cost = _cost(recipe, resolved, resolved.entry.shape or module_stats.shape_of(base), prepared)
     context.probe.measure_base(
@@ -285,6 +293,7 @@ def prepare_model(
         length = resolved.max_length
         general = _general_rows(recipe, data.tokenizer, regularise.FISHER_ROWS, length, length)
         trainer.objective.measure_importance(general.rows)
+    attempt_fill.measure(context, resolved, filled, trainer)
     if adapters.changes_base_weights(recipe) and context.group.is_main:
         # saving needs the adapter before training, to convert the result to one for the original base
         save_weights(trainer.model, context.initial_adapter)
@@ -298,6 +307,13 @@ def prepare_model(
     return trainer, run_cost
 
 
+def _use_liger_kernel(context: AttemptContext, base: Model) -> None:
+    from tui_lab.training import liger
+
+    if reason := liger.apply(base):
+        context.events.write(ChoiceEvent(field="liger_kernel", value=False, reason=reason))
+
+
 def _cost(
     recipe: Recipe, resolved: ResolvedRecipe, shape: shapes.Shape | None, prepared: PreparedData
 ) -> CostFacts:
@@ -306,7 +322,7 @@ def _cost(
         return CostFacts()
     rows = prepared.train
     tokens, trained = int(rows.lengths.sum()), int(rows.trained.sum())
-    lengths = [len(row["input_ids"]) for row in rows]
+    lengths = attempt_fill.facts_of(prepared).lengths
     length, _ = cost.attended_tokens(recipe, resolved.values, tokens / max(1, len(rows)), lengths)
     share = trained / max(1, tokens)
     figures = cost.flops_figures(shape, recipe, resolved.device, resolved.values, length, share)

@@ -85,6 +85,11 @@ class Ladder:
         self._last_rung = ""
         self._warned_skipped = False
 
+    def use(self, recipe: Recipe) -> None:
+        """Starts from another division of the steps, before training begins."""
+        self._recipe = recipe
+        self.state = replace(self.state, checkpointing=recipe.gradient_checkpointing)
+
     def resume(self, earlier: LadderSettings) -> None:
         """Starts where an earlier attempt of this run ended (the ``after`` of its last ladder event)."""
         start = self.state
@@ -270,6 +275,13 @@ def why_no_checkpointing(model: Model) -> str:
     if not getattr(plain, "supports_gradient_checkpointing", False):
         return f"models of type {plain.config.model_type} do not support it"
     return ""
+
+
+def disable_checkpointing(model: Model) -> None:
+    """Switches checkpointing off."""
+    plain = model.get_base_model() if hasattr(model, "peft_config") else model
+    if plain.is_activation_checkpointing:
+        plain.activation_checkpointing_disable()
 
 
 def enable_checkpointing(model: Model) -> None:

@@ -200,6 +200,13 @@ class SeamTrainer(SFTTrainer):
         prepared: Inputs = self._prepare_inputs(inputs)
         return prepared
 
+    def divide_steps(self, rows: int, times: int, checkpointing: bool) -> None:
+        """Sets the micro-batch, the accumulation and checkpointing; before training begins."""
+        self.args.per_device_train_batch_size = self.args.per_device_eval_batch_size = rows
+        self.args.gradient_accumulation_steps = times
+        self.args.activation_checkpointing = checkpointing
+        self._train_batch_size = rows
+
     def write_checkpoint(self) -> None:
         """Writes a checkpoint of the current step."""
         self._save_checkpoint(self.model, None)

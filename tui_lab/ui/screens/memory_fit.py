@@ -359,6 +359,11 @@ class MemoryFit:
         self._progress = text if not done else f"{text} {done} of {total}"
         self._draw()
 
+    def _as_run(self, recipe: Recipe) -> Recipe:
+        """The recipe as it is divided on the GPU."""
+        summary = self._editor.summary
+        return summary.estimate.as_run(recipe) if summary and summary.estimate else recipe
+
     async def _count(self, recipe: Recipe, budget: MemoryBudget, key: object) -> None:
         from tui_lab.core import job_client
         from tui_lab.forecast import estimate
@@ -368,7 +373,7 @@ class MemoryFit:
         try:
             answer = await job_client.run_job(
                 "tui_lab.training.memory_probe",
-                estimate.probe_request(recipe, budget),
+                estimate.probe_request(self._as_run(recipe), budget),
                 self._show_progress,
                 answer=MemoryProbeAnswer,
             )
@@ -394,7 +399,7 @@ class MemoryFit:
         try:
             answer = await job_client.run_job(
                 "tui_lab.training.calibrate",
-                estimate.calibration_request(recipe, self.data),
+                estimate.calibration_request(self._as_run(recipe), self.data),
                 self._show_progress,
                 environment,
                 answer=CalibrationAnswer,

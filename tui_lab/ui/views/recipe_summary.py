@@ -16,7 +16,7 @@ from tui_lab.hardware.device import DeviceFacts
 from tui_lab.hardware.memory_budget import MemoryBudget
 from tui_lab.models import catalog
 from tui_lab.models.trainable import trainable_count
-from tui_lab.recipes.recipe import Recipe, RecipeError, build
+from tui_lab.recipes.recipe import Recipe, RecipeError, build, with_pins
 from tui_lab.recipes.resolve import resolve
 
 
@@ -73,7 +73,7 @@ def summarise(
     refusals: list[str] = []
     recipe, entry, trainable = None, None, None
     try:
-        recipe = build(values)
+        recipe = build(with_pins(values, overrides))
     except RecipeError as error:
         refusals += [problem.message for problem in error.problems]
     try:
@@ -93,12 +93,14 @@ def summarise(
             found = resolve(recipe, device, entry)
             warnings = found.warnings
             targets = tuple(found.values.target_modules)
-            reasons = tuple(
-                (c.field, ", ".join(c.value) if isinstance(c.value, list) else str(c.value), c.reason)
-                for c in found.reasons
-            )
+            choices = list(found.reasons)
             if budget is not None:
                 forecast = estimate(recipe, entry, found.values, budget, data)
+                choices += forecast.filled.choices if forecast.filled else ()
+            reasons = tuple(
+                (c.field, ", ".join(c.value) if isinstance(c.value, list) else str(c.value), c.reason)
+                for c in choices
+            )
     except LabError as error:
         refusals.append(str(error))
     if entry.gated:
