@@ -112,7 +112,7 @@ def measure(model: str, name: str, device: str) -> dict[str, Any]:
         with contextlib.redirect_stderr(io.StringIO()):
             return msgspec.structs.asdict(memory_probe.probe(config, recipe, values, device))
 
-    row = {"model": model, "recipe": name, "device": device}
+    row = {"model": model, "recipe": name, "device": device, "casts": False}
     few, more = SHALLOW.get(shape.model_type, (4, 8))
     if shape.layers < DEEP:
         return {**row, **probed(shape.layers)}

@@ -12,6 +12,7 @@ from tui_lab.core.errors import LabError
 from tui_lab.forecast import activations, memory
 from tui_lab.models import catalog, shapes
 from tui_lab.recipes import presets
+from tui_lab.recipes.recipe import Recipe
 from tui_lab.recipes.resolve import resolve, unresolved
 
 QWEN = "Qwen/Qwen2.5-0.5B"
@@ -27,6 +28,13 @@ def of(model: str, preset: str, **changes: object) -> memory.MemoryForecast:
     return memory.forecast(*made(model, preset, **changes))
 
 
+def is_outdated(row: dict, recipe: Recipe, dtype: str) -> bool:
+    """Whether a row was probed when LoRA copied its input to float32 under autocast, which it does no more;
+    ``python -m tests.benchmarks.memory_table`` probes it anew."""
+    lora = recipe.method in ("lora", "adalora") and not recipe.use_dora
+    return lora and row["device"] == "cuda" and dtype != "float32" and row.get("casts", True)
+
+
 @pytest.fixture(scope="module")
 def errors() -> list[tuple[float, dict]]:
     """Relative error of the formula, for each row of the probe's table."""
@@ -38,6 +46,8 @@ def errors() -> list[tuple[float, dict]]:
         recipe = memory_table.recipe_of(row["model"], row["recipe"])
         device = memory_table.CARD if row["device"] == "cuda" else memory_table.CPU
         values = resolve(recipe, device, entry).values
+        if is_outdated(row, recipe, values.compute_dtype):
+            continue
         values.packed_attention, values.row_mask = "mask", True  # as in the table
         said = memory.forecast(entry.shape, recipe, values, row["device"]).tensors_bytes
         found.append((said / row["peak_bytes"] - 1, row))
