@@ -153,10 +153,10 @@ def _is_utf8(value: object) -> bool:
 
 def build(values: Values, where: str = "") -> Recipe:
     """A checked recipe from plain values. Raises RecipeError with every mistake at once."""
-    if unusable := [
-        RecipeProblem(key, value, NOT_UTF8) for key, value in values.items() if not _is_utf8(value)
-    ]:
-        raise RecipeError(unusable, where)
+    unusable = {key: value for key, value in values.items() if not _is_utf8(value)}
+    if unusable:
+        found = [RecipeProblem(key, value, f"{key} {NOT_UTF8}") for key, value in unusable.items()]
+        raise RecipeError(found, where)
     try:
         recipe = Recipe.model_validate(dict(values))
     except ValidationError as error:
