@@ -16,6 +16,7 @@ from tests.paths import ROOT
 from tui_lab.cli import main
 from tui_lab.core import paths, settings, settings_file
 from tui_lab.core.errors import LabError
+from tui_lab.data import files
 from tui_lab.decoding import adapters
 from tui_lab.forecast import calibration
 from tui_lab.models import catalog, checkpoint
@@ -228,3 +229,19 @@ def test_files_that_are_named(put: Callable[[Path], None], tmp_path: Path) -> No
             votes.read_prompts(str(path))
         with at_once(f"suite {name}"):
             custom.read(path)
+
+
+def test_a_small_parquet_file_that_means_gigabytes(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    distinct, indices = pa.array(["x" * 10_000_000]), pa.array([0] * 40_000, pa.int32())
+    table = pa.table({"text": pa.DictionaryArray.from_arrays(indices, distinct)})
+    path = tmp_path / "bomb.parquet"
+    pq.write_table(table, path, compression="zstd", dictionary_pagesize_limit=1 << 30, store_schema=False)
+    assert path.stat().st_size < 2_000
+    pool = pa.default_memory_pool()
+    before = pool.max_memory()
+    with at_once("Parquet"), pytest.raises(LabError, match="unpacks to more than"):
+        list(files.iterate_file(path))
+    assert pool.max_memory() < before + (100 << 20)

@@ -32,7 +32,8 @@ async def test_every_pane_opens_over_hostile_runs(runs_dir: Path) -> None:
     _replace(blocked.log_path, "/dev/zero")
     _replace(runs_dir / ".index.json")
     _replace(runs_dir / ".queue" / "queue.json")
-    lines = [line for line in long.recipe_path.read_text().splitlines() if not line.startswith("sample_prompt")]
+    text = long.recipe_path.read_text()
+    lines = [line for line in text.splitlines() if not line.startswith("sample_prompt")]
     long.recipe_path.write_text("\n".join([f'sample_prompt = "{LONG}"', *lines]))
     assert long.recipe().sample_prompt == LONG
     with long.events_path.open("a") as file:

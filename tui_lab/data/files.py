@@ -31,6 +31,8 @@ DOCUMENT_MARK = "<|endoftext|>"
 MARK_BYTES = 16 << 20  # the mark is looked for in so much of a text
 MAX_JSON_BYTES = 512 << 20  # a file that is one JSON value has to be read as a whole
 PARQUET_ROWS = 256  # rows decoded at once
+SMALL_PARQUET_BYTES = 64 << 20  # of larger files the values are written out at once, which is faster
+LARGE_BATCH_BYTES = 64 << 20  # rows of more than that become Python values one at a time
 _BLANK_LINES = re.compile(r"\n[ \t]*(?:\n[ \t]*)+")
 _DELIMITERS = ",;\t|"
 
@@ -373,20 +375,50 @@ def _table(path: Path, found: Iterator[Line]) -> Iterator[FileRecord]:
         ) from None
 
 
+def _repeated_columns(path: Path) -> list[str]:
+    """The text columns of a small Parquet file, which are read as indices into their distinct values: a few
+    hundred bytes can mean the same long text a million times."""
+    import pyarrow.parquet
+    from pyarrow import types
+
+    if path.stat().st_size > SMALL_PARQUET_BYTES:
+        return []
+    schema = pyarrow.parquet.read_schema(path)
+    texts = (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary)
+    return [field.name for field in schema if any(is_text(field.type) for is_text in texts)]
+
+
+def _unpacked_bytes(column: Any) -> int:
+    """Bytes of a column of pyarrow once each value is written out."""
+    import pyarrow.compute
+    from pyarrow import types
+
+    if not types.is_dictionary(column.type) or not len(column.dictionary):
+        return int(column.nbytes)
+    lengths = pyarrow.compute.binary_length(column.dictionary)
+    found = pyarrow.compute.sum(lengths.take(column.indices).cast("int64")).as_py()
+    return int(found or 0)
+
+
 def _parquet(path: Path, on_bytes: OnBytes | None) -> Iterator[FileRecord]:
     import pyarrow
     import pyarrow.parquet
 
     number = unpacked = 0
     try:
-        with pyarrow.parquet.ParquetFile(path) as table:
+        with pyarrow.parquet.ParquetFile(path, read_dictionary=_repeated_columns(path)) as table:
+            groups = range(table.metadata.num_row_groups)
+            check_expansion(path, sum(table.metadata.row_group(each).total_byte_size for each in groups))
             total = max(1, table.metadata.num_rows)
             for batch in table.iter_batches(batch_size=PARQUET_ROWS):
-                unpacked += batch.nbytes
+                size = sum(_unpacked_bytes(column) for column in batch.columns)
+                unpacked += size
                 check_expansion(path, unpacked)
-                for row in batch.to_pylist():
-                    number += 1
-                    yield f"row {number}", row
+                step = batch.num_rows if size < LARGE_BATCH_BYTES else 1
+                for start in range(0, batch.num_rows, max(1, step)):
+                    for row in batch.slice(start, step).to_pylist():
+                        number += 1
+                        yield f"row {number}", row
                 if on_bytes is not None:
                     on_bytes(path.stat().st_size * number // total)
     except (pyarrow.ArrowException, ValueError) as error:
