@@ -7,6 +7,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -200,6 +201,15 @@ def test_probe_sequences_follow_the_seed_and_half_are_sampled() -> None:
     hurried = probe_texts.probe_sequences(model, tokenizer, 8, 2_000, 3, 0.01)
     assert len(hurried) == 8, "what could not be sampled in time is told instead"
     assert probe_texts.cut([[1] * 3, [2] * 20, [3] * 90], 2, 30) == [[2] * 20, [3] * 30]
+
+
+def test_a_probe_has_the_precision_of_the_training() -> None:
+    """Also of the model inside an adapter, into whose forward accelerate puts no autocast."""
+    model = torch.nn.Linear(2, 2)
+    accelerator = SimpleNamespace(autocast=lambda: torch.autocast("cpu", torch.bfloat16))
+    with probe._evaluating(SimpleNamespace(model=model, accelerator=accelerator)):
+        assert model(torch.ones(1, 2)).dtype == torch.bfloat16
+    assert model(torch.ones(1, 2)).dtype == torch.float32
 
 
 def test_flips_and_the_change_of_the_right_answers() -> None:

@@ -351,8 +351,9 @@ class RetentionProbe:
 
 @contextmanager
 def _evaluating(trainer: LabTrainer) -> Iterator[None]:
-    """Evaluation in the training's precision that does not change the training."""
-    with preserve_rng_state(trainer.model), trainer.compute_loss_context_manager():
+    """Evaluation in the training's precision that does not change the training. accelerate puts autocast into
+    the forward of the whole model, while the model inside an adapter is called directly."""
+    with preserve_rng_state(trainer.model), trainer.accelerator.autocast():
         yield
 
 

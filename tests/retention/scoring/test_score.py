@@ -336,6 +336,49 @@ def test_logits_are_computed_in_chunks(
             )
 
 
+class _FeedForward(torch.nn.Linear):
+    """Doubles its states; ``results`` is the number of tensors that it returns. ``sizes``: positions of each
+    call."""
+
+    def __init__(self, results: int) -> None:
+        super().__init__(1, 1)
+        self.results, self.sizes = results, []
+
+    def forward(self, states: torch.Tensor, *_: object) -> Any:
+        self.sizes.append(states.shape[:2].numel())
+        return 2 * states if self.results == 1 else (2 * states,) * self.results
+
+
+@pytest.mark.parametrize(("results", "extra", "sizes"), [(1, (), [3]), (2, (), [3, 40]), (1, (None,), [40])])
+def test_the_last_feed_forward_runs_on_chosen_positions(
+    results: int, extra: tuple[None, ...], sizes: list[int]
+) -> None:
+    """Where its interface is the usual one; elsewhere it runs on all positions."""
+    part = _FeedForward(results)
+    layer = torch.nn.Module()
+    layer.mlp = part
+    body = SimpleNamespace(layers=torch.nn.ModuleList([torch.nn.Identity(), layer]))
+    places = torch.tensor([(0, 4), (1, 17), (1, 2)])
+    states = torch.randn(2, 20, 5)  # two virtual tokens before rows of 18
+    with head._last_feed_forward_at(SimpleNamespace(base_model=body), places, 18):
+        found = part(states, *extra)
+    found = found if results == 1 else found[0]
+    rows, columns = places[:, 0], places[:, 1] + 2
+    assert found.shape == states.shape and torch.equal(found[rows, columns], 2 * states[rows, columns])
+    assert part.sizes == sizes
+    assert part(states) is not None and part.sizes[-1] == 40, "afterwards it runs on all"
+
+
+def test_logits_at_a_few_positions(tiny_model: Callable[..., Any]) -> None:
+    model = tiny_model("gemma2")
+    ids = torch.arange(3, 43).view(2, 20)
+    places = torch.tensor([(0, 4), (1, 19), (1, 2)])
+    found = torch.cat(list(head.logits_in_blocks(model, model, {"input_ids": ids}, places, 2)))
+    with torch.no_grad():
+        whole = model(input_ids=ids).logits
+    assert torch.allclose(found, whole[places[:, 0], places[:, 1]], atol=1e-5)
+
+
 def test_blocks_by_device(monkeypatch: pytest.MonkeyPatch) -> None:
     free = 140 << 30
     monkeypatch.setattr(head, "free_bytes", lambda _device: free)

@@ -289,6 +289,7 @@ async def test_the_real_process_streams_dies_and_comes_back(warm_up: None) -> No
         answers = [view.text for view in pane.views]
         assert all(answers)
         assert len(set(answers)) >= 4, "strategies differ"
+        await until(lambda: "steps/s" in screen_text(app) and "tok/s in all lanes" in screen_text(app))
         pane.max_new_tokens = 900
         await pilot.press("enter")
         await until(lambda: pane.views[0].count > 5 and pane.views[0].state == "running", 300)
