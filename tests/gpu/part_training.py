@@ -6,6 +6,7 @@ import importlib.util
 import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from peft import LoraConfig
@@ -16,6 +17,7 @@ from trl import SFTConfig, SFTTrainer
 from tests.gpu.bench import Bench, PartLog
 from tui_lab.pocket import MODEL_DIR
 from tui_lab.training import calibrate
+from tui_lab.training.build_trainer import EncodedRows, TrainerHooks, build_trainer
 from tui_lab.training.trainer_config import as_dataset
 
 SMALL, LARGE = "Qwen/Qwen2.5-0.5B", "Qwen/Qwen2.5-1.5B"
@@ -49,8 +51,7 @@ def run(bench: Bench, log: PartLog) -> None:
     for optimizer in bench.pick(("adamw_torch_fused", "adamw_8bit"), ()):
         _case(bench, log, f"0.5B, {optimizer}", SMALL, length, 4, optim=optimizer)
     _busy_share(bench, log, length)
-    if importlib.util.find_spec("liger_kernel") is None:
-        log.missing("Liger kernels", "liger-kernel is not installed")
+    _liger(bench, log, length)
     bench.free_memory()
 
 
@@ -94,6 +95,10 @@ class _Clock(TrainerCallback):
 
     def __init__(self, bench: Bench) -> None:
         self._bench, self._began_s, self.seconds = bench, 0.0, 0.0
+
+    def tok_per_s(self, tokens: int) -> float:
+        """The speed, with ``tokens`` a step."""
+        return (calibrate.STEPS - calibrate.WARM_UP_STEPS) * tokens / self.seconds
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._bench.synchronize()
@@ -139,10 +144,45 @@ def _plain_trl(bench: Bench, log: PartLog, model: str, length: int, rows: int) -
             callbacks=[clock],
         )
         trainer.train()
-        speed = (calibrate.STEPS - calibrate.WARM_UP_STEPS) * rows * length / clock.seconds
+        speed = clock.tok_per_s(rows * length)
         log.figure(name, speed, "tok/s")
     bench.free_memory()
     return speed
+
+
+def _liger(bench: Bench, log: PartLog, length: int) -> None:
+    """The lab's trainer with Liger's kernels in the model, where both the library and the lab have them."""
+    name = "0.5B, Liger kernels"
+    for module, why in (
+        ("liger_kernel", "liger-kernel is not installed"),
+        ("tui_lab.training.liger", "this version of the lab does not use them"),
+    ):
+        if importlib.util.find_spec(module) is None:
+            return log.missing(name, why)
+    if not log.has_time(name):
+        return
+    with log.case(name), tempfile.TemporaryDirectory(dir=bench.work) as folder:
+        recipe = bench.recipe(
+            SMALL, "starter", per_device_train_batch_size=4, gradient_accumulation_steps=1, max_length=length
+        )
+        values, shape, clock = bench.resolved(recipe), bench.shape(SMALL), _Clock(bench)
+        model = calibrate.random_model(shape, recipe, values, bench.facts)
+        if reason := importlib.import_module("tui_lab.training.liger").apply(model):
+            return log.missing(name, reason)
+        rows = calibrate.random_rows(shape.vocabulary, recipe, length, (length,), 1.0)
+        trainer = build_trainer(
+            recipe.model_copy(update={"max_steps": calibrate.STEPS}),
+            model,
+            AutoTokenizer.from_pretrained(MODEL_DIR),
+            EncodedRows(rows, rows[:1]),
+            values,
+            folder=Path(folder),
+            device=bench.facts.type,
+            hooks=TrainerHooks(callbacks=[clock]),
+        )
+        trainer.args.eval_strategy = trainer.args.save_strategy = "no"
+        trainer.train()
+        log.figure(name, clock.tok_per_s(4 * length), "tok/s")
 
 
 def _busy_share(bench: Bench, log: PartLog, length: int) -> None:
