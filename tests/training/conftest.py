@@ -121,7 +121,6 @@ def make_trainer(tiny_llama: Path, tmp_path: Path) -> Callable[..., LabTrainer]:
         row_mask: bool = True,
     ) -> LabTrainer:
         torch.manual_seed(recipe.seed)
-        base = load_base(ModelSource(str(tiny_llama)), recipe, CPU, compute_dtype, "sdpa")
         values = ResolvedValues(
             target_modules=list(IA3 if recipe.method == "ia3" else ALL),
             feedforward_modules=["down_proj"],
@@ -131,6 +130,7 @@ def make_trainer(tiny_llama: Path, tmp_path: Path) -> Callable[..., LabTrainer]:
             packed_attention=packed_attention,
             row_mask=row_mask,
         )
+        base = load_base(ModelSource(str(tiny_llama)), recipe, CPU, values)
         trainer = build_trainer(
             recipe,
             base,

@@ -115,7 +115,7 @@ def test_four_bit_weights_equal_bitsandbytes() -> None:
 
     recipe, values = settled("llama", {"preset": "starter", "max_length": 64})
     facts = memory_table.CPU
-    loaded = load_base(ModelSource(str(MODEL_DIR)), recipe, facts, "float32", "sdpa")
+    loaded = load_base(ModelSource(str(MODEL_DIR)), recipe, facts, values)
     loaded_bytes = sum(t.untyped_storage().nbytes() for t in fake_model.tensors_of(loaded))
     probed = memory_probe.probe(AutoConfig.from_pretrained(MODEL_DIR), recipe, values, "cpu")
     assert probed.weights_bytes == pytest.approx(loaded_bytes, rel=0.02)  # rounded up, tensor by tensor

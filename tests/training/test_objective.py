@@ -212,12 +212,12 @@ def test_layer_rates_in_the_optimiser(make_trainer: Make) -> None:
 def _with_tasks(tiny_llama: Path, folder: Path, **values: Any) -> LabTrainer:
     recipe = recipe_for(method="full", learning_rate=1e-3, **values)
     torch.manual_seed(0)
-    base = load_base(ModelSource(str(tiny_llama)), recipe, CPU, "float32", "sdpa")
+    settled = ResolvedValues(compute_dtype="float32", optim=recipe.optim, max_length=64)
+    base = load_base(ModelSource(str(tiny_llama)), recipe, CPU, settled)
     train: list[dict[str, Any]] = [{**row, "task": "rule"} for row in rows(48)]
     for row in rows(16, seed=4):  # noise: nothing to learn, so its loss stays high
         ids = [3 + (i * 7919 + 13 * len(row["input_ids"])) % 300 for i in row["input_ids"]]
         train.append({"input_ids": ids, "labels": ids, "task": "noise"})
-    settled = ResolvedValues(compute_dtype="float32", optim=recipe.optim, max_length=64)
     trainer = build_trainer(
         recipe, base, word_tokenizer(), EncodedRows(train, rows(8, seed=1)), settled,
         folder=folder, device="cpu",
