@@ -201,3 +201,15 @@ def test_other_forms_are_refused_with_one_sentence(
     with pytest.raises(LabError) as refused:
         load(folder)
     assert str(refused.value).partition(": ")[2] == problem.partition(": ")[2]
+
+
+def test_the_size_limit_is_checked_before_weights_are_read(
+    copy: Callable[[Callable[[Tensors], object]], Path],
+) -> None:
+    folder = copy(lambda t: None)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(
+        json.dumps(config | {"intermediate_size": 1 << 24, "num_hidden_layers": 80})
+    )
+    with pytest.raises(LabError, match=r"over the lab's limit of 3 B"):
+        load(folder)

@@ -92,3 +92,19 @@ def test_a_hub_adapter_without_a_network_is_one_sentence(
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(LabError, match="is neither a run nor a local folder, and cannot be downloaded"):
         adapter_target("nobody/no-such-adapter-here")
+
+
+@pytest.mark.parametrize("base", ["meta-llama/Llama-3.1-8B-Instruct", "no/such/folder", "/nowhere/at/all"])
+def test_the_base_that_an_adapter_names_is_checked(tmp_path: Path, run: Run, base: str) -> None:
+    leave_adapter(run, base=base)
+    adapter = adapter_target(str(run.adapter_path))
+    with pytest.raises(LabError, match=rf"the adapter was made for {base}: .*--model names another base"):
+        model_target("", adapters=[adapter])
+
+
+def test_an_export_with_its_base_is_found_from_anywhere(tmp_path: Path) -> None:
+    export = tmp_path / "export"
+    (export / "base").mkdir(parents=True)
+    (export / "base" / "config.json").write_text("{}")
+    (export / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "./base"}))
+    assert adapter_target(str(export)).location == str(export / "base")
