@@ -16,7 +16,7 @@ from tests.data.conftest import CHATML, SPECIALS, byte_tokenizer
 from tui_lab.core.errors import LabError
 from tui_lab.data import chat_template, masks, templates
 from tui_lab.data.formats import Example
-from tui_lab.data.prompt_settings import PromptSettings
+from tui_lab.data.prompt_settings import PromptSettings, with_defaults
 from tui_lab.data.templates import IGNORED
 from tui_lab.models import checkpoint
 
@@ -619,3 +619,23 @@ def test_end_tokens_that_are_no_numbers_are_ignored() -> None:
     assert templates.stop_ids(tokenizer, model, chat=False) == [7]  # type: ignore[arg-type]
     model.generation_config.eos_token_id = [5, "x", 3]
     assert templates.stop_ids(tokenizer, model, chat=False) == [3, 5]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["qwen3", "glm4moe", "llama3_2", "gemma4_v5", "qwen2_5"])
+def test_an_exported_template_asks_as_the_run_without_being_told(name: str) -> None:
+    """Rendered by transformers alone, which knows nothing of the run's settings."""
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    question = [{"role": "user", "content": "Hi?"}]
+    for asks in (PromptSettings(thinking=False, date="2026-02-03"), PromptSettings(thinking=True)):
+        tokenizer = trl_tokenizer(name)
+        templates.use_settings(tokenizer, asks)
+        wanted = templates.prompt_text(tokenizer, question)
+        exported = with_defaults(tokenizer.chat_template, asks)
+        assert with_defaults(exported, asks) == exported
+        special = tokenizer.special_tokens_map
+        [[text], _] = render_jinja_template(
+            [question], chat_template=exported, add_generation_prompt=True, **special
+        )
+        today = name == "llama3_2" and not asks.date
+        assert text == wanted or today

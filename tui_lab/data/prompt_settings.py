@@ -72,3 +72,19 @@ def digest(template: str) -> str:
 def writes_date(template: str) -> bool:
     """Whether a chat template writes the date into what it renders."""
     return _WRITES_DATE.search(template) is not None
+
+
+def with_defaults(template: str, settings: PromptSettings) -> str:
+    """The chat template for programs that know nothing of the settings: where they leave thinking and date
+    open, it takes those of the run."""
+    switch = str(settings.thinking).lower()
+    defaults = {"enable_thinking": switch, "thinking": switch}
+    if settings.day is not None:
+        defaults["date_string"] = f"'{settings.day:%d %b %Y}'"
+    lines = [
+        f"{{%- if {name} is not defined %}}{{%- set {name} = {value} %}}{{%- endif %}}"
+        for name, value in defaults.items()
+        if re.search(rf"(?<![.\w'\"]){name}\b", template)
+    ]
+    begins = "".join(lines)
+    return template if template.startswith(begins) else begins + template

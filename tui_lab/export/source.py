@@ -137,12 +137,15 @@ class SavedRun:
         return self.four_bit or (self.entry.form == "bnb8" and not self.is_full_model)
 
     def tokenizer(self) -> Tokenizer:
-        """The run's tokenizer with the run's chat template. Raises LabError."""
-        from tui_lab.data import templates
+        """The run's tokenizer with the run's chat template, which has the run's settings as its defaults.
+        Raises LabError."""
+        from tui_lab.data import prompt_settings, templates
 
         tokenizer = templates.load_for(self.base, self.recipe.revision, self.path)
         if not (self.path / templates.TEMPLATE_FILE).is_file():
             templates.set_template(tokenizer, self.recipe.chat_template)
+        settings = templates.settings_of(tokenizer)
+        tokenizer.chat_template = prompt_settings.with_defaults(tokenizer.chat_template, settings)
         return tokenizer
 
 

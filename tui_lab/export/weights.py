@@ -138,6 +138,9 @@ def _remove_local_paths(path: Path) -> None:
 
 
 def write_tokenizer(tokenizer: Tokenizer, target: Path) -> None:
-    """Saves the tokenizer with its chat template."""
+    """Saves the tokenizer with its chat template, and how it asks."""
+    from tui_lab.data import templates
+
     tokenizer.save_pretrained(target)
+    templates.save_settings(tokenizer, target)
     _remove_local_paths(target / "tokenizer_config.json")
