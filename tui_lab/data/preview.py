@@ -8,6 +8,7 @@ of a large one the first rows, and then the counts are estimates and say so.
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 import time
 from typing import TYPE_CHECKING, Annotated
@@ -170,13 +171,16 @@ def _open(request: PreviewRequest) -> tuple[OpenedData, int]:
     if size <= ALL_BYTES and many <= SAMPLE_ROWS:
         return every, 0
     if not many:
-        began, rows = time.monotonic(), 0
-        for rows, _ in enumerate(every.train.records, 1):  # noqa: B007 - the count is used below
-            if read >= COUNTED_BYTES or time.monotonic() - began > COUNTED_S:
+        began, rows, last = time.monotonic(), 0, 0
+        counted = (0, 0)  # rows, and the bytes that they take: whole blocks
+        for rows, _ in enumerate(every.train.records, 1):
+            if read != last:
+                counted, last = (rows - 1, last), read
+            if read > COUNTED_BYTES or (counted[0] and time.monotonic() - began > COUNTED_S):
+                many = round(counted[0] * max(1.0, size / max(1, counted[1])))
                 break
         else:
             many = rows
-        many = many or round(rows * max(1.0, size / max(1, read)))
     if request.max_rows:
         many = min(many, request.max_rows)
     if many <= SAMPLE_ROWS:
@@ -304,5 +308,13 @@ def tokenizer_place(model: str) -> str:
     return str(entry.path or entry.id)
 
 
+def _without_torch() -> None:
+    """Lets transformers find no torch, which it would import with every tokenizer: a preview has no use for
+    it, and it takes most of its time and memory."""
+    sys.modules["torch"] = None  # type: ignore[assignment]
+    os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"
+
+
 if __name__ == "__main__":
+    _without_torch()
     sys.exit(job_protocol.serve(preview, PreviewRequest))

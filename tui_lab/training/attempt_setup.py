@@ -354,7 +354,7 @@ def plan_steps(
             total_steps=total,
             epochs=recipe.num_train_epochs,
             rows=rows,
-            eval_steps=eval_steps,
+            eval_steps=eval_steps if validation_rows else 0,
             save_steps=save_steps,
             cost=run_cost,
         )

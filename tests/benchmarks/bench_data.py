@@ -1,0 +1,75 @@
+"""Preparing a data set against the tokenizer's own batch speed and against ``datasets``: the same chats,
+rendered beforehand for both of these, in one run. Seconds of the processor, since other programs may share
+the machine. What preparing does more: reading, rendering, label masks, repetitions, the split."""
+
+from __future__ import annotations
+
+import json
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.benchmarks.figures import Figure
+from tests.paths import SHARED
+from tui_lab.data import formats, templates
+from tui_lab.data.prepare import Preparation, prepare
+from tui_lab.pocket import MODEL_DIR
+
+MEGABYTES = 5
+PREVIEWED_MEGABYTES = 300
+_WORDS = [f"{a}{b}{c}" for a in "bdfglmnrst" for b in "aeiou" for c in "dklmnprst"]
+
+
+def write_chats(path: Path, megabytes: int) -> None:
+    """Chats of about a kilobyte each, no two alike."""
+    rng = random.Random(0)
+    with path.open("w") as file:
+        while file.tell() < megabytes * 1_000_000:
+            question, answer = (" ".join(rng.choices(_WORDS, k=count)) for count in (40, 180))
+            turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+            file.write(json.dumps({"messages": turns}) + "\n")
+
+
+def run() -> Iterator[Figure]:
+    """The figures."""
+    from datasets import Dataset
+
+    tokenizer_place = SHARED / "tokenizers" / "qwen2"
+    tokenizer = templates.load_tokenizer(tokenizer_place if tokenizer_place.is_dir() else MODEL_DIR)
+    templates.set_template(tokenizer)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "chats.jsonl"
+        write_chats(path, MEGABYTES)
+        renderer = templates.renderer_of(tokenizer)
+        texts = [renderer.render(row.messages or ()) for row in formats.open_data(str(path)).train]
+        tokenizer(texts[:100], add_special_tokens=False)  # starts the tokenizer's threads
+        began = time.process_time()
+        tokenizer(texts, add_special_tokens=False, verbose=False)
+        bare = time.process_time() - began
+        began = time.process_time()
+        Dataset.from_dict({"text": texts}).map(
+            lambda rows: tokenizer(rows["text"], add_special_tokens=False), batched=True
+        )
+        by_datasets = time.process_time() - began
+        began = time.process_time()
+        prepare(formats.open_data(str(path)), tokenizer, Preparation(1024))
+        ours = time.process_time() - began
+        yield Figure("rows prepared", len(texts), "rows")
+        yield Figure("the tokenizer's batches", bare, "s CPU")
+        yield Figure("datasets.map with the tokenizer", by_datasets, "s CPU")
+        yield Figure("preparing", ours, "s CPU")
+        yield Figure("preparing, times the tokenizer's batches", ours / bare, "x", 2.0)
+        yield Figure("preparing, times datasets.map", ours / by_datasets, "x")
+        write_chats(path, PREVIEWED_MEGABYTES)
+        request = json.dumps({"data": str(path), "rows": 3})
+        began = time.monotonic()
+        command = [sys.executable, "-m", "tui_lab.data.preview"]
+        subprocess.run(command, input=request, text=True, stdout=subprocess.PIPE, check=True)
+        yield Figure(f"preview of {PREVIEWED_MEGABYTES} MB", time.monotonic() - began, "s", 2.0)
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+        yield Figure(f"preview of {PREVIEWED_MEGABYTES} MB, memory", peak, "MiB", 300.0)
