@@ -40,8 +40,8 @@ class LogLine(NamedTuple):
 
 
 def line_fields(line: LogLine) -> Any:
-    """The JSON object of a line as it was written; of one with numbers of thousands of digits, which Python does
-    not read, what the event has of it."""
+    """The JSON object of a line as it was written. Of one with numbers of thousands of digits, which Python
+    does not read: what the event has of it."""
     try:
         return input_files.parse_json(line.line)
     except ValueError:
