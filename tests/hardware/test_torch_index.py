@@ -91,7 +91,8 @@ def test_make_setup_says_it_before_the_download_and_installs_what_fits(smi: obje
         log.write_text("")
         done = subprocess.run(
             ["make", "setup", f"PYTHON={fake}", f"VENV={venv}", *more],
-            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
         )  # fmt: skip
         pip = [line.partition("install ")[2] for line in log.read_text().splitlines() if " install " in line]
         return done.stdout, pip
