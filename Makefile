@@ -3,19 +3,37 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# where torch comes from: a short name of its own indexes (cu126, cpu), a URL, or nothing for what fits the driver
+TORCH_INDEX ?=
 
 .PHONY: setup lab demo test test-busy fuzz check bench gpu gpu-bundle keyboard data clean
 
 setup: $(STAMP)
 
+# another index than before: install again
+ifneq ($(TORCH_INDEX),)
+ifneq ($(TORCH_INDEX),$(shell cat $(VENV)/.torch-index 2>/dev/null))
+.PHONY: $(STAMP)
+endif
+endif
+
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "tui-lab needs Python 3.11 or newer; found $$($(PYTHON) --version). Try: make setup PYTHON=python3.12"; exit 1; }
-	@echo "Installing into $(VENV): some minutes the first time, 2 GB (torch for a GPU: more)"
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	@touch $(STAMP)
+	@index=$$($(PYTHON) -m tui_lab.hardware.torch_index $(TORCH_INDEX)) || exit 1; \
+	echo "Installing into $(VENV): some minutes the first time, 2 GB (torch for a GPU: more)"; \
+	set -e; $(PYTHON) -m venv $(VENV); cp constraints.txt $(VENV)/constraints.txt; \
+	if [ -n "$$index" ]; then \
+	  echo "torch comes from $$index"; \
+	  grep -v '^torch==' constraints.txt > $(VENV)/constraints.txt; \
+	  $(PIP) uninstall --quiet --yes torch; \
+	  $(PIP) install --quiet --index-url "$$index" 'torch>=2.9,<3'; \
+	else \
+	  $(PIP) install --quiet -c $(VENV)/constraints.txt torch; \
+	fi; \
+	$(PIP) install --quiet -c $(VENV)/constraints.txt -e '.[dev]'; \
+	echo "$(TORCH_INDEX)" > $(VENV)/.torch-index; touch $(STAMP)
 
 lab: setup
 	@$(BIN)/tui-lab

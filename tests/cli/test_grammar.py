@@ -49,3 +49,11 @@ def test_lists_that_the_grammar_repeats_are_complete() -> None:
     assert tuple(records.KINDS) == EXPORT_KINDS
     by = next(action for action in COMMANDS["sweep"]._actions if action.dest == "by")
     assert by.choices is not None and set(by.choices) == set(CRITERIA)
+
+
+@pytest.mark.parametrize("arguments", [["retention", "--run", "x"], ["train", "--det"], ["--the", "x"]])
+def test_options_are_not_shortened(arguments: list[str]) -> None:
+    """``--run`` would be ``--runs-dir``: the wrong model, or a new folder."""
+    with pytest.raises(SystemExit) as raised:
+        parser().parse_args(arguments)
+    assert raised.value.code == 2

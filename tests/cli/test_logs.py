@@ -103,3 +103,17 @@ def test_without_textual_and_torch() -> None:
     code = "import sys, tui_lab.cli.logs; print([n for n in ('textual', 'torch') if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_loss_of_400_digits_and_a_line_without_end_end_nothing(
+    runs_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = folder.create(Recipe(), runs_dir)
+    with run.events_path.open("wb") as file:
+        file.write(b'{"v":1,"t":1,"kind":"step","step":1,"loss":1' + b"0" * 400 + b"}\n")
+        file.write(b'{"v":1,"t":1,"kind":"validation","step":1,"loss":1' + b"0" * 5000 + b',"rows":1}\n')
+        file.write(b"x" * (9 << 20) + b"\n")
+        file.write(b'{"v":1,"t":1,"kind":"warning","text":"the last"}\n')
+    for more in ([], ["--json"]):
+        assert main.main(["logs", run.id, *more]) == 0
+        assert "the last" in capsys.readouterr().out

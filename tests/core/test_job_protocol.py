@@ -97,3 +97,21 @@ def test_a_request_over_several_lines() -> None:
     assert job_protocol.read_request(io.StringIO('{\n "a":\n 1}\n')) == {"a": 1}
     with pytest.raises(LabError):
         job_protocol.read_request(io.StringIO("{\n"))
+
+
+def test_a_job_ends_with_the_process_that_reads_its_answer() -> None:
+    """Whatever it computes, and although the lab was killed and could not say so."""
+    program = (
+        "import sys; from tui_lab.core import job_protocol; out = job_protocol.reserve_stdout()\n"
+        "print('begins', file=sys.stderr, flush=True)\nwhile True: pass"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        try:
+            assert process.stderr.readline() == b"begins\n"
+            process.stdout.close()
+            assert process.wait(20) == 0
+        finally:
+            process.kill()

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tui_lab.hardware import torch_index
+
+ROOT = Path(__file__).parents[2]
 
 SMI = """\
 #!/bin/sh
@@ -65,3 +69,42 @@ def test_a_wanted_index(capsys: pytest.CaptureFixture[str]) -> None:
     assert torch_index.main(["cpu"]) == 0 and capsys.readouterr().out == f"{torch_index.URL}cpu\n"
     assert torch_index.main(["https://mirror/simple"]) == 0
     assert capsys.readouterr().out == "https://mirror/simple\n"
+
+
+MAKE_PYTHON = """\
+#!/bin/sh
+echo "$@" >> {log}
+case "$*" in
+  *torch_index*) exec {python} "$@" ;;
+  *"-m venv"*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
+esac
+"""
+
+
+def test_make_setup_says_it_before_the_download_and_installs_what_fits(smi: object, tmp_path: Path) -> None:
+    """The Makefile with a Python that only writes down what it is asked for."""
+    log, fake, venv = tmp_path / "log", tmp_path / "python", tmp_path / "venv"
+    fake.write_text(MAKE_PYTHON.format(log=log, python=sys.executable))
+    fake.chmod(0o755)
+
+    def setup(*more: str) -> tuple[str, list[str]]:
+        log.write_text("")
+        done = subprocess.run(
+            ["make", "setup", f"PYTHON={fake}", f"VENV={venv}", *more],
+            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        pip = [line.partition("install ")[2] for line in log.read_text().splitlines() if " install " in line]
+        return done.stdout, pip
+
+    smi("470.82", "CUDA Version: 11.4")  # type: ignore[operator]
+    said, pip = setup()
+    assert "update the driver to 580" in said and not pip and not (venv / ".ready").exists()
+    smi("550.54.14", "CUDA Version: 12.4")  # type: ignore[operator]
+    said, pip = setup()
+    assert said.index("CUDA up to 12.4") < said.index("Installing into")
+    assert pip[0] == f"--quiet --index-url {torch_index.URL}cu126 torch>=2.9,<3"
+    assert "torch==" not in (venv / "constraints.txt").read_text()
+    assert setup()[1] == []  # it is set up
+    assert setup("TORCH_INDEX=cpu")[1][0].startswith(f"--quiet --index-url {torch_index.URL}cpu")
+    assert setup("TORCH_INDEX=cpu")[1] == []

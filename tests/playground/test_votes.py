@@ -221,3 +221,9 @@ def test_the_lab_reads_prompts_without_the_libraries_of_training(tmp_path: Path)
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr
+
+
+def test_all_prompts_of_a_long_file_are_used(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.txt"
+    path.write_text("\n".join(f"question {number}" for number in range(10_000)))
+    assert len(read_prompts(str(path))) == 10_000

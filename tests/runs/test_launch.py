@@ -80,3 +80,16 @@ def test_a_dead_run_can_be_started_again(run: Run, monkeypatch: pytest.MonkeyPat
 def test_a_missing_folder_cannot_be_started(tmp_path: Path) -> None:
     with pytest.raises(LabError, match="cannot be written"):
         launch.start(Run(tmp_path / "gone"))
+
+
+def test_a_run_that_cannot_be_started_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.executable", "/no/such/python")
+    with pytest.raises(LabError, match="cannot be started"):
+        launch.create_and_start(Recipe(), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(folder, "write_atomically", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        folder.create(Recipe(), tmp_path)
+    assert list(tmp_path.iterdir()) == []

@@ -74,7 +74,7 @@ def test_every_private_override_is_listed() -> None:
     used = set(re.findall(r"(?:self|args|scheduler|trl_utils|module)\.(_[a-z]\w*|_[A-Z]\w+)",
                           inspect.getsource(trainer_seams)))  # fmt: skip
     assert used <= listed | {"_metrics", "_total_train_tokens", "_signature_columns", "_n_gpu", "_last_lr",
-                             "_parameters", "_buffers"}  # fmt: skip
+                             "_train_batch_size", "_parameters", "_buffers"}  # fmt: skip
 
 
 @pytest.mark.parametrize(

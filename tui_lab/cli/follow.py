@@ -5,7 +5,6 @@ sanitized before it is printed and never parsed as markup."""
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import signal
@@ -28,7 +27,7 @@ from tui_lab.core import format
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.runs import commands, crash_reason, folder, wording
-from tui_lab.runs.events import LogLine
+from tui_lab.runs.events import LogLine, line_fields
 from tui_lab.runs.folder import Run, is_locked
 from tui_lab.runs.schema import (
     ChoiceEvent,
@@ -116,7 +115,7 @@ class JsonLines(_LineDisplay):
     """Every event, one JSON object a line."""
 
     def event(self, line: LogLine, _state: RunState) -> None:
-        json_line(json.loads(line.line))
+        json_line(line_fields(line))
 
 
 class PlainLines(_LineDisplay):

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections import deque
@@ -18,6 +17,7 @@ from tui_lab.core import input_files
 from tui_lab.core.records import to_json
 from tui_lab.core.sanitize import sanitize
 from tui_lab.runs import folder, wording
+from tui_lab.runs.events import line_fields
 from tui_lab.runs.folder import Run, is_locked
 from tui_lab.runs.schema import RunEvent
 from tui_lab.runs.state import Watcher
@@ -95,7 +95,7 @@ def logs(args: argparse.Namespace) -> int:
 
 def _events(watcher: Watcher, as_json: bool) -> Iterator[str]:
     for line in watcher.iter_lines():
-        if text := to_json(json.loads(line.line)) if as_json else sentence(line.event):
+        if text := to_json(line_fields(line)) if as_json else sentence(line.event):
             yield text
 
 

@@ -6,6 +6,7 @@ complete yet and is read later; a line that is not a valid record is skipped, an
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import threading
@@ -36,6 +37,15 @@ class LogLine(NamedTuple):
 
     line: bytes
     event: RunEvent
+
+
+def line_fields(line: LogLine) -> Any:
+    """The JSON object of a line as it was written. Of one with numbers of thousands of digits, which Python
+    does not read: what the event has of it."""
+    try:
+        return input_files.parse_json(line.line)
+    except ValueError:
+        return json.loads(encode_event(line.event))
 
 
 def last_event(path: Path) -> RunEvent | None:

@@ -67,6 +67,8 @@ SEAMS: tuple[Seam, ...] = (
          "the memory probe's model lies on no device"),
     Seam(_TRAINER + "_prepare_inputs", "transformers/trainer.py:2379", "b28ea48b3290",
          "to_device: validation outside of the Trainer's loop"),
+    Seam(_TRAINER + "get_train_dataloader", "transformers/trainer.py:916", "db950023cc90",
+         "divide_steps: sets _train_batch_size, which the data loader is made with"),
     Seam(_TRAINER + "get_batch_samples", "transformers/trainer.py:2281", "c2e656129b2b",
          "a step that runs out of memory is repeated from its first batch"),
     Seam(_TRAINER + "training_step", "transformers/trainer.py:2043", "caa7e68f3335",
