@@ -53,8 +53,7 @@ def test_every_event_is_known_and_is_written_as_it_was(written: Path, name: str)
         assert not isinstance(event, UnknownEvent)
         before = json.loads(line)
         after = json.loads(encode_event(event))
-        # fields without a value are left out now, which readers have always treated alike; fields that were added
-        # since have their default, which is empty
+        # fields without a value are left out now, which readers treat alike; new fields have an empty default
         assert {key: value for key, value in before.items() if value is not None} == {
             key: value for key, value in after.items() if value or key in before
         } | ({"cost": before["cost"]} if "cost" in before else {})
