@@ -49,6 +49,10 @@ VARIED: dict[str, dict[str, Any]] = {
     "full KL": {"preset": "naive", "kl_weight": 0.1, "per_device_train_batch_size": 2},
     "full L2": {"preset": "naive", "l2_to_start": 0.1, "per_device_train_batch_size": 2},
 }  # fmt: skip
+#: Presets that had a paged optimiser when they were measured.
+MEASURED_IN_8_BITS = (
+    "adalora", "dora", "keeper", "multi-task", "production", "reasoning", "starter", "style",
+)  # fmt: skip
 #: Models of at least so many layers are measured by two of fewer (sliding layers come in cycles of six).
 DEEP = 16
 SHALLOW = {"gemma3_text": (6, 12)}
@@ -82,7 +86,11 @@ def models() -> list[str]:
 def recipe_of(model: str, name: str) -> Recipe:
     """The recipe that a row's name stands for."""
     changes = dict(VARIED.get(name, {"preset": name}))
-    return presets.make_recipe(str(changes.pop("preset")), model=model, **changes)
+    preset = str(changes.pop("preset"))
+    recipe = presets.make_recipe(preset, model=model, **changes)
+    if preset in MEASURED_IN_8_BITS and recipe.optim == "adamw_torch_fused":
+        recipe = recipe.changed(optim="paged_adamw_8bit")
+    return recipe
 
 
 def rows() -> list[tuple[str, str, str]]:

@@ -80,12 +80,10 @@ def test_what_is_held_is_exact(errors: list[tuple[float, dict]]) -> None:
     for _, row in errors:
         if row["device"] == "cpu" or row["weights_bytes"] < 50e6:
             continue  # rounding up small tensors counts there
-        shape, recipe, values = made(
-            row["model"],
-            str(memory_table.VARIED.get(row["recipe"], {"preset": row["recipe"]})["preset"]),
-            **{k: v for k, v in memory_table.VARIED.get(row["recipe"], {}).items() if k != "preset"},
-        )
-        held = memory.forecast(shape, recipe, values)
+        entry = catalog.find(row["model"])
+        recipe = memory_table.recipe_of(row["model"], row["recipe"])
+        assert entry.shape is not None
+        held = memory.forecast(entry.shape, recipe, resolve(recipe, memory_table.CARD, entry).values)
         assert held.part("weights") == pytest.approx(row["weights_bytes"], rel=0.01)
         assert held.part("adapter") == pytest.approx(row["adapter_bytes"], rel=0.01, abs=4e5)
         assert held.part("optimizer") == pytest.approx(row["optimizer_bytes"], rel=0.05, abs=3e6)
@@ -104,9 +102,11 @@ def test_a_case_by_hand() -> None:
     )
     trained = 16 * 24 * (4 * 896 + 896 * 2 + 2 * 128 + 3 * (896 + 4864))
     assert found.part("adapter") == 4 * trained
-    # two bytes each and a scale a block of 256; the narrow sides of keys and values are under 4,096 entries
+    assert found.part("optimizer") == 8 * trained
+    # in 8 bits two bytes each and a scale a block of 256; narrow keys and values have under 4,096 entries
     small = 24 * 2 * 16 * 128
-    assert found.part("optimizer") == round((trained - small) * 2 * (1 + 4 / 256) + 8 * small)
+    in_8_bits = of(QWEN, "starter", optim="paged_adamw_8bit").part("optimizer")
+    assert in_8_bits == round((trained - small) * 2 * (1 + 4 / 256) + 8 * small)
 
 
 @pytest.mark.parametrize("preset", ["starter", "full", "naive", "premium", "ia3"])

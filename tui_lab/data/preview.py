@@ -316,5 +316,6 @@ def _without_torch() -> None:
 
 
 if __name__ == "__main__":
-    _without_torch()
+    if vars(sys.modules["__main__"]) is globals():  # a process of its own
+        _without_torch()
     sys.exit(job_protocol.serve(preview, PreviewRequest))
