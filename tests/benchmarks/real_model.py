@@ -1,10 +1,10 @@
 """A real model, end to end: ``python -m tests.benchmarks.real_model --model FOLDER --data FOLDER``.
 
-``--data`` has ``gsm8k/train.jsonl``, ``hellaswag/`` and ``mmlu/``. Each part works on a few items or steps and
-puts its figures into one JSON object on stdout (progress goes to stderr); whatever can be compared is compared
-with plain transformers, trl and peft, and with lm-evaluation-harness where it can be imported. Speeds are given
-by the wall clock and by the processor's: another program on the same cores spoils the first only. The exit code
-is 1 where a part fails or a check of it is false. All parts take some minutes on two idle cores.
+``--data`` has ``gsm8k/train.jsonl``, ``hellaswag/`` and ``mmlu/``. Each part works on a few items or steps;
+its figures go into one JSON object on stdout (progress goes to stderr). What can be compared is compared with
+plain transformers, trl and peft, and with lm-evaluation-harness where it can be imported. Speeds are given by
+the wall clock and by the processor's: other programs on the same cores spoil the first more than the second.
+The exit code is 1 where a part fails or a check is false. All parts take some minutes on two idle cores.
 """
 
 from __future__ import annotations
@@ -281,6 +281,11 @@ def falling(losses: Sequence[float]) -> Figures:
     third = max(1, len(losses) // 3)
     first, last = sum(losses[:third]) / third, sum(losses[-third:]) / third
     return {"losses": losses, "loss_first": first, "loss_last": last, "check_loss_falls": last < first}
+
+
+def saved_runs(runs: Path) -> list[Path]:
+    """Folders of runs that saved an adapter, the newest last."""
+    return sorted(path for path in runs.glob("*") if Run(path).saved_path is not None)
 
 
 def export(case: Case) -> Figures:
