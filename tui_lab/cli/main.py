@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from tui_lab.cli.grammar import handler, parser
 from tui_lab.cli.options import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PIPE, EXIT_USAGE
 from tui_lab.core.errors import LabError
-from tui_lab.core.paths import absolute
 from tui_lab.core.privacy import keep_private, without_secrets
 
 if TYPE_CHECKING:
@@ -32,6 +31,8 @@ def _load_settings(args: argparse.Namespace) -> Loaded:
         given["runs_dir"] = str(given["runs_dir"])
     loaded = settings.load(given)
     if loaded.settings.runs_dir:
+        from tui_lab.core.paths import absolute
+
         absolute(Path(loaded.settings.runs_dir))  # or a folder "~name" would be made here
     settings.export_to_env(loaded.settings)
     return loaded

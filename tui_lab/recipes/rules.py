@@ -36,7 +36,7 @@ REFUSALS: tuple[tuple[Callable[[RecipeSchema], bool], str, str], ...] = (
     (
         lambda r: any(name not in FILLED_KEYS for name in r.pins),
         "pinned",
-        f"pinned names a key that fill_card does not choose; it chooses {', '.join(FILLED_KEYS)}",
+        f"pinned names a key that fill_card does not choose; use {', '.join(FILLED_KEYS)}",
     ),
     (
         lambda r: r.quantization == "nf4" and r.method == "full",
