@@ -7,8 +7,6 @@ import os
 import re
 from collections.abc import Mapping, MutableMapping
 
-from tui_lab.core.paths import cache_dir
-
 #: Libraries report their use unless these are set. A variable that the user has set is left as it is.
 QUIET: Mapping[str, str] = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -28,6 +26,8 @@ UMASK = 0o077
 
 def environment() -> dict[str, str]:
     """The variables of every process of the lab."""
+    from tui_lab.core.paths import cache_dir
+
     # torch's default is a folder in the shared temporary folder
     return {**QUIET, "TORCHINDUCTOR_CACHE_DIR": str(cache_dir() / "torchinductor")}
 
