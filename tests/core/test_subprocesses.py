@@ -6,12 +6,13 @@ import asyncio
 
 import pytest
 
-from tui_lab.core import subprocesses
+from tui_lab.core import privacy, subprocesses
 from tui_lab.core.subprocesses import child_environment
 
 
-def test_waiting_threads_sleep_soon_unless_somebody_said_otherwise() -> None:
+def test_the_environment_of_children() -> None:
     assert child_environment({"A": "1"}, {"B": "2"}) == {
+        **privacy.environment(),
         "GOMP_SPINCOUNT": "1000",
         "PYTORCH_ALLOC_CONF": "expandable_segments:True",
         "TOKENIZERS_PARALLELISM": "false",
