@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from tests.data.conftest import byte_tokenizer
 from tui_lab.core.errors import LabError
-from tui_lab.data import formats, templates
+from tui_lab.data import encoding, formats, templates
+from tui_lab.data import prepare as prepare_module
 from tui_lab.data.files import RawData
 from tui_lab.data.formats import Example, OpenedData, open_raw
 from tui_lab.data.prepare import Preparation, PreparedData, passages, trained_tokens
@@ -137,6 +138,23 @@ def test_one_long_text_is_cut_into_passages(base: Any) -> None:
     pieces = passages(Example(text=text, place="document 1"), 100)
     assert "".join(piece.text or "" for piece in pieces) == text
     assert pieces[1].place == "document 1, passage 2"
+
+
+def test_rows_too_long_for_the_tokenizer_are_split_or_left_out(
+    base: Any, chatml: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (encoding, prepare_module):
+        monkeypatch.setattr(module, "MAX_ROW_CHARS", 2_000)
+    monkeypatch.setattr(prepare_module, "BATCH_CHARS", 3_000)
+    texts = [{"text": words(900)}, *({"text": f"{letter} {words(9)}"} for letter in string.ascii_lowercase)]
+    found = prepare(source_of(texts), base, max_length=64)
+    whole = "".join(row.text or "" for row in [*found.train_examples, *found.validation_examples])
+    assert all(f"w{number}" in whole for number in range(900))
+    assert "line 1, passage 2" in {row.place for row in [*found.train_examples, *found.validation_examples]}
+    rows = [qa(f"Question {letter}?") for letter in string.ascii_lowercase]
+    found = prepare(source_of([*rows, qa("A long answer?", words(900))]), chatml, max_length=64)
+    assert any("it has more than 2,000 characters" in warning for warning in found.warnings)
+    assert found.summary.train_rows + found.summary.validation_rows == 26
 
 
 def test_folding_is_counted() -> None:

@@ -6,8 +6,10 @@ take longer than the tokenizer itself."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +23,9 @@ from tui_lab.data.rows import Tokenizer
 from tui_lab.data.templates import IGNORED, RenderedRow
 
 TokenArray = NDArray[np.int32]
+#: Longest row in characters: a tokenizer takes hundreds of bytes for each token of one text. Longer raw texts
+#: are split before, other rows are left out; no model of the catalog has a context as long as this.
+MAX_ROW_CHARS = 1_000_000
 BORDER_TOKENS = 3  # tokens before a border that decide to whom the blanks between belong
 
 
@@ -61,17 +66,37 @@ def encode_batch(
     found: list[RenderedRow | masks.Unrenderable] = []
     for example in examples:
         try:
-            found.append(templates.render_row(tokenizer, example))
+            row = templates.render_row(tokenizer, example)
         except masks.Unrenderable as error:
             found.append(error)
+        else:
+            long = len(row.text) > MAX_ROW_CHARS
+            found.append(
+                masks.Unrenderable(f"it has more than {MAX_ROW_CHARS:,} characters") if long else row
+            )
     rows = [row for row in found if isinstance(row, RenderedRow)]
     texts = [*(row.text for row in rows), *(row.text[: row.prompt] for row in rows)]
-    batch = tokenizer(texts, add_special_tokens=False, verbose=False) if rows else None
+    with _tokenizer_threads():
+        batch = tokenizer(texts, add_special_tokens=False, verbose=False) if rows else None
     encodings: list[Any] = list(batch.encodings) if batch is not None else []
     encoded = iter(
         _encoded(tokenizer, row, encodings[at], encodings[len(rows) + at]) for at, row in enumerate(rows)
     )
     return [row if isinstance(row, masks.Unrenderable) else next(encoded) for row in found]
+
+
+@contextlib.contextmanager
+def _tokenizer_threads() -> Iterator[None]:
+    """Lets tokenizers use its threads, which children of the lab switch off because they may fork later."""
+    before = os.environ.get("TOKENIZERS_PARALLELISM")
+    os.environ["TOKENIZERS_PARALLELISM"] = "true"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["TOKENIZERS_PARALLELISM"]
+        else:
+            os.environ["TOKENIZERS_PARALLELISM"] = before
 
 
 def _encoded(tokenizer: Tokenizer, row: RenderedRow, whole: Any, prompt: Any) -> EncodedArrays:

@@ -22,6 +22,7 @@ from tui_lab.core.format import plural
 from tui_lab.data import masks, templates
 from tui_lab.data.duplicates import Indices, RowKeys, hash_row, text_of
 from tui_lab.data.encoding import (
+    MAX_ROW_CHARS,
     EncodedArrays,
     TokenArray,
     control_tokens,
@@ -44,7 +45,7 @@ from tui_lab.data.summary import (
 )
 
 FEW_TEXTS = 10  # fewer raw texts are cut into passages before the split, so that validation is possible
-BATCH_ROWS = 256  # rows that are encoded together
+BATCH_ROWS, BATCH_CHARS = 256, 2_000_000  # rows, and their characters, that are encoded together
 PROGRESS_S = 1.0
 PROMPTS_CHECKED = 64  # rows of training and of validation whose beginning is compared with their prompt
 CHARS_PER_TOKEN = 4  # an estimate for ordinary text, used only for the length of these passages
@@ -197,7 +198,7 @@ def _encode_set(
             if part is source.validation:
                 training = writer.examples
             examples = _first_texts(source, max_length, notes) if part is source.train else iter(part)
-            for batch in batches(examples, BATCH_ROWS):
+            for batch in batches(_bounded_texts(examples), BATCH_ROWS, BATCH_CHARS):
                 for example, encoded in zip(batch, encode_batch(tokenizer, batch), strict=True):
                     pieces, flag = _pieces(example, encoded, max_length, tally)
                     if pieces:
@@ -218,6 +219,15 @@ def _encode_set(
         raise
     keys = RowKeys(np.frombuffer(rows, dtype=np.uint64), np.frombuffer(prompts, dtype=np.uint64))
     return _EncodedSet(store, training, keys, np.frombuffer(flags, dtype=np.uint8))
+
+
+def _bounded_texts(examples: Iterator[Example]) -> Iterator[Example]:
+    """The examples; raw texts that are too long for the tokenizer are split."""
+    for example in examples:
+        if example.text is not None and len(example.text) > MAX_ROW_CHARS:
+            yield from passages(example, MAX_ROW_CHARS)
+        else:
+            yield example
 
 
 def _first_texts(source: OpenedData, max_length: int, notes: list[str]) -> Iterator[Example]:

@@ -268,13 +268,22 @@ def _store(
     )
 
 
-def batches(examples: Iterator[Example], size: int) -> Iterator[list[Example]]:
-    """Examples in lists of ``size``."""
+def length_of(example: Example) -> int:
+    """The characters of an example's texts."""
+    turns = sum(len(str(turn.get("content") or "")) for turn in example.messages or ())
+    return turns + sum(len(text or "") for text in (example.text, example.prompt, example.completion))
+
+
+def batches(examples: Iterator[Example], size: int, max_chars: int) -> Iterator[list[Example]]:
+    """Examples in lists of at most ``size``; a list ends with the example that brings its texts to
+    ``max_chars`` characters."""
     waiting: list[Example] = []
+    chars = 0
     for example in examples:
         waiting.append(example)
-        if len(waiting) == size:
+        chars += length_of(example)
+        if len(waiting) == size or chars >= max_chars:
             yield waiting
-            waiting = []
+            waiting, chars = [], 0
     if waiting:
         yield waiting
