@@ -122,12 +122,17 @@ def disable_triton() -> None:
     logprob._TRITON_AVAILABLE = False
 
 
+def _always(device: torch.device) -> bool:
+    del device
+    return True
+
+
 @contextmanager
 def trained_positions_only() -> Iterator[None]:
     """Inside, trl's fused output layer computes the logits of trained positions alone on devices without
     Triton, too. trl takes every position there, for compilers that want equal shapes."""
     before = trl_utils._use_triton
-    trl_utils._use_triton = lambda _: True
+    trl_utils._use_triton = _always
     try:
         yield
     finally:
