@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,14 +41,16 @@ from tui_lab.retention.scoring.score import ItemScore, score
 from tui_lab.retention.suites import registry
 from tui_lab.retention.suites.records import Suite
 from tui_lab.runs import launch
+from tui_lab.runs.events import EventTail
 from tui_lab.runs.folder import Run
-from tui_lab.runs.schema import EndEvent, ForecastEvent, StepEvent, ValidationEvent
-from tui_lab.runs.state import Watcher
+from tui_lab.runs.schema import EndEvent, ForecastEvent, RunEvent, StepEvent, ValidationEvent
 
 PROMPT = "The capital of France is"
 MIB = 2**20
-#: Nats between two computations of one log-likelihood in float32.
-TOLERANCE = 1e-3
+#: Nats between two computations of one log-likelihood from logits in float32, and between two such logits.
+TOLERANCE = 5e-4
+#: The harness sums over the vocabulary in float32.
+HARNESS_TOLERANCE = 5e-3
 
 Figures = dict[str, Any]
 
@@ -160,12 +162,13 @@ def plain_scores(model: Any, tokenizer: Any, suite: Suite) -> list[list[float]]:
 
 
 def plain_score(model: Any, tokenizer: Any, context: str, continuation: str) -> float:
-    """The log-likelihood of one continuation, by transformers' own logits."""
+    """The log-likelihood of one continuation, by transformers' own logits. The sum over the vocabulary is in
+    float64: in float32 it is off by 2e-5 a token at Gemma's 262,144 words."""
     stripped = context.rstrip()
     continuation = context[len(stripped) :] + continuation
     begin, ids = (tokenizer(text)["input_ids"] for text in (stripped, stripped + continuation))
     count = len(ids) - len(begin)
-    logits = model(torch.tensor([ids[:-1]]), logits_to_keep=count).logits[0].float()
+    logits = model(torch.tensor([ids[:-1]]), logits_to_keep=count).logits[0].double()
     return float(logits.log_softmax(-1).gather(1, torch.tensor(ids[-count:])[:, None]).sum())
 
 
@@ -173,7 +176,9 @@ def scoring(case: Case) -> Figures:
     """Item log-likelihoods of HellaSwag and MMLU against plain transformers and, if there is one, the
     harness."""
     model, tokenizer, found = case.base(), case.tokenizer(), Figures()
-    for suite in case.suites():
+    suites = case.suites()
+    score(model, tokenizer, replace(suites[0], items=suites[0].items[:1]))  # loads what a first forward loads
+    for suite in suites:
         each = found[suite.name] = Figures(items=len(suite.items))
         with seconds(each, "here"):
             ours = score(model, tokenizer, suite)
@@ -183,20 +188,22 @@ def scoring(case: Case) -> Figures:
         each["times_as_fast_as_plain_cpu"] = each["plain_cpu_s"] / each["here_cpu_s"]
         if importlib.util.find_spec("lm_eval") is not None:
             theirs, each["harness_s"], each["harness_cpu_s"] = by_harness(model, tokenizer, suite, 1)
-            each |= compared(suite, ours, theirs, "harness")
+            each |= compared(suite, ours, theirs, "harness", HARNESS_TOLERANCE)
         each["accuracy"] = accuracy(suite, ours)
     if importlib.util.find_spec("lm_eval") is None:
         found["missing"] = "lm-evaluation-harness is not installed"
     return found
 
 
-def compared(suite: Suite, ours: list[ItemScore], theirs: list[list[float]], name: str) -> Figures:
+def compared(
+    suite: Suite, ours: list[ItemScore], theirs: list[list[float]], name: str, tolerance: float = TOLERANCE
+) -> Figures:
     """The largest difference, and whether every choice is the same."""
     largest, _, choices = differences(suite, ours, theirs)
     return {
         f"largest_difference_{name}_nats": largest,
         f"choices_unlike_{name}": choices,
-        f"check_equal_to_{name}": largest < TOLERANCE and choices == 0,
+        f"check_equal_to_{name}": largest < tolerance and choices == 0,
     }
 
 
@@ -242,37 +249,34 @@ def weight_bytes(model: Any) -> int:
 
 def run(case: Case) -> Figures:
     """A run in a process of its own: falling loss, and the forecast against its resident memory."""
-    made, process = launch.create_and_start(case.recipe(), case.work / "runs")
-    found = Figures()
+    # one validation and one short answer at the end: the steps are what is measured
+    recipe = case.recipe(eval_steps=case.steps, sample_steps=case.steps, sample_max_new_tokens=4)
+    made, process = launch.create_and_start(recipe, case.work / "runs")
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
-    events = [line.event for line in lines_of(made)]
-    steps = [event for event in events if isinstance(event, StepEvent) and event.loss is not None]
-    end = next(event for event in events if isinstance(event, EndEvent))
-    found["check_finished"] = process.returncode == 0
+    events = EventTail(made.events_path).read_all()
     if process.returncode:
-        return {**found, "message": end.message}
-    losses = [float(event.loss or 0.0) for event in steps]
-    found |= falling(losses)
+        reasons = [event.message for event in events if isinstance(event, EndEvent)]
+        return {"check_finished": False, "message": reasons[-1] if reasons else "it died without a reason"}
+    scale = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
+    found = run_figures(events, usage.ru_maxrss * scale)
+    return {"check_finished": True, "process_cpu_s": usage.ru_utime + usage.ru_stime, **found}
+
+
+def run_figures(events: Sequence[RunEvent], peak_bytes: int) -> Figures:
+    """The figures of a run's log beside the most memory that its process had resident."""
+    steps = [event for event in events if isinstance(event, StepEvent) and event.loss is not None]
+    found = falling([float(event.loss or 0.0) for event in steps])
     found["validation_loss"] = [event.loss for event in events if isinstance(event, ValidationEvent)]
     found["tok_per_s"] = [event.tok_per_s for event in steps]
-    found["process_cpu_s"] = usage.ru_utime + usage.ru_stime
     forecast = next(event for event in events if isinstance(event, ForecastEvent))
-    scale = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
+    found["forecast_parts_mib"] = {name: each / MIB for name, each in forecast.parts.items()}
     found["forecast_mib"] = forecast.total / MIB
     found["forecast_low_mib"], found["forecast_high_mib"] = forecast.low / MIB, forecast.high / MIB
-    found["peak_resident_mib"] = usage.ru_maxrss * scale / MIB
+    found["peak_resident_mib"] = peak_bytes / MIB
     found["steps_resident_mib"] = max(event.memory.get("resident", 0.0) for event in steps) / MIB
-    found["forecast_to_resident"] = found["forecast_mib"] / found["peak_resident_mib"]
-    return found
-
-
-def lines_of(run: Run) -> list[Any]:
-    """All lines of a run's log."""
-    watcher = Watcher(run)
-    found: list[Any] = []
-    while lines := watcher.poll():
-        found += lines
+    found["forecast_to_resident"] = forecast.total / peak_bytes
+    found["check_resident_within_forecast"] = forecast.low <= peak_bytes <= forecast.high
     return found
 
 
@@ -388,6 +392,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     if args.threads:
         torch.set_num_threads(args.threads)
+        os.environ["OMP_NUM_THREADS"] = str(args.threads)  # of the run's process
     with tempfile.TemporaryDirectory() as work:
         case = Case(
             str(args.model),

@@ -169,13 +169,15 @@ def profiled(case: Case) -> Figures:
             recorded.stop()
 
     trainer = lab_trainer(case, recipe, Clock(on_step=on_step), "profile")
-    vocabulary = int(trainer.model.config.get_text_config().vocab_size)
+    config = trainer.model.config.get_text_config()
+    heads = config.num_attention_heads * getattr(config, "head_dim", 1)
+    widest = max(config.hidden_size, config.intermediate_size, heads, case.batch * case.max_length)
     trainer.train()
     kinds: dict[str, float] = {}
     operations: dict[str, float] = {}
     for event in recorded.key_averages(group_by_input_shape=True):
         spent = event.self_cpu_time_total / 1e6
-        kind = kind_of(event.key, event.input_shapes, vocabulary)
+        kind = kind_of(event.key, event.input_shapes, widest)
         kinds[kind] = kinds.get(kind, 0.0) + spent
         operations[event.key] = operations.get(event.key, 0.0) + spent
     total = sum(kinds.values())
@@ -187,19 +189,20 @@ def profiled(case: Case) -> Figures:
     }
 
 
-def kind_of(operation: str, shapes: list[list[int]], vocabulary: int) -> str:
-    """The kind of work of an operation. The output layer and the loss are those that see the vocabulary."""
+def kind_of(operation: str, shapes: list[list[int]], widest: int) -> str:
+    """The kind of work of an operation. ``widest``: the largest size in the blocks and their batches. The
+    output layer and the loss have tiles of the vocabulary, which are larger."""
     name = operation.lower()
-    if any(vocabulary in shape for shape in shapes if isinstance(shape, (list, tuple))):
-        return "output layer and loss"
+    if "optimizer" in name or "adam" in name or "foreach" in name:
+        return "optimiser"
     if "bitsandbytes" in name or "4bit" in name:
         return "4-bit weights"
     if "scaled_dot_product" in name or "flash" in name:
         return "attention"
+    if any(size > widest for shape in shapes if len(shape) == 2 for size in shape if isinstance(size, int)):
+        return "output layer and loss"
     if any(part in name for part in ("mm", "matmul", "linear")):
         return "matrix products of the blocks"
-    if "optimizer" in name or "adam" in name or "foreach" in name:
-        return "optimiser"
     return "everything else"
 
 

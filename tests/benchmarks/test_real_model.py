@@ -9,6 +9,7 @@ import pytest
 
 from tests.benchmarks import real_model, real_model_training
 from tui_lab.pocket import MODEL_DIR
+from tui_lab.runs.schema import ForecastEvent, StepEvent
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +59,19 @@ def test_a_part_that_fails_is_named_and_the_others_follow(case: real_model.Case)
     assert "absent" in found["parts"]["scoring"]["error"]
 
 
+def test_figures_of_a_run_are_those_of_its_log() -> None:
+    steps = [
+        StepEvent(step=step, loss=4.0 - step, tok_per_s=10.0, memory={"resident": step * real_model.MIB})
+        for step in (1, 2, 3)
+    ]
+    forecast = ForecastEvent(parts={"weights": 100}, total=100, low=90, high=120, device="cpu")
+    found = real_model.run_figures([forecast, *steps], peak_bytes=125)
+    assert (found["loss_first"], found["loss_last"], found["check_loss_falls"]) == (3.0, 1.0, True)
+    assert found["steps_resident_mib"] == 3.0
+    assert found["forecast_to_resident"] == 0.8
+    assert not found["check_resident_within_forecast"]
+
+
 def test_false_checks_are_found_at_any_depth() -> None:
     assert real_model.failed_checks({"a": {"check_x": False, "check_y": True}, "check_z": False}) == [
         "a.check_x", "check_z",
@@ -66,6 +80,6 @@ def test_false_checks_are_found_at_any_depth() -> None:
 
 def test_the_output_layer_is_told_by_its_shapes() -> None:
     kind = real_model_training.kind_of
-    assert kind("aten::mm", [[4, 640], [640, 9000]], 9000) == "output layer and loss"
-    assert kind("aten::mm", [[4, 640], [640, 2048]], 9000) == "matrix products of the blocks"
-    assert kind("bitsandbytes::dequantize_4bit", [[2048], []], 9000) == "4-bit weights"
+    assert kind("aten::mm", [[4, 640], [640, 9000]], 2048) == "output layer and loss"
+    assert kind("aten::mm", [[4, 640], [640, 2048]], 2048) == "matrix products of the blocks"
+    assert kind("bitsandbytes::dequantize_4bit", [[9000, 1], []], 2048) == "4-bit weights"

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import peft
 import pytest
 import torch
+import trl.kernels.chunked_logprob as logprob
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM
 
 from tests.training.conftest import losses, recipe_for, rows
 from tui_lab.decoding.generate import generate_answers
+from tui_lab.training import trainer as trainer_module
+from tui_lab.training import trainer_seams
 from tui_lab.training.adapters import orthogonality
 from tui_lab.training.rng import preserve_rng_state
 from tui_lab.training.trainer import LabTrainer, save_weights
@@ -152,3 +156,27 @@ def test_checkpoints_hold_no_pickled_arguments_and_resume_bit_equal(make_trainer
     resumed = make_trainer(recipe, folder="broken")
     resumed.train(resume_from_checkpoint=str(checkpoint))
     assert losses(resumed) == losses(uninterrupted)
+
+
+def test_only_trained_positions_reach_the_output_layer_on_a_processor(
+    make_trainer: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same losses as with all positions, from fewer logits."""
+    scored: list[int] = []
+    fold = logprob._forward_tile
+
+    def counting(tile: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        scored.append(len(tile))
+        return fold(tile, *args, **kwargs)
+
+    monkeypatch.setattr(logprob, "_forward_tile", counting)
+    found = []
+    for context in (trainer_seams.trained_positions_only, nullcontext):
+        monkeypatch.setattr(trainer_module, "trained_positions_only", context)
+        scored.clear()
+        trainer = make_trainer(recipe_for(max_steps=3))
+        trainer.train()
+        found.append((losses(trainer), sum(scored)))
+    (chosen, few), (whole, many) = found
+    assert chosen == pytest.approx(whole, rel=1e-6)
+    assert few < many

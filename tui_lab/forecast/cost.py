@@ -163,8 +163,8 @@ def estimate(
     length = max_length if recipe.packing or not mean_tokens else min(float(mean_tokens), max_length)
     document, keys = attended_tokens(recipe, values, mean_tokens, data.lengths)
     card, notes = _card(device)
-    # without Triton the logits of every token are computed
-    share = 1.0 if isinstance(device, DeviceFacts) and device.type != "cuda" else data.trained_share
+    # on Apple's GPU the logits of every token are computed
+    share = 1.0 if isinstance(device, DeviceFacts) and device.type == "mps" else data.trained_share
     found = operations(shape, recipe, document, head_share=share, keys=keys)
     dtype = _dtype(shape, values, card)
     peak = card.rate_flops(dtype) if card else None

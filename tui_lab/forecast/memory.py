@@ -51,6 +51,10 @@ CONTEXT_BYTES = (300 << 20, 500 << 20, 900 << 20)
 #: The process on a CPU without its tensors: Python with torch, transformers, peft, trl and the data (measured
 #: on Linux with the pocket model: 500 to 640 MiB).
 PROCESS_BYTES = (400 << 20, 600 << 20, 900 << 20)
+#: A tokenizer in memory, by token of the vocabulary (measured on Linux: the 262,144 tokens of Gemma 3 take
+#: 317 MiB); that of the bundled model is in PROCESS_BYTES.
+TOKENIZER_BYTES = 1_270
+POCKET_VOCABULARY = 3_072
 #: The share of temporary memory that the caching allocator cannot reuse. Assumed.
 FRAGMENTATION = (0.0, 0.04, 0.12)
 #: The probed peak lies between these multiples of the formula in all 227 rows of the committed table that
@@ -116,7 +120,7 @@ def forecast(
     step = training_step(shape, recipe, resolved or unresolved(recipe), device)
     moments = peak_candidates(step)
     moment = max(moments, key=lambda name: sum(moments[name].values()))
-    return _forecast({**constant_bytes(step), **moments[moment]}, device, moment)
+    return _forecast({**constant_bytes(step), **moments[moment]}, shape.vocabulary, device, moment)
 
 
 def playground_forecast(
@@ -131,14 +135,21 @@ def playground_forecast(
         "kv_cache": rows * tokens * width * size,
         "logits": rows * shape.vocabulary * (size + 3 * 4),  # computed, then float32, sorted, probabilities
     }
-    return _forecast(parts, device, "decoding")
+    return _forecast(parts, shape.vocabulary, device, "decoding")
 
 
-def _forecast(parts: Mapping[str, float], device: str, moment: str) -> MemoryForecast:
+def process_bytes(vocabulary: int) -> tuple[int, int, int]:
+    """The process on a CPU without its tensors, for a tokenizer of this vocabulary: least, usual, most."""
+    tokenizer = TOKENIZER_BYTES * max(0, vocabulary - POCKET_VOCABULARY)
+    least, usual, most = PROCESS_BYTES
+    return least + tokenizer, usual + tokenizer, most + tokenizer
+
+
+def _forecast(parts: Mapping[str, float], vocabulary: int, device: str, moment: str) -> MemoryForecast:
     peak = sum(parts.values())
     temporary = parts.get("activations", 0) + parts.get("logits", 0)
     context, fragmentation = (
-        (CONTEXT_BYTES, FRAGMENTATION) if device == "cuda" else (PROCESS_BYTES, (0.0, 0.0, 0.0))
+        (CONTEXT_BYTES, FRAGMENTATION) if device == "cuda" else (process_bytes(vocabulary), (0.0, 0.0, 0.0))
     )
     with_context = {**parts, "context": context[1], "fragmentation": temporary * fragmentation[1]}
     labels = LABELS if device == "cuda" else {**LABELS, "context": "Python and libraries"}

@@ -117,8 +117,8 @@ def _label(device: DeviceFacts) -> str:
 
 
 def _share(device: DeviceFacts, trained_share: float) -> float:
-    """Share of the tokens whose logits are computed: the trained ones with Triton, else all."""
-    return trained_share if device.type == "cuda" else 1.0
+    """Share of the tokens whose logits are computed: the trained ones, on Apple's GPU all."""
+    return 1.0 if device.type == "mps" else trained_share
 
 
 def _shortened(recipe: Recipe) -> Recipe:

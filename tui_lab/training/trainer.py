@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from tui_lab.training.oom_restart import StepRestarter
 from tui_lab.training.recorder import PART
 from tui_lab.training.rng import preserve_rng_state
 from tui_lab.training.trainer_config import TASK_COLUMN
-from tui_lab.training.trainer_seams import SeamTrainer
+from tui_lab.training.trainer_seams import SeamTrainer, trained_positions_only
 from tui_lab.training.types import Inputs, Model, TokenCount
 
 
@@ -145,13 +145,19 @@ class LabTrainer(SeamTrainer):
 
     @contextmanager
     def _step_settings(self, inputs: Inputs) -> Iterator[None]:
-        """Attention without a mask, where it was chosen, and no casts under autocast."""
+        """Attention without a mask, where it was chosen, no casts under autocast, and on a processor only the
+        logits that are trained (tensors without contents do not say which)."""
         name = ""
         if packed_attention.is_packed(inputs):
             name = packed_attention.DOCUMENTS if self._without_mask else ""
         elif not self.row_mask:
             name = packed_attention.ROWS
-        with packed_attention.attention_without_mask(self.model, name), inputs_uncast(self._uncast):
+        chosen = self.args.device.type == "cpu" and type(inputs.get("labels")) is Tensor
+        with (
+            packed_attention.attention_without_mask(self.model, name),
+            inputs_uncast(self._uncast),
+            trained_positions_only() if chosen else nullcontext(),
+        ):
             yield
 
     def create_optimizer(self, model: Model = None) -> torch.optim.Optimizer:

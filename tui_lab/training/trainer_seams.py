@@ -8,7 +8,8 @@ for each that a new release moved or changed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,6 +101,8 @@ SEAMS: tuple[Seam, ...] = (
     Seam("trl.kernels.chunked_divergence:VOCAB_CHUNK_SIZE",
          "trl/kernels/chunked_divergence.py:34", "09f2f3f368cd",
          "set_loss_tile: vocabulary entries of a tile of the divergence"),
+    Seam("trl.trainer.utils:add_fused_lm_head", "trl/trainer/utils.py:1548", "422d009f04b6",
+         "trained_positions_only: asks _use_triton, in its own module, whether it scores those alone"),
     Seam("trl.kernels.chunked_logprob:_use_triton", "trl/kernels/chunked_logprob.py:48", "f0510984e05a",
          "disable_triton: the output layer and its divergence in torch alone; reads _TRITON_AVAILABLE"),
 )  # fmt: skip
@@ -117,6 +120,23 @@ def set_loss_tile(tokens: int, vocabulary: int) -> None:
 def disable_triton() -> None:
     """Lets trl compute its output layer and its divergence without Triton, for the whole process."""
     logprob._TRITON_AVAILABLE = False
+
+
+def _always(device: torch.device) -> bool:
+    del device
+    return True
+
+
+@contextmanager
+def trained_positions_only() -> Iterator[None]:
+    """Inside, trl's fused output layer computes the logits of trained positions alone on devices without
+    Triton, too. trl takes every position there, for compilers that want equal shapes."""
+    before = trl_utils._use_triton
+    trl_utils._use_triton = _always
+    try:
+        yield
+    finally:
+        trl_utils._use_triton = before
 
 
 def attention_name(config: PreTrainedConfig) -> str:
