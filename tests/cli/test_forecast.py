@@ -24,9 +24,11 @@ from tui_lab.models import catalog
 from tui_lab.recipes.presets import list_presets, make_recipe
 from tui_lab.recipes.recipe import build
 from tui_lab.recipes.resolve import resolve
+from tui_lab.recipes.schema import FILLED_KEYS
 
 Answer = Callable[..., tuple[int, str, str]]
 QWEN = "Qwen/Qwen2.5-1.5B"
+AS_IT_IS = ("--set", "fill_card=false")
 
 
 @pytest.fixture
@@ -46,12 +48,12 @@ def lab(runs_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
 
 def test_each_part_in_bytes_the_total_and_its_interval(lab: Answer) -> None:
     code, out, err = lab(
-        "forecast", "--model", "qwen2.5-1.5b", "--preset", "premium", "--gpu", "T4", "--json"
+        "forecast", "--model", "qwen2.5-1.5b", "--preset", "premium", "--gpu", "T4", "--json", *AS_IT_IS
     )
     assert (code, err) == (0, "")
     found = json.loads(out)
     card = gpu_specs.find("T4")
-    entry, recipe = catalog.find(QWEN), make_recipe("premium", model=QWEN)
+    entry, recipe = catalog.find(QWEN), make_recipe("premium", model=QWEN, fill_card=False)
     assert entry.shape is not None
     values = resolve(recipe, card.device_facts(), entry).values
     expected = memory.forecast(entry.shape, recipe, values, "cuda")
@@ -76,7 +78,7 @@ def test_each_part_in_bytes_the_total_and_its_interval(lab: Answer) -> None:
 def test_the_same_in_words(lab: Answer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TUI_LAB_PRICE_PER_HOUR", "0.5")
     monkeypatch.setenv("TUI_LAB_CURRENCY", "EUR")
-    code, out, err = lab("forecast", "--model", QWEN, "--preset", "premium", "--gpu", "NVIDIA T4")
+    code, out, err = lab("forecast", "--model", QWEN, "--preset", "premium", "--gpu", "NVIDIA T4", *AS_IT_IS)
     assert (code, err) == (0, "")
     assert re.search(r"^weights +[\d,]{10,}", out, re.M) and re.search(r"^total +[\d,]{10,}", out, re.M)
     assert "does not fit:" in out and "on an empty T4" in out
@@ -167,7 +169,9 @@ def test_the_probe_is_asked_about_this_recipe_and_card(lab: Answer, monkeypatch:
     assert code == 0
     [(module, request)] = asked
     assert module == "tui_lab.training.memory_probe" and request.recipe["preset"] == "starter"
-    assert build(request.recipe) == make_recipe("starter")
+    probed, starter = build(request.recipe), make_recipe("starter")
+    assert probed.effective_batch_size == starter.effective_batch_size
+    assert probed.changed(**{key: getattr(starter, key) for key in FILLED_KEYS}) == starter
     assert DeviceFacts(**asdict(request.device)) == gpu_specs.find("L4").device_facts()
     beside = found["parts"]["context"] + found["parts"].get("fragmentation", 0)
     assert found["probe"]["peak_bytes"] == 5 << 30 and found["probe"]["total_bytes"] == (5 << 30) + beside

@@ -59,7 +59,7 @@ def test_the_peak_of_steps_is_theirs_alone(tmp_path: Path, monkeypatch: pytest.M
         state.global_step = step
         recorder.on_step_begin(arguments, state, None)  # type: ignore[arg-type]
         use(peak, 10)
-        recorder.on_step_end(arguments, state, None)  # type: ignore[arg-type]
+        recorder.on_step_end(arguments, state, SimpleNamespace(should_log=True))  # type: ignore[arg-type]
         use(60, 10)  # validation
         recorder.on_log(arguments, state, None, {"loss": 1.0, "grad_norm": float("inf")})  # type: ignore[arg-type]
     found = Watcher(run).read_all()

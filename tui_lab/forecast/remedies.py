@@ -106,7 +106,7 @@ class _Search:
 
     def forecast(self, changes: Values) -> MemoryForecast:
         """Of the recipe with changes. Skips validation, which is slow."""
-        resolved = {key: changes[key] for key in ("max_length", "optim") if key in changes}
+        resolved = {key: changes[key] for key in ("max_length", "optim", "quantization") if key in changes}
         values = replace(self.values, **resolved)
         return forecast(self.shape, self.recipe.model_copy(update=dict(changes)), values, self.kind)
 

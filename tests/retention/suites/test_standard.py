@@ -14,7 +14,8 @@ import pytest
 
 from tests.paths import SHARED
 from tui_lab.core.errors import LabError
-from tui_lab.retention.suites import local, registry
+from tui_lab.data import hub
+from tui_lab.retention.suites import registry
 from tui_lab.retention.suites.records import Item
 from tui_lab.retention.suites.standard import pages_of, wikitext_detokenized
 
@@ -423,7 +424,7 @@ def test_a_row_of_another_shape_is_named(name: str, row: dict[str, Any], said: s
 
 
 def test_an_unreachable_hub_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(local.hub, "reachable", lambda: False)
+    monkeypatch.setattr(hub, "reachable", lambda: False)
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     with pytest.raises(LabError, match=r"hub \(allenai/ai2_arc\), which is not reachable.*arc_easy:PATH"):
         registry.load("arc_easy")
@@ -445,7 +446,7 @@ def test_the_hub_data_set_and_split_are_requested(monkeypatch: pytest.MonkeyPatc
         return rows[split]
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    monkeypatch.setattr(local.hub, "reachable", lambda: True)
+    monkeypatch.setattr(hub, "reachable", lambda: True)
     (item,) = registry.load("mmlu@2").items
     assert asked == [("cais/mmlu", "all", "test"), ("cais/mmlu", "all", "dev")]
     assert "Was it 0?\nA. e\nB. f\nC. g\nD. h\nAnswer: A\n\nWas it 1?" in item.context and item.id == "art-1"

@@ -36,7 +36,7 @@ def memory(weights: int = 4, activations: int = 3, context: int = 1, high: int =
 
 def estimated(free_gib: int | None, model: str = "Qwen/Qwen2.5-1.5B", preset: str = "premium") -> RunEstimate:
     entry = catalog.find(model)
-    recipe = make_recipe(preset, model=model)
+    recipe = make_recipe(preset, model=model, fill_card=False)
     room = MemoryBudget(
         GPU, None if free_gib is None else free_gib * GIB, "GPU 1: NVIDIA L4", "free now on", "GPU-1"
     )
@@ -46,7 +46,7 @@ def estimated(free_gib: int | None, model: str = "Qwen/Qwen2.5-1.5B", preset: st
 def remedies(found: RunEstimate, model: str = "Qwen/Qwen2.5-1.5B") -> tuple[fit.Remedy, ...]:
     entry = catalog.find(model)
     assert entry.shape is not None
-    recipe = make_recipe("premium", model=model)
+    recipe = make_recipe("premium", model=model, fill_card=False)
     return tuple(fit.remedies(entry.shape, recipe, GPU, found.budget.free_bytes, entry))
 
 
@@ -88,7 +88,7 @@ def test_every_component_has_a_distinct_letter() -> None:
 
 @pytest.mark.parametrize("mode", ["brief", "legend", "full"])
 def test_a_forecast_over_the_limit_names_remedy_and_key(mode: str) -> None:
-    found = estimated(16)
+    found = estimated(10)
     assert found.memory is not None
     ways = remedies(found)
     text = "\n".join(line.plain for line in lines(ForecastView(found, ways, keys=KEYS), 60, mode))  # type: ignore[arg-type]

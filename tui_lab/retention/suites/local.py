@@ -18,7 +18,6 @@ from typing import Any, TypeAlias
 from tui_lab.core import input_files
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import first_line, sanitize
-from tui_lab.data import hub
 from tui_lab.data.files import EXTENSIONS, FileRecord
 from tui_lab.data.rows import RawRow
 from tui_lab.retention.suites.custom import BadItem, records_of
@@ -285,6 +284,8 @@ def _records(rows: Iterable[RawRow], split: str) -> list[FileRecord]:
 def read_hub(task: str, benchmark: BenchmarkSource, shots: int) -> tuple[list[FileRecord], Examples]:
     """(rows, examples by subject) of a benchmark from the hub or its local cache. Raises LabError."""
     import datasets
+
+    from tui_lab.data import hub
 
     datasets.disable_progress_bars()
     within_reach = hub.reachable()

@@ -58,6 +58,7 @@ class LaneView(Vertical, can_focus=True):
     LaneView .title { height: 1; width: 100%; background: $surface; }
     LaneView:focus .title, LaneView:focus-within .title { background: $panel-lighten-2; text-style: bold; }
     LaneView .figures { height: 2; width: 100%; color: $text-muted; }
+    LaneView:focus-within .figures { text-wrap: wrap; height: auto; min-height: 2; max-height: 5; }
     LaneView Input, LaneView Input:focus { height: 1; border: none; padding: 0 1; background: $panel; }
     LaneView StreamText { padding: 0 1; }
     """
