@@ -219,7 +219,7 @@ def choices(case: Case) -> Figures:
         "bfloat16 nf4": {"compute_dtype": "bfloat16"},
         "float32 checkpointing": {"quantization": "none", "gradient_checkpointing": True},
         "float32 half the length": {"quantization": "none", "max_length": max(80, case.max_length // 2)},
-        "float32 one row a step": {"quantization": "none", "per_device_train_batch_size": 1},
+        "float32 four rows a step": {"quantization": "none", "per_device_train_batch_size": 4},
     }
     return {name: _choice(case, case.recipe(**common, **changes), name) for name, changes in recipes.items()}
 
