@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.data.conftest import byte_tokenizer
 from tui_lab.core.errors import LabError
-from tui_lab.data import encoding, formats, templates
+from tui_lab.data import examples, formats, templates
 from tui_lab.data import prepare as prepare_module
 from tui_lab.data.files import RawData
 from tui_lab.data.formats import Example, OpenedData, open_raw
@@ -143,8 +143,8 @@ def test_one_long_text_is_cut_into_passages(base: Any) -> None:
 def test_rows_too_long_for_the_tokenizer_are_split_or_left_out(
     base: Any, chatml: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (encoding, prepare_module):
-        monkeypatch.setattr(module, "MAX_ROW_CHARS", 2_000)
+    for name in ("MAX_ROW_CHARS", "PIECE_CHARS"):
+        monkeypatch.setattr(examples, name, 2_000)
     monkeypatch.setattr(prepare_module, "BATCH_CHARS", 3_000)
     texts = [{"text": words(900)}, *({"text": f"{letter} {words(9)}"} for letter in string.ascii_lowercase)]
     found = prepare(source_of(texts), base, max_length=64)

@@ -23,9 +23,6 @@ from tui_lab.data.rows import Tokenizer
 from tui_lab.data.templates import IGNORED, RenderedRow
 
 TokenArray = NDArray[np.int32]
-#: Longest row in characters: a tokenizer takes hundreds of bytes for each token of one text. Longer raw texts
-#: are split before, other rows are left out; no model of the catalog has a context as long as this.
-MAX_ROW_CHARS = 1_000_000
 BORDER_TOKENS = 3  # tokens before a border that decide to whom the blanks between belong
 
 
@@ -66,14 +63,9 @@ def encode_batch(
     found: list[RenderedRow | masks.Unrenderable] = []
     for example in examples:
         try:
-            row = templates.render_row(tokenizer, example)
+            found.append(templates.render_row(tokenizer, example))
         except masks.Unrenderable as error:
             found.append(error)
-        else:
-            long = len(row.text) > MAX_ROW_CHARS
-            found.append(
-                masks.Unrenderable(f"it has more than {MAX_ROW_CHARS:,} characters") if long else row
-            )
     rows = [row for row in found if isinstance(row, RenderedRow)]
     texts = [*(row.text for row in rows), *(row.text[: row.prompt] for row in rows)]
     with _tokenizer_threads():

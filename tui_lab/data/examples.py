@@ -10,6 +10,11 @@ from tui_lab.data.rows import ChatMessage, ChatRow, Tool
 PROMPT_WORDS = 8  # words of a raw text that an answer is generated from
 
 
+#: Longest row in characters, as a tokenizer takes hundreds of bytes for each token of a text; no model of the
+#: catalog has a longer context. Longer raw texts are split into pieces, other rows are left out.
+MAX_ROW_CHARS, PIECE_CHARS = 1_000_000, 100_000
+
+
 @dataclass(frozen=True)
 class Example:
     """One row, in one of three shapes: ``messages`` (chat), ``prompt`` + ``completion``, or ``text``.

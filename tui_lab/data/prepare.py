@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import time
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,10 +19,10 @@ import numpy as np
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.format import plural
+from tui_lab.data import examples as limits
 from tui_lab.data import masks, templates
 from tui_lab.data.duplicates import Indices, RowKeys, hash_row, text_of
 from tui_lab.data.encoding import (
-    MAX_ROW_CHARS,
     EncodedArrays,
     TokenArray,
     control_tokens,
@@ -45,7 +45,7 @@ from tui_lab.data.summary import (
 )
 
 FEW_TEXTS = 10  # fewer raw texts are cut into passages before the split, so that validation is possible
-BATCH_ROWS, BATCH_CHARS = 256, 2_000_000  # rows, and their characters, that are encoded together
+BATCH_ROWS, BATCH_CHARS = 256, 400_000  # rows, and their characters, that are encoded together
 PROGRESS_S = 1.0
 PROMPTS_CHECKED = 64  # rows of training and of validation whose beginning is compared with their prompt
 CHARS_PER_TOKEN = 4  # an estimate for ordinary text, used only for the length of these passages
@@ -198,7 +198,7 @@ def _encode_set(
             if part is source.validation:
                 training = writer.examples
             examples = _first_texts(source, max_length, notes) if part is source.train else iter(part)
-            for batch in batches(_bounded_texts(examples), BATCH_ROWS, BATCH_CHARS):
+            for batch in batches(bounded_texts(examples), BATCH_ROWS, BATCH_CHARS):
                 for example, encoded in zip(batch, encode_batch(tokenizer, batch), strict=True):
                     pieces, flag = _pieces(example, encoded, max_length, tally)
                     if pieces:
@@ -221,11 +221,11 @@ def _encode_set(
     return _EncodedSet(store, training, keys, np.frombuffer(flags, dtype=np.uint8))
 
 
-def _bounded_texts(examples: Iterator[Example]) -> Iterator[Example]:
+def bounded_texts(examples: Iterable[Example]) -> Iterator[Example]:
     """The examples; raw texts that are too long for the tokenizer are split."""
     for example in examples:
-        if example.text is not None and len(example.text) > MAX_ROW_CHARS:
-            yield from passages(example, MAX_ROW_CHARS)
+        if example.text is not None and len(example.text) > limits.MAX_ROW_CHARS:
+            yield from passages(example, limits.PIECE_CHARS)
         else:
             yield example
 

@@ -277,7 +277,9 @@ def _own_validation(opened: OpenedData) -> int | None:
 def _encode_row(tokenizer: Tokenizer, example: Example, max_length: int, index: int) -> PreviewRow:
     from tui_lab.data import templates
     from tui_lab.data.masks import Unrenderable
+    from tui_lab.data.prepare import bounded_texts
 
+    example = next(bounded_texts([example]), example)  # of a very long text the first piece
     try:
         row = templates.encode(tokenizer, example)
     except Unrenderable as error:

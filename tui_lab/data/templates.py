@@ -20,7 +20,7 @@ from tui_lab.core import files, input_files
 from tui_lab.core.errors import LabError
 from tui_lab.core.paths import expanded
 from tui_lab.core.sanitize import first_line
-from tui_lab.data import chat_template, hub, masks, prompt_settings, tokenizer_files
+from tui_lab.data import chat_template, examples, hub, masks, prompt_settings, tokenizer_files
 from tui_lab.data.cells import clean
 from tui_lab.data.chat_template import TEMPLATE_ERRORS
 from tui_lab.data.formats import Example
@@ -292,12 +292,20 @@ def render_row(tokenizer: Tokenizer, example: Example) -> RenderedRow:
         chat = renderer.row(example.messages, example.tools)
         # A template that ends no turn would teach the model never to stop: the last one gets an end token.
         end = _end_id(tokenizer, renderer.next_turn) if chat.open_end else None
-        text = chat.text.rstrip() if chat.open_end else chat.text
+        text = _bounded(chat.text.rstrip() if chat.open_end else chat.text)
         return RenderedRow(text, min(chat.prompt, len(text)), chat.spans, [], end)
     prompt = clean(example.prompt or "") if example.completion is not None else ""
-    text = prompt + clean(example.completion if example.completion is not None else example.text or "")
+    text = _bounded(
+        prompt + clean(example.completion if example.completion is not None else example.text or "")
+    )
     end = None if _ends(renderer, text) else _end_id(tokenizer)
     return RenderedRow(text, len(prompt), [(len(prompt), len(text))], _start_ids(tokenizer, text), end)
+
+
+def _bounded(text: str) -> str:
+    if len(text) > examples.MAX_ROW_CHARS:
+        raise Unrenderable(f"it has more than {examples.MAX_ROW_CHARS:,} characters")
+    return text
 
 
 def _end_id(tokenizer: Tokenizer, mark: str = "") -> int | None:
