@@ -63,6 +63,7 @@ class SignalHandler:
             signal.set_wakeup_fd(before)
             os.close(sender)  # ends the thread
             watch.join(STUCK_AFTER_S)
+            os.close(receiver)  # only now: the interpreter reports a signal that it cannot write
         return app.return_code or 0
 
     def handle(self, number: int, _frame: FrameType | None) -> None:
@@ -72,19 +73,18 @@ class SignalHandler:
 
     def _watch(self, receiver: int) -> None:
         """Waits for a signal or the end of the terminal, and ends the app."""
-        with contextlib.closing(os.fdopen(receiver, "rb", buffering=0)) as signals:
-            waiting = select.poll()
-            waiting.register(signals, select.POLLIN)
-            if (state := terminal_state(self._app)) is not None or os.isatty(0):
-                waiting.register(state[0] if state else 0, 0)  # reports only that it is closed
-            number = 0
-            while not number and not self._ended.is_set():
-                for descriptor, _ in waiting.poll():
-                    if descriptor != signals.fileno():
-                        number = signal.SIGHUP
-                    else:
-                        received = signals.read(64) or b""
-                        number = next((each for each in received if each in _SIGNALS), 0)
+        waiting = select.poll()
+        waiting.register(receiver, select.POLLIN)
+        if (state := terminal_state(self._app)) is not None or os.isatty(0):
+            waiting.register(state[0] if state else 0, 0)  # reports only that it is closed
+        number = 0
+        while not number and not self._ended.is_set():
+            for descriptor, _ in waiting.poll():
+                if descriptor != receiver:
+                    number = signal.SIGHUP
+                else:
+                    received = os.read(receiver, 64)
+                    number = next((each for each in received if each in _SIGNALS), 0)
         if not self._ended.is_set():
             self._end(128 + number)
 
