@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from textual import events
 from textual.app import App
 
 from tui_lab.playground.messages import LaneDone
@@ -16,6 +17,15 @@ def screen_text(app: App[Any]) -> str:
     """What is on the screen, without colours."""
     lines = app.screen._compositor.render_strips(app.size)
     return "\n".join("".join(segment.text for segment in line) for line in lines)
+
+
+def keys_at_once(app: App[Any], *keys: str) -> None:
+    """Sends all keys before the first has had its effect, as a slow connection does."""
+    assert app._driver is not None
+    for key in keys:
+        event = events.Key(key, key if len(key) == 1 else None)
+        event.set_sender(app)
+        app._driver.send_message(event)
 
 
 async def until(condition: Callable[[], Any], seconds: float = 20.0, what: str = "") -> None:

@@ -11,7 +11,7 @@ import pytest
 from textual import events
 from textual.widgets._toast import Toast
 
-from tests.ui.helpers import screen_text, until
+from tests.ui.helpers import keys_at_once, screen_text, until
 from tui_lab.core.settings import Settings
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs.folder import RunLock, create
@@ -223,15 +223,6 @@ async def test_a_click_on_a_removed_message_is_ignored() -> None:
             await pilot.pause()
         toast._attach(rack)
         assert app._exception is None and app.is_running
-
-
-def keys_at_once(app: LabApp, *keys: str) -> None:
-    """Sends all keys before the first has had its effect, as a slow connection does."""
-    assert app._driver is not None
-    for key in keys:
-        event = events.Key(key, key if len(key) == 1 else None)
-        event.set_sender(app)
-        app._driver.send_message(event)
 
 
 @pytest.mark.parametrize("second", ["escape", "enter"])

@@ -7,7 +7,7 @@ import contextvars
 
 from textual import events
 
-from tests.ui.helpers import screen_text, until
+from tests.ui.helpers import keys_at_once, screen_text, until
 from tui_lab.ui.app import LabApp
 from tui_lab.ui.pane_switcher import PaneSwitcher, requested_at
 
@@ -51,15 +51,6 @@ async def test_a_worker_asks_as_of_the_key_that_started_it() -> None:
     assert shown == ["runs"], "the user went elsewhere while the run started"
 
 
-def send_at_once(app: LabApp, *keys: str) -> None:
-    """Sends keys before the first has had its effect, as a slow line does."""
-    assert app._driver is not None
-    for key in keys:
-        event = events.Key(key, key if len(key) == 1 else None)
-        event.set_sender(app)
-        app._driver.send_message(event)
-
-
 async def test_a_digit_that_takes_effect_after_a_function_key_is_dropped() -> None:
     """A digit first passes the focused widget, which may take it as text; F2 acts at once."""
     app = LabApp()
@@ -70,7 +61,7 @@ async def test_a_digit_that_takes_effect_after_a_function_key_is_dropped() -> No
         order: list[str] = []
         request = app.panes.request
         app.panes.request = lambda name: order.append(name) or request(name)  # type: ignore[method-assign,func-returns-value]
-        send_at_once(app, "3", "f2")
+        keys_at_once(app, "3", "f2")
         await until(lambda: len(order) == 2)
         await pilot.pause()
         assert order == ["setup", "playground"] and app.pane == "setup"
