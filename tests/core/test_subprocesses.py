@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 
 import pytest
 
 from tui_lab.core import privacy, subprocesses
-from tui_lab.core.subprocesses import child_environment
+from tui_lab.core.subprocesses import child_environment, temporary_environment
 
 
 def test_the_environment_of_children() -> None:
@@ -42,3 +43,15 @@ async def test_a_job_finds_it(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(subprocesses.LabError, match=r"no\.module cannot be started"):
         await subprocesses.spawn("no.module", {"CUDA_VISIBLE_DEVICES": "GPU-1"})
     assert seen["env"]["GOMP_SPINCOUNT"] == "1000" and seen["env"]["CUDA_VISIBLE_DEVICES"] == "GPU-1"
+
+
+def test_variables_are_as_before_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUI_LAB_TEST_A", "before")
+    monkeypatch.delenv("TUI_LAB_TEST_B", raising=False)
+    with (
+        pytest.raises(ZeroDivisionError),
+        temporary_environment({"TUI_LAB_TEST_A": "1", "TUI_LAB_TEST_B": "2"}),
+    ):
+        assert (os.environ["TUI_LAB_TEST_A"], os.environ["TUI_LAB_TEST_B"]) == ("1", "2")
+        raise ZeroDivisionError
+    assert os.environ["TUI_LAB_TEST_A"] == "before" and "TUI_LAB_TEST_B" not in os.environ

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import sys
 import tempfile
@@ -15,6 +14,7 @@ from pathlib import Path
 from tests.gpu.records import GpuReport, PartReport
 from tui_lab.core.files import write_atomically
 from tui_lab.core.records import from_json, to_json
+from tui_lab.core.subprocesses import temporary_environment
 
 #: A part is not begun with less than this share of its budget left.
 LEAST_SHARE = 0.35
@@ -36,17 +36,11 @@ def write(report: GpuReport, out: Path) -> None:
 def private_folders() -> Iterator[Path]:
     """A folder for checkpoints; settings, caches and calibrations of the lab are inside, too."""
     names = ("TUI_LAB_DATA_DIR", "TUI_LAB_CACHE_DIR", "TUI_LAB_STATE_DIR", "TUI_LAB_CONFIG_DIR")
-    before = {name: os.environ.get(name) for name in names}
     work = Path(tempfile.mkdtemp(prefix="tui-lab-gpu-"))
-    os.environ.update({name: str(work / name.lower()) for name in names})
     try:
-        yield work
+        with temporary_environment({name: str(work / name.lower()) for name in names}):
+            yield work
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
         shutil.rmtree(work, ignore_errors=True)
 
 

@@ -4,11 +4,12 @@ terminal, and the last lines of its stderr for error messages. No torch, no text
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from tui_lab.core import privacy
 from tui_lab.core.errors import LabError
@@ -18,6 +19,22 @@ LINE_LIMIT_BYTES = 32 << 20
 STDERR_TAIL_LINES = 5
 #: A line without end is cut here.
 STDERR_LINE_BYTES = 4096
+
+
+@contextlib.contextmanager
+def temporary_environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Sets variables of this process and of the children that it starts within the block; restores them at
+    its end."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 async def spawn(module: str, environment: Mapping[str, str] | None = None) -> asyncio.subprocess.Process:

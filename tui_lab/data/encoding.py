@@ -6,16 +6,15 @@ take longer than the tokenizer itself."""
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tui_lab.core.subprocesses import temporary_environment
 from tui_lab.data import masks, templates
 from tui_lab.data.examples import Example
 from tui_lab.data.masks import Span, mask_of
@@ -23,6 +22,8 @@ from tui_lab.data.rows import Tokenizer
 from tui_lab.data.templates import IGNORED, RenderedRow
 
 TokenArray = NDArray[np.int32]
+#: Children of the lab have the threads of tokenizers switched off, because they may fork later.
+PARALLEL = {"TOKENIZERS_PARALLELISM": "true"}
 BORDER_TOKENS = 3  # tokens before a border that decide to whom the blanks between belong
 
 
@@ -68,27 +69,13 @@ def encode_batch(
             found.append(error)
     rows = [row for row in found if isinstance(row, RenderedRow)]
     texts = [*(row.text for row in rows), *(row.text[: row.prompt] for row in rows)]
-    with _tokenizer_threads():
+    with temporary_environment(PARALLEL):
         batch = tokenizer(texts, add_special_tokens=False, verbose=False) if rows else None
     encodings: list[Any] = list(batch.encodings) if batch is not None else []
     encoded = iter(
         _encoded(tokenizer, row, encodings[at], encodings[len(rows) + at]) for at, row in enumerate(rows)
     )
     return [row if isinstance(row, masks.Unrenderable) else next(encoded) for row in found]
-
-
-@contextlib.contextmanager
-def _tokenizer_threads() -> Iterator[None]:
-    """Lets tokenizers use its threads, which children of the lab switch off because they may fork later."""
-    before = os.environ.get("TOKENIZERS_PARALLELISM")
-    os.environ["TOKENIZERS_PARALLELISM"] = "true"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["TOKENIZERS_PARALLELISM"]
-        else:
-            os.environ["TOKENIZERS_PARALLELISM"] = before
 
 
 def _encoded(tokenizer: Tokenizer, row: RenderedRow, whole: Any, prompt: Any) -> EncodedArrays:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import tempfile
 import time
@@ -24,6 +23,7 @@ from tui_lab.core.format import plural
 from tui_lab.core.paths import expanded
 from tui_lab.core.sanitize import sanitize
 from tui_lab.core.settings import Settings, SettingSource
+from tui_lab.core.subprocesses import temporary_environment
 from tui_lab.hardware.cpu import threads
 from tui_lab.runs.folder import Run
 from tui_lab.runs.replay import Replay
@@ -173,16 +173,10 @@ def demo_folder(keep: Path | None) -> Iterator[Path]:
     except OSError as error:
         where = "" if keep is None else f" in {sanitize(str(keep))}"
         raise LabError(f"the demo cannot write its runs{where}: {error.strerror or error}") from None
-    before = {name: os.environ.get(name) for name in _FOLDERS}
-    os.environ.update({name: str(folder / below) for name, below in _FOLDERS.items()})
     try:
-        yield folder
+        with temporary_environment({name: str(folder / below) for name, below in _FOLDERS.items()}):
+            yield folder
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
         if keep is None:
             shutil.rmtree(folder, ignore_errors=True)
 
