@@ -14,8 +14,9 @@ import re
 import stat
 import time
 import tomllib
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 #: Limits of size. A settings file, a theme, a preset or a recipe has a few kilobytes.
 TOML_BYTES: Final = 1 << 20
@@ -35,7 +36,7 @@ _TOML_PARTS: Final = re.compile(
 )
 
 
-def open_regular(path: Path | str) -> BinaryIO:
+def open_regular(path: Path | str) -> BufferedReader:
     """Opens a regular file for reading. Raises OSError, also for a pipe, a device or a folder."""
     _check_regular(os.stat(path), path)  # noqa: PTH116 (before it is opened: to open a device may do something)
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)

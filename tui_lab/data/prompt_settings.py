@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from tui_lab.core import files
+from tui_lab.core import files, input_files
 from tui_lab.core.records import from_json, to_json
 
 FILE = "prompt.json"
@@ -46,12 +46,11 @@ class PromptSettings(msgspec.Struct, frozen=True):
 def read(folder: Path) -> PromptSettings | None:
     """The settings in a folder, None where it has none (older runs, adapters of others). Raises LabError for
     a damaged file."""
-    path = folder / FILE
     try:
-        text = path.read_bytes() if path.is_file() and path.stat().st_size < 1 << 16 else None
+        text = input_files.read_bytes(folder / FILE, 1 << 16)
     except OSError:
         return None
-    return None if text is None else from_json(text, PromptSettings, str(path.name))
+    return from_json(text, PromptSettings, FILE)
 
 
 def write(folder: Path, settings: PromptSettings) -> None:

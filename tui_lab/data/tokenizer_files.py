@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from tui_lab.core import input_files
 from tui_lab.data.chat_template import MAX_SOURCE_CHARS
 
 LEGACY_TEMPLATE = "chat_template.json"
@@ -18,11 +19,11 @@ class _LegacyTemplate(msgspec.Struct):
 def legacy_template(folder: Path | None) -> str | dict[str, str]:
     """The chat template of ``chat_template.json``, which older models have in place of
     ``chat_template.jinja``; "" without one that can be read. Named variants come as a dictionary."""
-    path = folder / LEGACY_TEMPLATE if folder is not None else None
+    if folder is None:
+        return ""
     try:
-        if path is None or not path.is_file() or path.stat().st_size > MAX_SOURCE_CHARS:
-            return ""
-        found = msgspec.json.decode(path.read_bytes(), type=_LegacyTemplate).chat_template
+        content = input_files.read_bytes(folder / LEGACY_TEMPLATE, MAX_SOURCE_CHARS)
+        found = msgspec.json.decode(content, type=_LegacyTemplate).chat_template
     except (OSError, msgspec.MsgspecError, RecursionError):
         return ""
     if isinstance(found, str):

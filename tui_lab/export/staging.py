@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.files import FileLock, replace_folder
+from tui_lab.core.files import FileLock, replace_folder, sha256
 from tui_lab.core.sanitize import sanitize
 from tui_lab.export.records import RESULT_FILE, ExportedFile
 
@@ -76,12 +75,7 @@ def disk_error(error: BaseException, target: Path) -> str:
 def list_files(folder: Path) -> dict[str, ExportedFile]:
     """Size and SHA-256 of every file below a folder, by its relative path. Hidden files are left out."""
     return {
-        str(path.relative_to(folder)): ExportedFile(path.stat().st_size, _sha256(path))
+        str(path.relative_to(folder)): ExportedFile(path.stat().st_size, sha256(path))
         for path in sorted(folder.rglob("*"))
         if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     }
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -42,6 +42,9 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCI
 Where = Literal["bundled", "catalog", "cache", "folder", "hub"]
 
 
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
 @dataclass(frozen=True)
 class Entry:
     """A model and its facts; None means unknown."""
@@ -252,7 +255,25 @@ def local_folder(location: str, cache_dir: Path | None = None) -> Path | None:
     cache; None where nothing is on this machine."""
     if (folder := expanded(Path(location))).is_dir():
         return folder
-    return _snapshot((cache_dir or hub_cache_dir()) / f"models--{location.replace('/', '--')}")
+    return _snapshot(repository_folder(location, cache_dir))
+
+
+def repository_folder(hub_id: str, cache_dir: Path | None = None) -> Path:
+    """Where the hub's cache keeps a hub id, whether it is there or not."""
+    return (cache_dir or hub_cache_dir()) / f"models--{hub_id.replace('/', '--')}"
+
+
+def revision_folder(hub_id: str, revision: str) -> Path | None:
+    """The snapshot of a branch, tag or commit of a hub id in the cache; None where there is none."""
+    repository = repository_folder(hub_id)
+    commit = revision
+    if not _COMMIT.fullmatch(revision):
+        try:
+            commit = input_files.read_text(repository / "refs" / revision, 1024).strip()
+        except (OSError, ValueError):
+            return None
+    snapshot = repository / "snapshots" / commit
+    return snapshot if _COMMIT.fullmatch(commit) and snapshot.is_dir() else None
 
 
 def _snapshot(repository: Path) -> Path | None:
@@ -260,7 +281,7 @@ def _snapshot(repository: Path) -> Path | None:
     snapshots = repository / "snapshots"
     try:
         revision = input_files.read_text(repository / "refs" / "main", 1024).strip()
-        if re.fullmatch(r"[0-9a-f]{40}", revision) and (snapshots / revision / "config.json").is_file():
+        if _COMMIT.fullmatch(revision) and (snapshots / revision / "config.json").is_file():
             return snapshots / revision
     except (OSError, UnicodeDecodeError):
         pass

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
-from tui_lab.core import safetensors_file
+from tui_lab.core import input_files, safetensors_file
 from tui_lab.core.paths import expanded
 from tui_lab.models import catalog
 
@@ -31,22 +31,13 @@ _TOKENIZER = re.compile(
 )
 #: Keys of a config that change when a folder is saved again as it is.
 _INCIDENTAL = ("transformers_version", "_name_or_path")
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def model_folder(location: str, revision: str = "") -> Path | None:
     """The folder with the files of a folder or hub id at a revision; None where they are not on this
     machine."""
     if not Path(location).is_dir() and revision:
-        repository = catalog.hub_cache_dir() / f"models--{location.replace('/', '--')}"
-        commit = revision
-        if not _COMMIT.fullmatch(revision):
-            try:
-                commit = (repository / "refs" / revision).read_text(encoding="ascii").strip()
-            except (OSError, UnicodeDecodeError, ValueError):
-                return None
-        snapshot = repository / "snapshots" / commit
-        return snapshot if _COMMIT.fullmatch(commit) and snapshot.is_dir() else None
+        return catalog.revision_folder(location, revision)
     return catalog.local_folder(location)
 
 
@@ -114,7 +105,7 @@ def _files_digest(files: tuple[Signature, ...]) -> str:
     found = hashlib.sha256()
     for path, name, size, _, _ in files:
         found.update(f"{name} {size}\n".encode("utf-8", "surrogateescape"))
-        with Path(path).open("rb") as file:
+        with input_files.open_regular(path) as file:
             if size <= WHOLE_BYTES:
                 found.update(hashlib.file_digest(file, "sha256").digest())
                 continue
@@ -142,7 +133,7 @@ def _config_digest(path: Path) -> str:
     """The digest of a config's values. Raises OSError, ValueError and RecursionError."""
     if not path.is_file():
         return ""
-    config = json.loads(path.read_text(encoding="utf-8"))
+    config = input_files.read_json(path)
     if isinstance(config, dict):
         config = {key: value for key, value in config.items() if key not in _INCIDENTAL}
     return _combined(json.dumps(config, sort_keys=True))

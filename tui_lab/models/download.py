@@ -8,9 +8,7 @@ part of a file that it has, so large files are written here, under its lock and 
 
 from __future__ import annotations
 
-import contextlib
 import glob
-import hashlib
 import io
 import re
 import shutil
@@ -24,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from tui_lab.core import hub_connection, hub_errors
 from tui_lab.core.errors import LabError
+from tui_lab.core.files import sha256
 from tui_lab.core.format import size, transfer
 from tui_lab.core.paths import expanded
 from tui_lab.core.sanitize import sanitize
@@ -207,16 +206,8 @@ def _snapshot(hub_id: str, revision: str) -> Path | None:
     """The folder of a revision in the cache; None where there is none."""
     if not revision:
         return catalog.local_folder(hub_id)
-    repository = _repository(hub_id)
-    commit = revision
-    with contextlib.suppress(OSError, ValueError):  # else the commit itself
-        commit = (repository / "refs" / revision).read_text(encoding="ascii").strip()
-    folder = repository / "snapshots" / commit
-    return folder if (folder / "config.json").is_file() else None
-
-
-def _repository(hub_id: str) -> Path:
-    return catalog.hub_cache_dir() / f"models--{hub_id.replace('/', '--')}"
+    folder = catalog.revision_folder(hub_id, revision)
+    return folder if folder is not None and (folder / "config.json").is_file() else None
 
 
 def _plan(hub_id: str, revision: str, info: ModelInfo) -> DownloadPlan:
@@ -323,7 +314,7 @@ def _download_blob(plan: DownloadPlan, file: HubFile, report: Callable[[str, int
 
     url = hf_hub_url(plan.hub_id, file.name, revision=plan.commit)
     metadata = get_hf_file_metadata(url, timeout=HUB_TIMEOUT_S)
-    repository = _repository(plan.hub_id)
+    repository = catalog.repository_folder(plan.hub_id)
     etag = metadata.etag or ""
     if not re.fullmatch(r"[0-9a-f]{40,64}", etag):
         return  # an unusual server: the hub's client downloads the file
@@ -343,7 +334,7 @@ def _download_blob(plan: DownloadPlan, file: HubFile, report: Callable[[str, int
                 start = target.truncate(0)
             target.on_length(start)
             _receive(metadata.location, headers, target, file.size_bytes)
-        if len(etag) == 64 and _sha256(part) != etag:
+        if len(etag) == 64 and sha256(part) != etag:
             part.unlink()
             raise LabError(
                 f"model {sanitize(plan.hub_id)}: {sanitize(file.name)} arrived damaged (its checksum "
@@ -374,11 +365,6 @@ def _receive(url: str, headers: dict[str, str], target: _CountingFile, total: in
             if tries >= MOST_TRIES or hub_errors.classify(error) != "offline":
                 raise
             time.sleep(RETRY_S)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 # --------------------------------------------------------------------------------------------------
