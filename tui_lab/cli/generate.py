@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tui_lab.cli.interrupt import interruptible
@@ -47,7 +46,8 @@ def run(args: argparse.Namespace) -> int:
     for each in (model, *(adapter for adapter in adapters if adapter.adapter is None)):
         download.check_reachable(each.location, each.revision)
     for target in (model, *adapters):
-        for sentence in inputs.require_unchanged(_changed(target, model), sanitize(target.name)):
+        changes = inputs.changed_of_reference(target, model.location, model.revision)
+        for sentence in inputs.require_unchanged(changes, sanitize(target.name)):
             note(sentence)
 
     from tui_lab.data.templates import load_for
@@ -93,13 +93,6 @@ def run(args: argparse.Namespace) -> int:
     elif session.speed and session.speed.parts:
         note(sanitize(" · ".join(session.speed.parts)))
     return 130 if interrupted else 0
-
-
-def _changed(target: ModelReference, base: ModelReference) -> list[str]:
-    """What has changed since the weights of a target were saved."""
-    if target.adapter is not None:
-        return inputs.changed_beside(target.adapter, base.location, base.revision)
-    return inputs.changed_beside(Path(target.location))
 
 
 def _ignore(_: DecodingRecord) -> None:

@@ -73,10 +73,8 @@ def _accepted_changes(target: EvaluationTarget) -> list[str]:
         return []
     if target.run is not None:
         found = inputs.changed_of_run(target.run, target.run.recipe(), base.location)
-    elif tuned.adapter is not None:
-        found = inputs.changed_beside(tuned.adapter, base.location, base.revision)
     else:
-        found = inputs.changed_beside(Path(tuned.location))
+        found = inputs.changed_of_reference(tuned, base.location, base.revision)
     return inputs.require_unchanged(found, sanitize(target.name))
 
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -148,7 +147,8 @@ class Worker:
     def _add(self, name: str, target: ModelReference, on_progress: OnLoadProgress) -> None:
         loaded = self._loaded
         session = loaded.session
-        for sentence in inputs.require_unchanged(_changed(target, loaded.source), sanitize(target.name)):
+        changes = inputs.changed_of_reference(target, loaded.source.location, loaded.source.revision)
+        for sentence in inputs.require_unchanged(changes, sanitize(target.name)):
             on_progress(sentence)
         if target.saved is not None and len(session.names) == 1:
             use_saved(loaded.tokenizer, target.saved)  # all lanes are asked as what is compared was trained
@@ -247,13 +247,6 @@ class Worker:
         """Scores the text of a request with one of the loaded models."""
         session = self._loaded.session
         return tuple(score_tokens(session, request.prompt_ids, request.token_ids, name, request.top))
-
-
-def _changed(target: ModelReference, base: ModelSource) -> list[str]:
-    """What has changed since the weights of a target were saved."""
-    if target.adapter is not None:
-        return inputs.changed_beside(target.adapter, base.location, base.revision)
-    return inputs.changed_beside(Path(target.location))
 
 
 def _bytes_of(model: PreTrainedModel) -> int:

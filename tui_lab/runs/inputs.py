@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from tui_lab import __version__
+from tui_lab.core import input_files
 from tui_lab.core.errors import LabError
 from tui_lab.core.files import write_atomically
 from tui_lab.core.paths import expanded
@@ -20,6 +21,7 @@ from tui_lab.core.sanitize import sanitize
 from tui_lab.models import catalog, digests
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs.folder import Run
+from tui_lab.runs.references import ModelReference
 from tui_lab.runs.schema import InputsEvent
 
 #: The file beside an adapter or model that a run saved.
@@ -123,11 +125,8 @@ def copy_card(source: Path, target: Path) -> None:
 
 def read_card(folder: Path) -> InputsCard | None:
     """The card of a saved adapter or model; None without one, or for a damaged one."""
-    path = folder / CARD_FILE
     try:
-        if not path.is_file() or path.stat().st_size > 1 << 20:
-            return None
-        return from_json(path.read_bytes(), InputsCard, CARD_FILE)
+        return from_json(input_files.read_bytes(folder / CARD_FILE, 1 << 20), InputsCard, CARD_FILE)
     except (OSError, LabError):
         return None
 
@@ -148,6 +147,14 @@ def changed_beside(folder: Path, base: str = "", revision: str = "") -> list[str
     if base and _differ(card.tokenizer, digests.tokenizer_digest(base, revision)):
         found.append(f"the tokenizer or the chat template of {sanitize(Path(base).name)} has changed since")
     return found
+
+
+def changed_of_reference(target: ModelReference, base: str, revision: str) -> list[str]:
+    """What has changed since the weights of a reference were saved, as sentences. ``base``: the folder or hub
+    id that its adapter is used on."""
+    if target.adapter is not None:
+        return changed_beside(target.adapter, base, revision)
+    return changed_beside(Path(target.location))
 
 
 def changed_of_run(run: Run, recipe: Recipe, base: str, data: bool = True) -> list[str]:
