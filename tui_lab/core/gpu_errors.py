@@ -39,7 +39,7 @@ def explain(error: BaseException) -> str:
         )
     if any(sign in text for sign in _FAILED):
         return (
-            f"the GPU failed ({reason}): what was saved is whole; go on from there when `nvidia-smi` shows "
+            f"the GPU failed ({reason}): saved files are intact; resume when `nvidia-smi` shows "
             "the GPU again, which may take a restart of the machine"
         )
     return ""

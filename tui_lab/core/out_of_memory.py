@@ -12,7 +12,7 @@ _MESSAGES = (
     "not enough memory",
     "out of memory",
     "cublas_status_alloc_failed",
-    "cublas_status_not_initialized",  # its workspace found no room
+    "cublas_status_not_initialized",  # there was no memory for its workspace
     "cudnn_status_alloc_failed",
     "cudnn_status_not_initialized",
     "cusolver_status_alloc_failed",

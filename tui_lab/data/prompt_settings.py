@@ -1,5 +1,5 @@
-"""How a run asks: its thinking setting and the date that its chat template writes. Kept in ``prompt.json``
-beside the chat template in what a run saves, so that everything that loads it asks as the run was trained."""
+"""The prompt settings of a run: its thinking setting and the date that its chat template writes. They are
+saved as ``prompt.json`` beside the chat template, so that prompts are rendered as in the training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tui_lab.core.records import from_json, to_json
 
 FILE = "prompt.json"
 #: The date of templates in measurements of a base that no run was made from: a cached baseline of another day
-#: must have the same tokens. It is the date that Llama 3.2's template has for want of a clock.
+#: must have the same tokens. It is the date that Llama 3.2's template writes without a clock.
 FIXED_DATE = "2024-07-26"
 ThinkingMode = Literal["auto", "on", "off"]
 _WRITES_DATE = re.compile(r"strftime_now|date_string")

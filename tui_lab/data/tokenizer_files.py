@@ -1,4 +1,4 @@
-"""Tokenizer files that transformers does not read by itself, and what to say of those that it cannot read."""
+"""Tokenizer files that transformers does not read without help, and messages for unreadable ones."""
 
 from __future__ import annotations
 

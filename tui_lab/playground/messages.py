@@ -87,7 +87,7 @@ class GenerateRequest(msgspec.Struct, frozen=True, tag_field="do", tag="generate
     lanes: tuple[str, ...]
     system: str = ""
     raw: bool = False  # without the chat template
-    thinking: ThinkingMode = "auto"  # auto asks as the loaded run was trained
+    thinking: ThinkingMode = "auto"  # auto: as the loaded run was trained
     max_new_tokens: int = 64
     stop: tuple[str, ...] = ()
     details: bool = False  # alternatives and candidates of every token

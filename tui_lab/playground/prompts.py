@@ -33,7 +33,7 @@ def encode(
     thinking: ThinkingMode = "auto",
 ) -> EncodedPrompt:
     """Encodes a prompt, with the chat template unless ``raw``. A tokenizer without a template gets a plain
-    one; ``thinking`` "auto" asks as the loaded run was trained. Raises LabError for an empty prompt and for a
+    one; ``thinking`` "auto": as the loaded run was trained. Raises LabError for an empty prompt and for a
     system prompt without template."""
     if not prompt.strip():
         raise LabError("the prompt is empty: type at least one word")

@@ -26,7 +26,7 @@ from tui_lab.runs.schema import InputsEvent
 
 #: The file beside an adapter or model that a run saved.
 CARD_FILE = "tui-lab.json"
-#: Set to 1, changed inputs are used knowingly; ``--accept-changes`` sets it for a command and its children.
+#: Set to 1, changed inputs are accepted; ``--accept-changes`` sets it for a command and its children.
 ACCEPT_ENV = "TUI_LAB_ACCEPT_CHANGES"
 #: Recipe fields that change the encoded rows; rows of other settings, or of another version of the lab, are
 #: not compared.
@@ -170,7 +170,7 @@ def changed_of_run(run: Run, recipe: Recipe, base: str, data: bool = True) -> li
 
 
 def accepted() -> bool:
-    """Whether changed inputs are used knowingly."""
+    """Whether the user accepts changed inputs."""
     return os.environ.get(ACCEPT_ENV) == "1"
 
 

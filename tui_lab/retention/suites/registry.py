@@ -45,7 +45,7 @@ def names() -> list[SuiteInfo]:
 
 def load(name_or_path: str, limit: int = 0) -> Suite:
     """A suite by name ("everyday", "hellaswag", "mmlu@5" with five examples), as NAME:PATH, or by the path of
-    local files or of one's own JSONL. With `limit` > 0 at most so many items, always the same balanced part.
+    local files or of the user's JSONL. With `limit` > 0 at most so many items, always the same balanced part.
     Raises LabError."""
     name = str(name_or_path).strip()
     if not name or "\0" in name:
@@ -145,7 +145,7 @@ def _standard(name: str, requested_shots: str | None, path: str | None, limit: i
 
 
 def _by_path(path: Path, limit: int) -> Suite:
-    """A path without a name: a benchmark where the files say so, else a suite of one's own."""
+    """A path without a name: a benchmark where the files say so, else a suite of the user."""
     if path.is_dir():
         name = _folder_name(path)
         if name is None:
@@ -163,7 +163,7 @@ def _by_path(path: Path, limit: int) -> Suite:
     if name is not None:
         return _standard(name, None, str(path), limit)
     suite = custom.from_records(records, str(path), path.stem, limit)
-    # Results are filed by name: a suite of one's own must not pass for one that everybody knows.
+    # Results are filed by name: a suite of the user must not be taken for a standard one.
     return replace(suite, name=f"{suite.name}-own") if suite.name in _all_names() else suite
 
 

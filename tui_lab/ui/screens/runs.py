@@ -204,7 +204,7 @@ class RunsPane(Pane):
             self._draw()
 
     def _take_compared(self, compared: Compared) -> None:
-        # curves grow in place: what they were drawn from is told by their lengths
+        # curves grow in place: their lengths show what was drawn
         points = [list(curves.points.values()) for curves in compared.curves]
         lengths = [[(id(each), len(each.steps), each.steps[-1:]) for each in one] for one in points]
         stamp = (compared.runs, compared.differences, lengths)

@@ -414,7 +414,7 @@ class SetupPane(Pane):
         from tui_lab.models import catalog, download
         from tui_lab.runs.queue import queue
 
-        # a model that the hub refuses is told now, and not when its turn comes
+        # a model that the hub refuses is reported now, not when its turn in the queue comes
         download.preflight(catalog.find(recipe.model, recipe.allow_large).loadable, recipe.revision)
         environment = self.memory.launch_environment() or {}
         (run,) = queue.add([recipe], gpus=environment.get(queue.GPUS_ENV))
