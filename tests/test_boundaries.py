@@ -74,9 +74,29 @@ def test_runs_and_jobs_load_no_textual() -> None:
     assert loaded_by(WITHOUT_TEXTUAL, ("textual",)) == {}
 
 
-def test_the_grammar_alone_loads_next_to_nothing() -> None:
-    libraries = ("pydantic", "rich", "textual", "tomllib", "json", "psutil", "platformdirs", "msgspec")
-    code = f"import sys, tui_lab.cli.main; print(*(n for n in {libraries!r} if n in sys.modules))"
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [
+        (  # the grammar alone
+            "tui_lab.cli.main",
+            ("pydantic", "rich", "textual", "tomllib", "json", "psutil", "platformdirs", "msgspec"),
+        ),
+        (  # the first frame
+            "tui_lab.ui.app",
+            (
+                "pydantic",
+                "json",
+                "msgspec",
+                "tui_lab.decoding",
+                "tui_lab.playground",
+                "tui_lab.data",
+                "tui_lab.models",
+            ),
+        ),
+    ],
+)
+def test_a_start_loads_next_to_nothing(module: str, absent: tuple[str, ...]) -> None:
+    code = f"import sys, {module}; print(*(n for n in {absent!r} if n in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout.split()) == (0, []), done.stderr
 

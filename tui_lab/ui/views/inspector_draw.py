@@ -21,7 +21,6 @@ from tui_lab.ui.views.inspector_state import (
     ROLES,
     TITLES,
     InspectorRow,
-    InspectorSpan,
     InspectorState,
     PanelName,
     level,
@@ -29,7 +28,7 @@ from tui_lab.ui.views.inspector_state import (
     surprise_bits,
     token_text,
 )
-from tui_lab.ui.views.spans import fit
+from tui_lab.ui.views.spans import InspectorSpan, fit
 
 #: Least width of a panel in cells; wider screens show several.
 PANEL_COLUMNS = 54

@@ -17,7 +17,6 @@ from tui_lab.decoding.records import Alternative, Candidate, Hypothesis, TokenRe
 from tui_lab.decoding.strategies import Greedy, Sample, Strategy
 from tui_lab.ui.views.inspector_state import (
     InspectorRow,
-    InspectorSpan,
     InspectorState,
     PanelName,
     padded,
@@ -25,7 +24,7 @@ from tui_lab.ui.views.inspector_state import (
     surprise_bits,
     token_text,
 )
-from tui_lab.ui.views.spans import fit
+from tui_lab.ui.views.spans import InspectorSpan, fit
 
 #: Relative changes of a probability below this are shown as none.
 _CHANGE = 0.02

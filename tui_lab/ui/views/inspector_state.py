@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from rich.cells import cell_len
 
@@ -16,7 +16,7 @@ from tui_lab.core.sanitize import sanitize
 from tui_lab.decoding.records import Beams, ScoredToken, TokenRecord
 from tui_lab.decoding.strategies import Strategy, parse
 from tui_lab.playground.messages import LaneDone
-from tui_lab.ui.views.spans import fit
+from tui_lab.ui.views.spans import InspectorSpan, fit
 
 PanelName = Literal["warping", "candidates", "beams", "models"]
 TITLES: dict[PanelName, str] = {
@@ -33,14 +33,6 @@ GLYPHS = {"block": " ▁▃▅█", "ascii": " .-=#"}
 _SCALES = (0.1, 0.25, 0.5, 1.0)
 #: Stands for a token without text: an end token, the first bytes of a character.
 NO_TEXT = "▯"
-
-
-class InspectorSpan(NamedTuple):
-    """A piece of a row: text, role of its colour, and whether it is highlighted."""
-
-    text: str
-    role: str = ""
-    highlighted: bool = False
 
 
 InspectorRow = tuple[InspectorSpan, ...]

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from rich.cells import cell_len, set_cell_size
 
 #: Text and the semantic name that colours it ("" for plain).
 TextSpan = tuple[str, str]
+
+
+class InspectorSpan(NamedTuple):
+    """A piece of a row: text, role of its colour, and whether it is highlighted."""
+
+    text: str
+    role: str = ""
+    highlighted: bool = False
 
 
 def labelled(label: str, text: str, role: str = "") -> list[TextSpan]:

@@ -12,8 +12,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from tui_lab.ui.terminal.themes import role_style
-from tui_lab.ui.views.inspector_state import InspectorSpan
-from tui_lab.ui.views.spans import TextSpan
+from tui_lab.ui.views.spans import InspectorSpan, TextSpan
 
 _REVERSE = Style(reverse=True)
 
