@@ -123,7 +123,7 @@ def measure(model: str, name: str, device: str) -> dict[str, Any]:
     row = {"model": model, "recipe": name, "device": device, "casts": False}
     few, more = SHALLOW.get(shape.model_type, (4, 8))
     if shape.layers < DEEP:
-        return {**row, **probed(shape.layers)}
+        return {**probed(shape.layers), **row}
     return {**row, **straight(probed(few), probed(more), few, more, shape.layers), "from_layers": [few, more]}
 
 

@@ -21,7 +21,7 @@ from tui_lab.recipes.recipe import Recipe, build
 from tui_lab.runs import folder, launch, wording
 from tui_lab.runs.event_parts import LadderSettings
 from tui_lab.runs.flags import flags
-from tui_lab.runs.schema import encode_event
+from tui_lab.runs.schema import RunEvent, encode_event
 from tui_lab.runs.state import RunState, Watcher
 from tui_lab.training import memory_limit
 from tui_lab.training.memory_limit import LimitedStorages
@@ -452,3 +452,12 @@ def test_cuda_memory_limit(
     assert plain.ladder == [] and "split" in [event.rung for event in limited.ladder]
     assert limited.peak_memory["cuda_reserved"] < 0.75 * plain.peak_memory["cuda_reserved"]
     assert limited.loss.values == pytest.approx(plain.loss.values, abs=1e-3)
+
+
+def test_memory_of_other_processes_is_the_cause_and_not_the_recipe() -> None:
+    written: list[RunEvent] = []
+    held = "other processes (process 7) hold 10 GiB of this GPU: end them, then resume"
+    ladder = Ladder(recipe_for(**SMALL), None, written.append, lambda: held)
+    said = str(ladder.give_up(4, "on 2 rows", "step 3 is saved"))
+    assert said == f"out of memory at step 4 on 2 rows; step 3 is saved; {held}"
+    assert "lower max_length" in str(Ladder(recipe_for(**SMALL)).give_up(4, "on 2 rows", "step 3 is saved"))

@@ -20,7 +20,7 @@ from tui_lab.hardware.telemetry import plain_uuid
 from tui_lab.runs.events import EventTail, EventWriter
 from tui_lab.runs.schema import RunEvent, WarningEvent
 from tui_lab.training import telemetry
-from tui_lab.training.telemetry import TelemetrySampler
+from tui_lab.training.telemetry import TelemetrySampler, memory_of_others
 
 CUDA = DeviceFacts("cuda", "a card", 0, True, 1)
 CPU = DeviceFacts("cpu", "cpu", 0, True, 1)
@@ -38,6 +38,7 @@ def events_of(log: Path, kind: str = "telemetry") -> list[dict[str, Any]]:
 def on_cuda(monkeypatch: pytest.MonkeyPatch, *uuids: str, held: int | None = None) -> None:
     """Lets torch have these devices."""
     bare = [uuid.removeprefix("GPU-") for uuid in uuids]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(telemetry, "_uuids", lambda: bare)
     monkeypatch.setattr(telemetry, "_reserved_bytes", lambda: [held] * len(uuids))
 
@@ -105,6 +106,20 @@ def test_a_gpu_in_use(monkeypatch: pytest.MonkeyPatch, log: Path) -> None:
     assert first[0]["pcie_rx_bytes_s"] == 900_000_000
     assert records[-1].get("energy_j") == 1_500.0
     assert sum(record["seconds"] for record in records) < 10
+
+
+def test_memory_of_others_names_who_holds_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    card = t4(used_mib=11_553, compute=[(os.getpid(), 700 * MIB), (1, 10_853 * MIB)])
+    install(monkeypatch, FakeDriver(card))
+    on_cuda(monkeypatch, card.uuid, held=600 * MIB)
+    said = memory_of_others()
+    assert said.startswith("other processes (process 1) hold 10.6 GiB") and said.endswith("then resume")
+
+
+def test_memory_of_others_is_silent_about_a_small_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, FakeDriver(t4(compute=[(os.getpid(), 700 * MIB), (1, 300 * MIB)])))
+    on_cuda(monkeypatch, t4().uuid, held=600 * MIB)
+    assert memory_of_others() == ""
 
 
 def test_memory_shares_in_a_container(monkeypatch: pytest.MonkeyPatch, log: Path) -> None:

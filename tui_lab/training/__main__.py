@@ -29,6 +29,7 @@ from tui_lab.runs.launch import LOCK_ENV
 from tui_lab.runs.schema import EndEvent
 from tui_lab.runs.storage import Reserve, explain
 from tui_lab.training import distributed
+from tui_lab.training.telemetry import memory_of_others
 
 #: cuBLAS is deterministic with workspaces of these sizes (torch.use_deterministic_algorithms).
 CUBLAS_WORKSPACE = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -142,10 +143,10 @@ def _work(run: Run, events: EventWriter, reserve: Reserve) -> int:
                 "set gradient_checkpointing = true, or lower max_length"
             )
         elif is_out_of_memory(error):
-            message = (
-                "out of memory before the first step, where nothing can be split: close what else uses this "
-                "card or machine, or take a smaller model, a base in 4 bits (quantization = 'nf4') or a "
-                "lower max_length"
+            message = "out of memory before the first step, where nothing can be split: " + (
+                memory_of_others()
+                or "close what else uses this card or machine, or take a smaller model, a base in 4 bits "
+                "(quantization = 'nf4') or a lower max_length"
             )
         elif message := gpu_errors.explain(error):
             message += " (`tui-lab resume`)"

@@ -58,6 +58,7 @@ from tui_lab.training.build_trainer import EncodedRows, TrainerHooks, build_trai
 from tui_lab.training.callbacks import OnTrainBegin
 from tui_lab.training.oom_ladder import Ladder
 from tui_lab.training.samples import TaskEvaluator
+from tui_lab.training.telemetry import memory_of_others
 from tui_lab.training.trainer import LabTrainer, save_weights
 from tui_lab.training.trainer_config import steps_planned
 from tui_lab.training.types import Model, Tokenizer
@@ -269,7 +270,7 @@ def prepare_model(
     if values.packed_attention == "varlen" and (reason := packed_attention.why_not(base)):
         values.packed_attention = "mask"
         context.events.write(ChoiceEvent(field="packed_attention", value="mask", reason=reason))
-    ladder = Ladder(recipe, values, context.events.write)
+    ladder = Ladder(recipe, values, context.events.write, memory_of_others)
     if context.group.size == 1 and context.before.ladder:
         ladder.resume(context.before.ladder[-1].after or LadderSettings())
     trainer = build_trainer(

@@ -70,15 +70,17 @@ class LadderState:
 
 class Ladder:
     """The state of the ladder of one attempt. ``values``: the resolved values of the recipe; ``write`` writes
-    an event."""
+    an event; ``memory_of_others`` says what other processes hold of the GPU, "" when nothing of note."""
 
     def __init__(
         self,
         recipe: Recipe,
         values: ResolvedValues | None = None,
         write: Callable[[RunEvent], None] = lambda _: None,
+        memory_of_others: Callable[[], str] = lambda: "",
     ) -> None:
         self._recipe, self._values, self._write = recipe, values or unresolved(recipe), write
+        self._memory_of_others = memory_of_others
         self.state = LadderState(checkpointing=recipe.gradient_checkpointing)
         self._times: list[float] = []
         self._time_before = math.nan
@@ -181,7 +183,8 @@ class Ladder:
 
     def give_up(self, step: int, where: str, saved: str) -> OutOfMemory:
         """The error that ends the run, after its event. ``saved``: what is saved, in words."""
-        text = f"out of memory at step {step} {where}; {saved}; {self._advice()}"
+        advice = self._memory_of_others() or self._advice()
+        text = f"out of memory at step {step} {where}; {saved}; {advice}"
         self._write_rung("give_up", step, self.state, text, "")
         return OutOfMemory(text)
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from tui_lab.core.format import size
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.hardware.gpu import Gpu, GpuMonitor, ProcessSampler
 from tui_lab.hardware.telemetry import EnergyMeter, TelemetryWindow, match_uuids, memory_shares
@@ -24,6 +25,8 @@ INTERVAL_S = 1.0
 RECORD_S = 5.0
 #: Seconds that the end of a run waits for a sample in progress: a hanging driver may take minutes.
 PATIENCE_S = 1.0
+#: Memory of other processes from which they are named as a cause when memory runs out.
+OTHERS_FROM_BYTES = 512 << 20
 
 
 class TelemetrySampler:
@@ -147,3 +150,23 @@ def _reserved_bytes() -> list[int | None]:
     if not torch.cuda.is_initialized():
         return [None] * count
     return [torch.cuda.memory_reserved(i) for i in range(count)]
+
+
+def memory_of_others() -> str:
+    """What other processes hold of the GPUs of this process, in a sentence for an out-of-memory error; "" when
+    they hold under :data:`OTHERS_FROM_BYTES`, when it is unknown, or without CUDA."""
+    if not torch.cuda.is_available():
+        return ""
+    monitor = GpuMonitor(lambda cards: match_uuids(cards, _uuids(), os.environ))
+    reserved = _reserved_bytes()
+    pid = os.getpid()
+    held, pids = 0, set[int]()
+    for i, card in enumerate(monitor.read()):
+        _, others = memory_shares(card, (pid,), reserved[i] if i < len(reserved) else None)
+        if others is not None and others >= OTHERS_FROM_BYTES:
+            held += others
+            pids |= {process.pid for process in card.processes or () if process.pid != pid}
+    if not held:
+        return ""
+    named = f" (process {', '.join(map(str, sorted(pids)))})" if 0 < len(pids) <= 4 else ""
+    return f"other processes{named} hold {size(held)} of this GPU: end them, then resume"
