@@ -15,6 +15,7 @@ import msgspec
 
 from tui_lab.core import gpu_errors, job_protocol
 from tui_lab.core.errors import LabError
+from tui_lab.core.imports import without_collections
 from tui_lab.core.sanitize import first_line
 from tui_lab.playground.messages import (
     AddRequest,
@@ -69,7 +70,8 @@ class Server:
     def serve(self) -> None:
         """Answers requests until stdin closes. Frees the model's memory after ``IDLE_S`` seconds without
         one."""
-        from tui_lab.playground.worker import Worker
+        with without_collections():
+            from tui_lab.playground.worker import Worker
 
         worker = Worker()
         self._writer.send(StatusMessage(worker.status))

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from tui_lab.core import gpu_errors
 from tui_lab.core.errors import LabError
+from tui_lab.core.imports import without_collections
 from tui_lab.core.out_of_memory import is_out_of_memory
 from tui_lab.core.privacy import keep_private
 from tui_lab.hardware import memory_budget
@@ -29,7 +30,6 @@ from tui_lab.runs.launch import LOCK_ENV
 from tui_lab.runs.schema import EndEvent
 from tui_lab.runs.storage import Reserve, explain
 from tui_lab.training import distributed
-from tui_lab.training.telemetry import memory_of_others
 
 #: cuBLAS is deterministic with workspaces of these sizes (torch.use_deterministic_algorithms).
 CUBLAS_WORKSPACE = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -115,8 +115,9 @@ def _work(run: Run, events: EventWriter, reserve: Reserve) -> int:
     signal.signal(signal.SIGTERM, lambda number, _: signals.append(number))
     try:
         _take_device(run.recipe())
-        from tui_lab.training import interruption, memory_limit
-        from tui_lab.training.attempt import open_attempt, run_attempt
+        with without_collections():
+            from tui_lab.training import interruption, memory_limit
+            from tui_lab.training.attempt import open_attempt, run_attempt
 
         context = open_attempt(run, events)
 
@@ -143,6 +144,8 @@ def _work(run: Run, events: EventWriter, reserve: Reserve) -> int:
                 "set gradient_checkpointing = true, or lower max_length"
             )
         elif is_out_of_memory(error):
+            from tui_lab.training.telemetry import memory_of_others
+
             message = "out of memory before the first step, where nothing can be split: " + (
                 memory_of_others()
                 or "close what else uses this card or machine, or take a smaller model, a base in 4 bits "
