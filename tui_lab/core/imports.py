@@ -10,7 +10,7 @@ from collections.abc import Iterator
 @contextlib.contextmanager
 def without_collections() -> Iterator[None]:
     """For importing large libraries: Python collects no garbage inside, and never again visits what was
-    imported (``gc.freeze``). Importing torch, transformers, peft and trl takes about a quarter less CPU time."""
+    imported (``gc.freeze``). The imports of a run take about a quarter less CPU time."""
     collecting = gc.isenabled()
     gc.disable()
     try:

@@ -153,8 +153,8 @@ def _reserved_bytes() -> list[int | None]:
 
 
 def memory_of_others() -> str:
-    """What other processes hold of the GPUs of this process, in a sentence for an out-of-memory error; "" when
-    they hold under :data:`OTHERS_FROM_BYTES`, when it is unknown, or without CUDA."""
+    """What other processes hold of the GPUs of this process, in a sentence for an out-of-memory error; ""
+    when they hold under :data:`OTHERS_FROM_BYTES`, when it is unknown, or without CUDA."""
     if not torch.cuda.is_available():
         return ""
     monitor = GpuMonitor(lambda cards: match_uuids(cards, _uuids(), os.environ))
