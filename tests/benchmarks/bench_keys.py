@@ -57,7 +57,7 @@ def _figures(name: str, typed: Typed) -> Iterator[Figure]:
 def _streaming(lab: Lab) -> Typed:
     """Starts all lanes, goes back to the prompt and types while they stream."""
     lab.press(b"\x1b", 0.5)  # to the lanes
-    lab.press(b"r", 0.5)
+    lab.press(b"s", 0.5)
     lab.press(b"i", 0.5)
     typed = lab.typing()
     if typed.written_bytes_per_s < STREAM_BYTES_PER_S:

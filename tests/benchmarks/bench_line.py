@@ -115,7 +115,7 @@ def streaming(labs: Labs) -> Rates:
     for size in SIZES:
         some = {key: lab for key, lab in labs.items() if key[0] == size}
         press(some, ESCAPE, ESCAPE_S)  # to the lanes
-        press(some, b"r", SETTLE_S)
+        press(some, b"s", SETTLE_S)
         found |= rates(some, STREAM_S)
         press(some, b"x", SETTLE_S)
     return found

@@ -158,7 +158,8 @@ def endless_model(folder: Path) -> Path:
 def set_tokens(lab: Terminal, new_tokens: int) -> None:
     """How many new tokens a lane may have."""
     lab.press(ESCAPE, 0.5)
-    lab.press(b"n", 0.0)
+    lab.press(b"\x10Length: set", 0.5)  # by the palette
+    lab.press(ENTER, 0.0)
     lab.until("how many new tokens")
     lab.press(b"\x15", 0.5)  # away with what stands there
     lab.press(b"%d" % new_tokens, 0.5)

@@ -21,11 +21,12 @@ NAVIGATION = (
 TYPED = "abcxyz0159 .-/_é日[]{}<>&%$\\\"'~"
 #: What people do in a row, begun now and then: chance alone seldom gets that far.
 STORIES = """
-    f4 i h i enter; f4 ctrl+r; f4 ctrl+r right enter; f4 a e; f4 ctrl+r escape b; f4 t enter; f4 p enter;
-    f2 s; f2 s enter; f2 a; f2 a enter; f2 slash 2 enter; f2 f down enter 7 enter; f2 x; f2 e; f2 k;
-    f3 r down enter; f3 space; f3 k; f3 x enter; f3 a; f3 t t; f3 R enter; f3 l; f5 e enter; f5 s; f5 s enter;
-    f5 w enter; f5 t enter; f5 r down enter; f6 down space down space t; f6 d enter; f6 d y; f6 g x enter;
-    f6 n y enter; f6 e z enter; f6 slash k; f6 h; f6 s S r; f6 m x b; f6 a d escape;
+    f4 i h i enter; f4 ctrl+r; f4 ctrl+r right enter; f4 a h; f4 ctrl+r escape v; f4 r enter; f4 p enter;
+    f2 s; f2 s enter; f2 a; f2 a enter; f2 slash 2 enter; f2 h down enter 7 enter; f2 f; f2 K; f2 k;
+    f3 r down enter; f3 space; f3 w; f3 x enter; f3 X; f3 t t; f3 R enter; f3 l; f5 k enter; f5 K; f5 K enter;
+    f5 w enter; f5 t enter; f5 r down enter; f6 down space down space t; f6 delete enter; f6 delete y;
+    f6 number_sign x enter; f6 N y enter; f6 n z enter; f6 slash k; f6 Q; f6 greater_than_sign I; f6 y Y B;
+    f6 ctrl+a delete escape;
     E; E down enter; W; comma down down enter; D; ctrl+p t u enter;
     H; f1 slash k; f9 down enter; f8; f10 enter; ctrl+o a; ctrl+o enter; q; ctrl+q; q n
 """

@@ -61,11 +61,11 @@ async def test_panes_by_function_keys_and_by_numbers() -> None:
         assert app.pane == "setup"
         await pilot.press("f3")
         await until(lambda: app.pane == "train" and "No run yet" in screen_text(app))
-        await pilot.press("1")
-        await until(lambda: app.pane == "setup")
         await pilot.press("2")
+        await until(lambda: app.pane == "setup")
+        await pilot.press("3")
         await until(lambda: app.pane == "train")
-        await pilot.press("4")
+        await pilot.press("5")
         await until(lambda: app.pane == "retention" and "No run yet" in screen_text(app))
 
 

@@ -25,7 +25,7 @@ async def test_from_a_fresh_start_to_an_adapter_by_keys_alone() -> None:
         await until(lambda: "starts the run" in screen_text(app), 60)
         choose = app.screen
         assert isinstance(choose, SetupPane)
-        await pilot.press("f")
+        await pilot.press("h")
         for key, value in (("max_steps", str(STEPS)), ("score_rows", "4")):
             choose.form.go_to(key)
             await pilot.press("enter", "ctrl+u", *value, "enter")

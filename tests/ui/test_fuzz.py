@@ -55,6 +55,6 @@ async def test_a_run_that_changes_unasked_is_found(tmp_path: Path, monkeypatch: 
         run.events_path.write_text("")
 
     monkeypatch.setattr(RunsPane, "action_sort", careless)
-    steps: list[fuzz.Step] = [["key", "f6"], ["wait", 0.2], ["type", "s"]]
+    steps: list[fuzz.Step] = [["key", "f6"], ["wait", 0.2], ["key", "greater_than_sign"]]
     found, _, _ = await fuzz.fuzz(tmp_path / "world", 0, len(steps), steps)
     assert "changed" in found and "events.jsonl" in found

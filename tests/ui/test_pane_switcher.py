@@ -61,11 +61,11 @@ async def test_a_digit_that_takes_effect_after_a_function_key_is_dropped() -> No
         order: list[str] = []
         request = app.panes.request
         app.panes.request = lambda name: order.append(name) or request(name)  # type: ignore[method-assign,func-returns-value]
-        keys_at_once(app, "3", "f2")
+        keys_at_once(app, "4", "f2")
         await until(lambda: len(order) == 2)
         await pilot.pause()
         assert order == ["setup", "playground"] and app.pane == "setup"
-        await pilot.press("3")
+        await pilot.press("4")
         await until(lambda: app.pane == "playground")
 
 

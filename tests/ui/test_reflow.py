@@ -82,7 +82,7 @@ async def test_choose_keeps_lists_and_a_field_that_is_edited() -> None:
         assert app.focused is models and models.highlighted == at
         option = models.get_option_at_index(at or 0)
         assert str(option.prompt).split()[0][-8:] in screen_text(app), "and the cursor is in view"
-        await pilot.press("f", "enter")
+        await pilot.press("h", "enter")
         typing = app.focused
         assert isinstance(typing, Input)
         await pilot.press(*"7")
@@ -99,7 +99,7 @@ async def test_compare_keeps_prompt_and_lane() -> None:
         await through(pilot, (120, 40))
         prompt = app.screen.query_one(Prompt)
         assert prompt.text == "Hello" and app.focused is prompt
-        await pilot.press("escape", "left", "e", "end", "1")
+        await pilot.press("escape", "left", "h", "end", "1")
         assert isinstance(app.focused, Input)
         await through(pilot, (60, 18))
         assert (
@@ -124,7 +124,7 @@ async def test_runs_keeps_the_run_under_the_cursor_and_a_question_half_answered(
         assert table.current is not None and at is not None and table.current.id == at.id
         assert app.focused is table
         assert table.scroll_offset.y <= table.cursor < table.scroll_offset.y + table.size.height
-        await pilot.press("n", *"half")
+        await pilot.press("N", *"half")
         assert isinstance(app.screen, AskText)
         await through(pilot)
         await pilot.press(*"note", "enter")

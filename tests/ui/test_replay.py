@@ -51,7 +51,7 @@ async def test_a_recording_plays_through_the_panes_as_if_live() -> None:
             await pilot.press("f5")
             await until(lambda: "forgotten: retention 48 %" in screen_text(app))
             assert "REPLAY ×20" in screen_text(app).splitlines()[0]
-            await pilot.press("e")
+            await pilot.press("k")
             await until(lambda: said(app, "measure the run itself"))
     assert everything(run.path) == before and not playing.run.path.exists()
 

@@ -47,5 +47,5 @@ async def test_keys_of_setup_wait_for_its_parts(after_first_frame: list[Callback
         for callback in after_first_frame:
             app.call_later(callback)
         await until(lambda: pane.is_filled and "starts the run" in screen_text(app))
-        await pilot.press("f")
+        await pilot.press("h")
         await until(lambda: pane.focused is not None and pane.focused.id == "rows")

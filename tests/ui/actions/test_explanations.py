@@ -89,7 +89,7 @@ async def test_the_field_under_the_cursor_is_explained_also_while_it_is_edited()
     app = LabApp()
     async with app.run_test(size=(80, 24)) as pilot:
         await until(lambda: "starts the run" in screen_text(app))
-        await pilot.press("f")
+        await pilot.press("h")
         form = app.screen.query_one("FieldsForm")
         await until(lambda: form.has_focus_within)
         form.go_to("lora_r")  # type: ignore[attr-defined]

@@ -68,7 +68,7 @@ def test_problems_are_a_sentence_each_and_the_rest_holds() -> None:
             "setup.strt": "g",
             "train.stop": "ctrl+nope",
             "playground.add": "shift+x",
-            "retention.sweep": "e",  # the key of keep.measure
+            "retention.sweep": "k",  # the key of retention.measure
             "train.pause": "",
             "app.setup": "m",  # a key of Setup
         }
@@ -134,7 +134,7 @@ async def test_function_keys_work_in_a_text_and_digits_are_text_there() -> None:
         assert app.pane == "playground"
         await pilot.press("f6")  # TextArea itself has F6 and F7
         await until(lambda: app.pane == "runs")
-        await pilot.press("1")
+        await pilot.press("2")
         await until(lambda: app.pane == "setup")
 
 
@@ -171,7 +171,7 @@ async def test_the_users_keys_are_in_force_and_shown_everywhere() -> None:
         await until(lambda: "No run yet" in screen_text(app))
         assert "Ctrl+P Setup" in screen_text(app), "no key: how the palette goes there"
         assert keys_now("train.stop", app._keymap) == []
-        await until(lambda: "Ctrl+T Runs" in screen_text(app).splitlines()[-1])
+        await until(lambda: "Ctrl+T Other run" in screen_text(app).splitlines()[-1])
         assert "Stop" not in screen_text(app).splitlines()[-1]
         app.push_screen(Pick("List", [("one", "")]))
         await until(lambda: "z cancels" in screen_text(app))

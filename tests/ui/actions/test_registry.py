@@ -13,7 +13,18 @@ import tui_lab.ui
 from tui_lab.ui.actions.help import help_content
 from tui_lab.ui.actions.keymap import conflicts
 from tui_lab.ui.actions.keys import key_name
-from tui_lab.ui.actions.registry import ACTIONS, BY_ID, GROUPS, Action, bindings, first_key, keys_of
+from tui_lab.ui.actions.registry import (
+    ACTIONS,
+    BY_ID,
+    GROUPS,
+    PANE_GROUPS,
+    WIDGET_GROUPS,
+    Action,
+    bindings,
+    first_key,
+    keys_now,
+    keys_of,
+)
 
 
 def owners() -> dict[str, list[type[DOMNode]]]:
@@ -44,6 +55,68 @@ def test_ids_are_unique_and_groups_known() -> None:
 
 def test_no_key_means_two_things_where_both_are_in_force() -> None:
     assert list(conflicts({})) == []
+
+
+#: What a letter means on every pane that has it, and the names of the actions that do that.
+MEANINGS = {
+    "s": ("start", {"start", "run", "measure"}),
+    "x": ("stop", {"stop", "cancel"}),
+    "c": ("copy", {"copy"}),
+    "k": ("measure", {"calibrate", "probe", "measure", "retention"}),
+    "K": ("the longer measurement", {"probe", "sweep"}),
+    "r": ("another run", {"runs", "tuned"}),
+    "R": ("go again", {"resume", "again"}),
+    "b": ("base against tuned", {"playground", "base"}),
+    "w": ("save", {"checkpoint", "save"}),
+    "u": ("undo", {"undo"}),
+    "p": ("presets", {"presets", "sets"}),
+    "m": ("model", {"models", "model"}),
+    "a": ("add", {"queue", "add"}),
+    "h": ("hyperparameters", {"fields", "edit"}),
+    "t": ("the next part", {"next"}),
+    "right_square_bracket": ("the next part", {"next"}),
+    "T": ("the part before", {"previous"}),
+    "left_square_bracket": ("the part before", {"previous"}),
+    "slash": ("filter, or find", {"filter", "path", "history"}),
+    "enter": ("open", {"open", "inspect"}),
+    "space": ("mark, or pause", {"mark", "pause"}),
+    "delete": ("remove", {"remove", "delete"}),
+    "backspace": ("remove", {"remove", "delete"}),
+    "l": ("logarithmic axis", {"log"}),
+    "z": ("zoom in", {"zoom_in"}),
+    "Z": ("zoom out", {"zoom_out"}),
+    "left": ("to the left", {"previous", "cursor_left"}),
+    "right": ("to the right", {"next", "cursor_right"}),
+    "shift+left": ("pan to the left", {"pan_left"}),
+    "shift+right": ("pan to the right", {"pan_right"}),
+}
+
+
+def test_a_key_means_the_same_on_every_pane() -> None:
+    """A key that several panes have does the same there; a new action whose key means something else fails
+    here: give it a key of its own."""
+    used: dict[str, set[str]] = {}
+    for action in ACTIONS:
+        if action.group in PANE_GROUPS:
+            for key in keys_now(action.id):
+                used.setdefault(key, set()).add(action.id)
+    for key, ids in used.items():
+        if len(ids) > 1:
+            meaning, names = MEANINGS.get(key, ("one action", {min(ids).partition(".")[2]}))
+            others = {each for each in ids if each.partition(".")[2] not in names}
+            assert not others, f"{key_name(key)} means {meaning}, but not for {others}"
+
+
+def test_no_pane_takes_a_key_of_the_whole_lab() -> None:
+    everywhere = {key for action in ACTIONS if action.group == "app" for key in keys_now(action.id)}
+    for action in ACTIONS:
+        if action.group in PANE_GROUPS or action.group in WIDGET_GROUPS:
+            assert not everywhere & set(keys_now(action.id)), action.id
+
+
+def test_the_digits_are_the_numbers_of_the_function_keys() -> None:
+    for number, name in enumerate(("help", "setup", "train", "playground", "retention", "runs"), 1):
+        assert keys_now(f"app.{name}") == [f"f{number}", str(number)]
 
 
 def test_every_action_can_be_run_where_it_is_bound() -> None:

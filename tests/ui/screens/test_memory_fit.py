@@ -130,9 +130,9 @@ async def test_one_key_makes_it_fit_and_takes_it_back(places: Callable[..., None
         best = (await worked_out(app))[0]
         assert shown(app).estimate.verdict == remedies.OVER
         await until(lambda: "✗ does not fit" in words(app), what=words(app))
-        await until(lambda: f"x: {best.text}" in words(app), what=words(app))
+        await until(lambda: f"f: {best.text}" in words(app), what=words(app))
         before = dict(pane(app).values)
-        await pilot.press("x")
+        await pilot.press("f")
         await until(lambda: shown(app).estimate.verdict == remedies.FITS)
         assert {key: pane(app).values[key] for key in best.changes} == best.changes
         assert (
@@ -140,8 +140,8 @@ async def test_one_key_makes_it_fit_and_takes_it_back(places: Callable[..., None
             == best.changes["per_device_train_batch_size"]
         )
         assert "--set per_device_train_batch_size=" in pane(app).summary.command  # type: ignore[union-attr]
-        await until(lambda: "x undoes it" in words(app), what=words(app))
-        await pilot.press("x")
+        await until(lambda: "f undoes it" in words(app), what=words(app))
+        await pilot.press("f")
         await until(lambda: shown(app).estimate.verdict == remedies.OVER)
         assert pane(app).values == before
 
@@ -153,7 +153,7 @@ async def test_every_way_has_a_key(places: Callable[..., None]) -> None:
         await ready(app)
         ways = await worked_out(app)
         assert len(ways) >= 2
-        await pilot.press("X")
+        await pilot.press("F")
         await until(lambda: isinstance(app.screen, RemedyDialog))
         await until(lambda: "[2]" in words(app) and "exact" in words(app))
         await pilot.press("2")
@@ -169,7 +169,7 @@ async def test_a_digit_takes_what_was_listed_whatever_is_worked_out_meanwhile(
     async with app.run_test(size=(80, 24)) as pilot:
         await ready(app)
         ways = await worked_out(app)
-        await pilot.press("X")
+        await pilot.press("F")
         await until(lambda: isinstance(app.screen, RemedyDialog))
         pane(app).memory._remedies = None  # the preview's figures arrive: it is worked out anew
         await pilot.press("2")
@@ -235,7 +235,7 @@ async def test_the_exact_count_is_shown_and_dropped_with_a_change(
     async with app.run_test(size=(120, 40)) as pilot:
         await ready(app)
         monkeypatch.setattr(job_client, "run_job", job)
-        await pilot.press("e")
+        await pilot.press("K")
         await until(lambda: "counted exactly" in words(app), what=words(app))
         [(module, request)] = asked
         assert module == "tui_lab.training.memory_probe" and request.device.name == "the CPU"

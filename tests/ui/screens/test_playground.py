@@ -138,7 +138,7 @@ async def test_a_prompt_too_long_offers_to_cut() -> None:
 
 async def test_a_lane_is_edited_in_place_and_mistakes_are_told_while_typing() -> None:
     async with compare((80, 24)) as (app, pilot, pane, _paper):
-        await pilot.press("escape", "e")
+        await pilot.press("escape", "h")
         field = pane.query_one(Input)
         field.value = "top-p p=7 seed=x"
         await until(lambda: "top_p is above 0 and at most 1" in screen_text(app))
@@ -151,7 +151,7 @@ async def test_a_lane_is_edited_in_place_and_mistakes_are_told_while_typing() ->
         await pilot.press("enter")
         await until(lambda: not pane.query(Input))
         assert pane.views[0].lane == parse("top-p p=0.5 seed=3")
-        await pilot.press("e")
+        await pilot.press("h")
         pane.query_one(Input).value = "greedy"
         await pilot.press("escape")
         await until(lambda: not pane.query(Input))
@@ -160,10 +160,10 @@ async def test_a_lane_is_edited_in_place_and_mistakes_are_told_while_typing() ->
 
 async def test_lanes_are_added_doubled_and_taken_away() -> None:
     async with compare() as (app, pilot, pane, _paper):
-        await pilot.press("escape", "d")
+        await pilot.press("escape", "A")
         await until(lambda: len(pane.views) == 7)
         assert pane.views[1].lane.text == "greedy"
-        await pilot.press("right_square_bracket", "right_square_bracket", "d")
+        await pilot.press("right_square_bracket", "right_square_bracket", "A")
         await until(lambda: len(pane.views) == 8)
         first, second = pane.views[3].lane, pane.views[4].lane
         assert first.strategy == second.strategy
@@ -181,13 +181,15 @@ async def test_lanes_are_added_doubled_and_taken_away() -> None:
 
 
 async def test_seeds_stay_or_are_drawn_anew() -> None:
-    async with compare() as (app, pilot, _pane, paper):
+    async with compare() as (app, pilot, pane, paper):
         for key in ("enter", "enter"):
             await pilot.press(key)
             await pilot.pause()
         await until(lambda: len(paper.asks) == 2)
         assert paper.asks[0].lanes == paper.asks[1].lanes
-        await pilot.press("escape", "v", "r")
+        await pilot.press("escape")
+        pane.action_seeds()
+        await pilot.press("s")
         await until(lambda: len(paper.asks) == 3)
         assert paper.asks[2].lanes != paper.asks[1].lanes
         assert paper.asks[2].lanes[0] == "greedy"
@@ -195,15 +197,21 @@ async def test_seeds_stay_or_are_drawn_anew() -> None:
 
 
 async def test_settings_reach_the_client() -> None:
-    async with compare() as (app, pilot, _pane, paper):
-        await pilot.press("escape", "c", "n")
+    async with compare() as (app, pilot, pane, paper):
+        await pilot.press("escape")
+        pane.action_template()
+        pane.action_tokens()
+        await until(lambda: bool(app.screen.query(Input)))
         app.screen.query_one(Input).value = "7"
-        await pilot.press("enter", "S")
+        await pilot.press("enter")
+        pane.action_system()
+        await until(lambda: bool(app.screen.query(Input)))
         app.screen.query_one(Input).value = "be kind"
-        await pilot.press("enter", "r")
+        await pilot.press("enter", "s")
         await until(lambda: bool(paper.asks))
         assert (paper.asks[0].raw, paper.asks[0].max_new_tokens, paper.asks[0].system) == (True, 7, "be kind")
-        await pilot.press("n")
+        pane.action_tokens()
+        await until(lambda: bool(app.screen.query(Input)))
         app.screen.query_one(Input).value = "many"
         await pilot.press("enter")
         await until(lambda: said(app, "whole number from 1 to"))
@@ -224,7 +232,7 @@ async def test_stop_and_run_again() -> None:
         await pilot.press("escape", "x")
         await until(lambda: pane.views[0].state == "done")
         paper.waits = False
-        await pilot.press("r")
+        await pilot.press("s")
         await until(lambda: len(paper.asks) == 2)
 
 
@@ -264,7 +272,7 @@ async def test_a_comparison_is_saved_and_prompts_are_remembered(tmp_path: Path) 
         await until(lambda: len(list(folder.glob("*"))) == 2 if folder.exists() else False)
         assert "once upon a time" in next(folder.glob("*.md")).read_text()
         await until(lambda: bool(pane.history.prompts))
-        await pilot.press("h")
+        await pilot.press("slash")
         await until(lambda: bool(app.screen.query(OptionList)))
         await pilot.press("enter")
         await until(lambda: isinstance(app.focused, Prompt))

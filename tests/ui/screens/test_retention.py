@@ -64,7 +64,7 @@ async def test_without_a_run_it_says_how_to_get_one() -> None:
     app = LabApp(pane="retention")
     async with app.run_test(size=(80, 24)) as pilot:
         await until(lambda: "No run yet" in screen_text(app))
-        await pilot.press("e", "s", "w", "c")
+        await pilot.press("k", "K", "w", "b")
         await until(lambda: said(app, "No run yet"))
 
 
@@ -157,7 +157,7 @@ async def test_measuring_asks_for_a_suite_and_shows_what_was_found(own_folders: 
     jobs.does = measure
     async with app.run_test(size=(120, 40)) as pilot:
         await ready(app)
-        await pilot.press("e")
+        await pilot.press("k")
         await until(lambda: isinstance(app.screen, Pick))
         assert "everyday" in screen_text(app)
         await pilot.press("enter")
@@ -166,7 +166,7 @@ async def test_measuring_asks_for_a_suite_and_shows_what_was_found(own_folders: 
         assert module == "tui_lab.evaluation.evaluate"
         assert (request["run"], request["suites"]) == (run.id, ["everyday"])
         await until(lambda: "accept" in screen_text(app))
-        await pilot.press("s")
+        await pilot.press("K")
         await until(lambda: len(jobs.requests) == 2)
         assert jobs.requests[1][0] == "tui_lab.evaluation.strength_sweep"
 
@@ -177,9 +177,9 @@ async def test_a_measurement_shows_its_progress_and_can_be_ended(own_folders: Pa
     app = LabApp(pane="retention")
     async with app.run_test(size=(120, 40)) as pilot:
         await ready(app)
-        await pilot.press("s")
+        await pilot.press("K")
         await until(lambda: "scoring 3/10" in screen_text(app))
-        await pilot.press("s")
+        await pilot.press("K")
         await until(lambda: said(app, "is in progress"))
         await pilot.press("x")
         await until(lambda: "scoring" not in screen_text(app))
@@ -192,7 +192,7 @@ async def test_a_measurement_that_fails_is_one_sentence(own_folders: Path, jobs:
     app = LabApp(pane="retention")
     async with app.run_test(size=(120, 40)) as pilot:
         await ready(app)
-        await pilot.press("s")
+        await pilot.press("K")
         await until(lambda: said(app, "the suite [b]x[/b] has no answers"))
         assert "retention 48 %" in screen_text(app), "earlier results stay"
 
@@ -214,10 +214,10 @@ async def test_another_run_is_chosen_and_a_run_without_weights_is_not_measured(
         await until(lambda: isinstance(app.screen, RetentionPane))
         shown = pane_of(app).report
         assert shown is not None
-        await pilot.press("s")
+        await pilot.press("K")
         await until(lambda: said(app, "ended without saving: R on Train resumes it"))
         assert not jobs.requests
         line_of_keys = screen_text(app).rstrip().splitlines()[-1]
-        assert "r Runs" in line_of_keys and "Measure" not in line_of_keys
+        assert "r Other run" in line_of_keys and "Measure" not in line_of_keys
         assert open_run(app.run_id).recipe().model == "pocket"
         assert json.loads((second.path / "retention" / "everyday.json").read_text())["suite"] == "everyday"

@@ -64,7 +64,7 @@ async def test_nothing_yet_says_what_to_press(size: tuple[int, int]) -> None:
     app = LabApp(pane="runs")
     async with app.run_test(size=size) as pilot:
         await until(lambda: "No runs yet. F2" in screen_text(app))
-        await pilot.press("enter", "k", "c", "d", "n", "space", "a", "h", "m", "x", "b", "t")
+        await pilot.press("enter", "k", "b", "delete", "n", "space", "ctrl+a", "Q", "y", "Y", "B", "t")
         await until(lambda: said(app, "The queue is empty"))
 
 
@@ -90,11 +90,11 @@ async def test_sorting_by_any_column_both_ways(own_folders: Path) -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         pane = await ready(app, 3)
         while pane.sorted_by != "loss":
-            await pilot.press("s")
+            await pilot.press("greater_than_sign")
         assert names(pane) == ["a", "c", "b"] and "loss▲" in screen_text(app)
-        await pilot.press("r")
+        await pilot.press("I")
         assert names(pane) == ["b", "c", "a"] and "sorted by loss ↓" in screen_text(app)
-        await pilot.press("S")
+        await pilot.press("less_than_sign")
         assert pane.sorted_by == "data"
         await pilot.click("TableHead", offset=(5, 0))
         assert pane.sorted_by == "started"
@@ -135,13 +135,13 @@ async def test_marked_runs_are_compared(size: tuple[int, int], own_folders: Path
         await until(lambda: "training loss by steps" in plot.text)
         await until(lambda: "A" in plot.text and "B" in plot.text, what="told apart without colours")
         await until(lambda: "A " in screen_text(app) and "B " in screen_text(app))
-        await pilot.press("m")
+        await pilot.press("y")
         await until(lambda: "validation loss by steps" in plot.text)
-        await pilot.press("x")
+        await pilot.press("Y")
         await until(lambda: "validation loss by tokens" in plot.text)
-        await pilot.press("x")
+        await pilot.press("Y")
         await until(lambda: "by time (s)" in plot.text)
-        await pilot.press("m")
+        await pilot.press("y")
         await until(lambda: "None of these runs has retention probes" in plot.text)
         if not pane.grid:
             await pilot.press("t")
@@ -149,7 +149,7 @@ async def test_marked_runs_are_compared(size: tuple[int, int], own_folders: Path
         line = next(line for line in screen_text(app).splitlines() if "lora_r" in line)
         assert line[line.index("lora_r") :].split()[1:3] == ["32", "8"], "A is the newer one"
         assert [name for name, _ in pane.compared.differences] == ["lora_r"], "only what differs"
-        await pilot.press("u")
+        await pilot.press("escape")
         assert pane.marked == []
 
 
@@ -164,7 +164,7 @@ async def test_a_run_is_opened_on_the_other_panes(own_folders: Path) -> None:
         await ready(app, 1)
         await pilot.press("k")
         await until(lambda: isinstance(app.screen, RetentionPane))
-        await pilot.press("5")
+        await pilot.press("6")
         await ready(app, 1)
 
 
@@ -173,14 +173,14 @@ async def test_name_tags_and_note(own_folders: Path) -> None:
     app = LabApp(pane="runs")
     async with app.run_test(size=(120, 40)) as pilot:
         await ready(app, 1)
-        for key, text in (("e", "mine[b]"), ("g", "one two"), ("n", "a note")):
+        for key, text in (("n", "mine[b]"), ("number_sign", "one two"), ("N", "a note")):
             await pilot.press(key)
             await until(lambda: isinstance(app.screen, AskText))
             await pilot.press(*text.replace(" ", "~"), "enter")
             await until(lambda: isinstance(app.screen, RunsPane))
         assert notes.read(run) == notes.Notes("mine[b]", ("one~two",), "a~note")
         await until(lambda: "mine[b]" in screen_text(app) and "#one~two" in screen_text(app))
-        await pilot.press("e")
+        await pilot.press("n")
         await until(lambda: isinstance(app.screen, AskText))
         await pilot.press("escape")
         assert notes.read(run).name == "mine[b]", "Escape leaves it"
@@ -193,12 +193,12 @@ async def test_deleting_after_a_question(own_folders: Path) -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         pane = await ready(app, 2)
         pane.table.go_to(gone.id)
-        await pilot.press("d")
+        await pilot.press("delete")
         await until(lambda: isinstance(app.screen, Confirm))
         await until(lambda: "cannot be undone" in screen_text(app))
         await pilot.press("n")
         assert len(list_runs()) == 2
-        await pilot.press("d", "y")
+        await pilot.press("delete", "y")
         await until(lambda: list_runs() == [kept])
         await until(lambda: len(pane.table.runs) == 1)
 
@@ -210,7 +210,7 @@ async def test_a_live_run_is_offered_to_be_stopped(own_folders: Path) -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await ready(app, 1)
         await until(lambda: "▶" in screen_text(app))
-        await pilot.press("d")
+        await pilot.press("delete")
         await until(lambda: isinstance(app.screen, Confirm))
         await until(lambda: "cannot be deleted" in screen_text(app))
         await pilot.press("y")
@@ -226,7 +226,7 @@ async def test_several_are_deleted_and_live_ones_stay(own_folders: Path) -> None
     async with app.run_test(size=(80, 24)) as pilot:
         pane = await ready(app, 3)
         pane.marked = [first.id, second.id, live.id]
-        await pilot.press("d")
+        await pilot.press("delete")
         await until(lambda: isinstance(app.screen, Confirm))
         await until(
             lambda: "Delete 2 runs" in screen_text(app) and "This cannot be undone. 1 in" in screen_text(app)
@@ -244,12 +244,12 @@ async def test_a_sweep_with_its_best_run_by_each_criterion(own_folders: Path) ->
     app = LabApp(pane="runs")
     async with app.run_test(size=(80, 24)) as pilot:
         pane = await ready(app, 2)
-        await pilot.press("b")
+        await pilot.press("B")
         await until(lambda: "highest score on the new task" in screen_text(app))
         assert "★" in next(line for line in screen_text(app).splitlines() if "0.001" in line)
-        await pilot.press("b")
+        await pilot.press("B")
         await until(lambda: "highest retention: no run has it yet" in screen_text(app))
-        await pilot.press("a")
+        await pilot.press("ctrl+a")
         assert len(pane.marked) == 2, "all of the sweep"
 
 
@@ -278,10 +278,10 @@ async def test_the_queue_from_choose_to_its_end(
         assert "next" in screen_text(app) and "1 run waits; the queue is held" in screen_text(app)
         await pilot.press("enter")
         await until(lambda: said(app, "waits in the queue"))
-        await pilot.press("h")
+        await pilot.press("Q")
         await until(lambda: said(app, "The queue continues"))
         await until(lambda: pane.table.runs[0].state == "running", seconds=40)
-        await pilot.press("h")
+        await pilot.press("Q")
         await until(lambda: said(app, "The queue is held: no further run starts"))
         await until(lambda: pane.table.runs[0].state == "finished", seconds=40)
 
@@ -292,7 +292,7 @@ async def test_a_queued_run_is_taken_out(own_folders: Path) -> None:
     app = LabApp(pane="runs")
     async with app.run_test(size=(80, 24)) as pilot:
         await ready(app, 2)
-        await pilot.press("d")
+        await pilot.press("delete")
         await until(lambda: isinstance(app.screen, Confirm))
         await until(lambda: "Remove the run" in screen_text(app))
         await pilot.press("y")

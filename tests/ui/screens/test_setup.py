@@ -96,7 +96,7 @@ async def test_a_preset_a_set_and_a_field_go_into_the_recipe(started: list[Run])
         await ready(app)
         await pilot.press("d", "down", "enter")  # json
         await until(lambda: pane(app).values["data"] == "json")
-        await pilot.press("f")
+        await pilot.press("h")
         pane(app).form.go_to("max_steps")
         await pilot.press("enter", "ctrl+u", "7", "enter")
         await until(lambda: pane(app).values["max_steps"] == 7)
@@ -162,7 +162,7 @@ async def test_advice_stands_under_its_field() -> None:
     async with app.run_test(size=(120, 60)) as pilot:
         await ready(app)
         pane(app).form.set_value("weight_decay", 0.5)
-        await pilot.press("f")
+        await pilot.press("h")
         pane(app).form.go_to("weight_decay")
         await until(lambda: "weight_decay" in pane(app).form.advice)
         await until(lambda: "! weight_decay = 0.5 is above 0.1" in screen_text(app))
@@ -245,9 +245,9 @@ async def test_every_list_is_reachable_at_every_size(size: tuple[int, int]) -> N
     app = LabApp()
     async with app.run_test(size=size) as pilot:
         await ready(app)
-        for key, words in (("m", "pocket"), ("p", "minute"), ("d", "pirate"), ("f", "rank r")):
+        for key, words in (("m", "pocket"), ("p", "minute"), ("d", "pirate"), ("h", "rank r")):
             await pilot.press(key)
-            if key == "f":
+            if key == "h":
                 pane(app).form.go_to("lora_r")
             await until(lambda words=words: words in screen_text(app))  # type: ignore[misc]
         assert "tui-lab train" in screen_text(app)

@@ -168,7 +168,7 @@ async def test_pause_checkpoint_and_go_on_are_asked_and_acknowledged(fake: FakeR
     async with app.run_test(size=(80, 24)) as pilot:
         await until(lambda: "running" in screen_text(app))
         await until(lambda: "Space Pause" in last_line(app))
-        await pilot.press("space", "k")
+        await pilot.press("space", "w")
         await until(lambda: "pause and checkpoint asked" in screen_text(app))
         asked = read_log(fake.run.commands_path)
         assert [record["name"] for record in asked] == ["pause", "checkpoint"]
@@ -249,7 +249,7 @@ async def test_red_flags_are_shown_with_their_remedies(fake: FakeRun, size: tupl
             lambda: "⚑ divergence" in screen_text(app) and "✗ forgotten  retention" in screen_text(app)
         )
         assert pane(app).query_one("#state").size.height == 5
-        await pilot.press("f")
+        await pilot.press("exclamation_mark")
         seen = words if size[0] < 120 else lambda app: pane(app).query_one("#about Feed", Feed).text
         await until(lambda: "is not finite at step 11" in seen(app))
         text = pane(app).query_one("#about Feed", Feed).text
@@ -264,7 +264,7 @@ async def test_a_run_without_flags_says_so(fake: FakeRun) -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await until(lambda: "1/20 steps" in screen_text(app))
         assert "⚑" not in screen_text(app)
-        await pilot.press("f")
+        await pilot.press("exclamation_mark")
         await until(lambda: any("No red flags" in note.message for note in app._notifications))
 
 
@@ -283,7 +283,7 @@ async def test_arming_and_probing_are_asked_and_shown(fake: FakeRun) -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await until(lambda: "running" in screen_text(app))
         assert "armed" not in screen_text(app)
-        await pilot.press("a", "p")
+        await pilot.press("X", "k")
         await until(lambda: "arm and probe asked" in screen_text(app))
         asked = read_log(fake.run.commands_path)
         assert [record["name"] for record in asked] == ["arm", "probe"]
@@ -291,7 +291,7 @@ async def test_arming_and_probing_are_asked_and_shown(fake: FakeRun) -> None:
             fake.events.write(CommandEvent(id=record["id"], name=record["name"], outcome="done"))
         fake.events.write(ArmedEvent(on=True))
         await until(lambda: "running, armed" in screen_text(app) and "asked" not in screen_text(app))
-        await pilot.press("a")
+        await pilot.press("X")
         await until(lambda: commands_of(fake.run)[-1] == "disarm")
         fake.events.write(ArmedEvent(on=False))
         await until(lambda: "running, armed" not in screen_text(app))

@@ -119,7 +119,7 @@ async def test_every_kind_of_machine_fits_every_size(run: Run, kind: str, size: 
         assert part.query_one(RunPlot).size.height >= 5
         assert words.region.bottom <= part.region.bottom and words.size.height <= 4
         assert "╌" in screen_text(app)  # the forecast
-        assert words.size.height == len(part._drawn)  # no line is wrapped
+        await until(lambda: words.size.height == len(part._drawn), what="no line is wrapped")
 
 
 async def test_lines_appear_with_the_first_record_and_show_the_newest(run: Run) -> None:
