@@ -13,12 +13,10 @@ from rich.cells import cell_len
 
 import tui_lab
 from tui_lab.runs.verdicts import VERDICTS
-from tui_lab.ui.screens.playground import STATUS_GLYPHS
 from tui_lab.ui.terminal import ascii
 from tui_lab.ui.views import plot_draw
 from tui_lab.ui.views.run import SPINNER
-from tui_lab.ui.views.run_state import STATE_GLYPHS
-from tui_lab.ui.widgets import lane_view
+from tui_lab.ui.views.states import TABLES
 
 PACKAGE = Path(tui_lab.__file__).parent
 #: Whose texts come to the screen, beside the lab's own modules.
@@ -58,7 +56,8 @@ def test_every_character_of_the_lab_has_an_ascii_replacement(path: Path) -> None
 
 def test_states_stay_distinct() -> None:
     verdicts = {name: glyph for name, (glyph, _) in VERDICTS.items()}
-    for table in (STATE_GLYPHS, lane_view.GLYPHS, STATUS_GLYPHS, verdicts):
+    states = ({name: state.glyph for name, state in table.items()} for table in TABLES)
+    for table in (*states, verdicts):
         assert table
         for one, other in combinations(set(table.values()), 2):
             assert ascii.of(one) != ascii.of(other), (one, other)

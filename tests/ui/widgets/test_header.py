@@ -12,16 +12,16 @@ from tui_lab.core.settings import PANES as SETTABLE
 from tui_lab.core.settings import Settings
 from tui_lab.ui.actions.registry import ACTIONS
 from tui_lab.ui.app import LabApp
-from tui_lab.ui.views.run_state import STATE_GLYPHS
+from tui_lab.ui.views.states import RUN_STATES
 from tui_lab.ui.widgets.header import PANES, fitted
 
 
-@given(st.text("ab ·\n12/", max_size=40), st.sampled_from(["", *STATE_GLYPHS]), st.integers(-3, 60))
+@given(st.text("ab ·\n12/", max_size=40), st.sampled_from(["", *RUN_STATES]), st.integers(-3, 60))
 def test_the_header_text_fits_and_ends_with_the_state(text: str, state: str, room: int) -> None:
     told = fitted(text, state, room)
     assert len(told) <= max(0, room)
     if state and room >= 1:
-        assert STATE_GLYPHS[state] in told
+        assert RUN_STATES[state].glyph in told
     if state and room >= len(state) + 2:
         assert told.endswith(state)
 

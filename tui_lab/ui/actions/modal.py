@@ -18,6 +18,7 @@ from tui_lab.core.sanitize import sanitize
 from tui_lab.ui.actions.registry import first_key
 from tui_lab.ui.lab import Lab, lab_of
 from tui_lab.ui.terminal.remappable_screen import DismissedOnce, RemappableScreen
+from tui_lab.ui.widgets.panel import PANEL_CSS, panel_title
 
 
 class Modal(DismissedOnce, RemappableScreen, ModalScreen[ScreenResultType]):
@@ -25,6 +26,7 @@ class Modal(DismissedOnce, RemappableScreen, ModalScreen[ScreenResultType]):
     ``BINDINGS = bindings(GROUP)``. The cheat sheet and the app's function keys work on all of them."""
 
     GROUP: ClassVar[str] = ""
+    DEFAULT_CSS = PANEL_CSS
     BINDINGS = [  # noqa: RUF012
         Binding("question_mark", "app.open('cheat_sheet')", "Keys", show=False, id="app.keys")
     ]
@@ -55,6 +57,7 @@ class Dialog(Modal[ScreenResultType]):
     Dialog > .dialog {
         width: 104; max-width: 100%; height: auto; max-height: 90%; padding: 0 1; background: $panel;
         border: round $primary; overflow: hidden auto; scrollbar-size-vertical: 1;
+        border-title-style: bold; border-title-color: $foreground;
     }
     Dialog Static { width: 1fr; height: auto; }
     Dialog OptionList, Dialog OptionList:focus {
@@ -71,7 +74,7 @@ class Dialog(Modal[ScreenResultType]):
         return ""
 
     def compose(self) -> ComposeResult:
-        with ScrollableContainer(classes="dialog", can_focus=self.SCROLLS):
+        with ScrollableContainer(classes="dialog panel", can_focus=self.SCROLLS):
             yield from self.compose_body()
 
     def compose_body(self) -> ComposeResult:
@@ -84,7 +87,7 @@ class Dialog(Modal[ScreenResultType]):
     def frame(self) -> None:
         """Writes heading and hint into the frame, as they are now."""
         box = self.query_one(".dialog")
-        box.border_title, box.border_subtitle = Content(sanitize(self.heading)), Content(self.hint())
+        box.border_title, box.border_subtitle = panel_title(self.heading), Content(self.hint())
 
 
 class ListDialog(Dialog[ScreenResultType]):

@@ -54,7 +54,7 @@ PACKAGES = ("torch", "transformers", "trl", "peft")
 class DemoApp(LabApp):
     """The lab with a player. ``recording``: what a replay plays; None for a live demo."""
 
-    CSS = "ToastRack { margin-bottom: 6; }"  # captions stay readable
+    CSS = LabApp.CSS + " ToastRack { margin-bottom: 6; }"  # captions stay readable
 
     def __init__(
         self,

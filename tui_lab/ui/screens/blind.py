@@ -26,6 +26,7 @@ from tui_lab.ui.actions.modal import Modal
 from tui_lab.ui.actions.registry import bindings, filled
 from tui_lab.ui.terminal.types import AnyScreen
 from tui_lab.ui.widgets.dialogs import AskText
+from tui_lab.ui.widgets.panel import as_panel
 from tui_lab.ui.widgets.stream_text import StreamText
 
 #: Prompts whose answers are generated ahead.
@@ -49,7 +50,7 @@ class Blind(Modal[votes.VoteSummary | None]):
     Blind #prompt { width: 1fr; height: auto; }
     Blind #answers { height: 1fr; layout: vertical; }
     Blind #answers.-side-by-side { layout: horizontal; }
-    Blind .answer { width: 1fr; height: 1fr; border: round $border-blurred; padding: 0 1; }
+    Blind .answer { width: 1fr; height: 1fr; }
     Blind .answer.-chosen { border: heavy $success; }
     Blind #status { height: auto; min-height: 1; padding: 0 1; background: $surface; }
     Blind #outcome { display: none; height: 1fr; padding: 1 2; }
@@ -86,7 +87,7 @@ class Blind(Modal[votes.VoteSummary | None]):
         with Container(id="answers"):
             for side, title in (("left", "First"), ("right", "Second")):
                 with Vertical(classes="answer", id=side) as box:
-                    box.border_title = title
+                    as_panel(box, title)
                     yield StreamText("Generating …")
         yield Static(id="status")
         yield VerticalScroll(Static(id="outcome-text"), id="outcome", can_focus=False)

@@ -19,6 +19,7 @@ from tui_lab.ui.lab import Lab, lab_of
 from tui_lab.ui.terminal.remappable_screen import RemappableScreen
 from tui_lab.ui.terminal.textual_internals import is_closing
 from tui_lab.ui.widgets.header import HeaderLine
+from tui_lab.ui.widgets.panel import PANE_CSS
 from tui_lab.ui.widgets.plot import Plot
 from tui_lab.ui.widgets.tab_bar import TabBar
 
@@ -32,14 +33,15 @@ class Pane(RemappableScreen, Screen[None]):
     """Base of the panes. ``GROUP`` is the pane's id and its group in the registry of actions."""
 
     GROUP: ClassVar[str] = ""
-    DEFAULT_CSS = """
+    DEFAULT_CSS = (
+        PANE_CSS
+        + """
     Pane #parts { height: 1fr; }
     Pane .part { height: 1fr; display: none; }
     Pane .part.-active { display: block; }
     Pane.-grid TabBar { display: none; }
-    Pane .text { border-top: solid $border-blurred; border-title-color: $primary; padding: 0; }
-    Pane .text:focus-within { border-top: heavy $primary; }
     """
+    )
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-normal"), (160, "-wide")]  # noqa: RUF012
     VERTICAL_BREAKPOINTS = [(0, "-short"), (32, "-medium"), (48, "-tall")]  # noqa: RUF012
 

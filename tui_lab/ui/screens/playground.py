@@ -33,7 +33,9 @@ from tui_lab.ui.terminal.textual_internals import call_after_layout
 from tui_lab.ui.views import empty
 from tui_lab.ui.views import lane_layout as places
 from tui_lab.ui.views.saved_comparison import History, save
+from tui_lab.ui.views.states import PLAYGROUND_STATES
 from tui_lab.ui.widgets.lane_view import LaneView
+from tui_lab.ui.widgets.panel import as_panel
 from tui_lab.ui.widgets.prompt import Prompt
 from tui_lab.ui.widgets.tab_bar import TabBar
 
@@ -43,7 +45,6 @@ if TYPE_CHECKING:
 FIRST_PROMPT = "Tell me a story about a cat."
 FIRST_SET = "six classics"
 FIRST_TOKENS = 64
-STATUS_GLYPHS = {"off": "·", "starting": "◌", "loading": "◌", "ready": "✓", "busy": "▶", "died": "✗"}
 HOST_COLOURS = {"busy": "$state-running", "died": "$state-failed", "ready": "$state-finished"}
 LANE_ACTIONS = {
     each.action.partition("(")[0]
@@ -89,7 +90,7 @@ class PlaygroundPane(Pane):
             yield from self.views
 
     def on_mount(self) -> None:
-        self.query_one(Prompt).border_title = "Prompt"
+        as_panel(self.query_one(Prompt), "Prompt", self.keys("playground.prompt"))
         self.query_one(Prompt).select_all()
         self.watch(self.app, "playground_status", self._draw_status)
         self._draw_settings()
@@ -157,7 +158,7 @@ class PlaygroundPane(Pane):
             f"up to {self.max_new_tokens} tokens",
             "same seeds" if self.same_seeds else "fresh seeds",
         ]
-        self.query_one(Prompt).border_subtitle = " · ".join(details)
+        self.query_one(Prompt).border_subtitle = Content(" · ".join(details))
 
     def _draw_status(self, known: PlaygroundStatus | None) -> None:
         status = known or PlaygroundStatus()
@@ -178,7 +179,8 @@ class PlaygroundPane(Pane):
                 if self.client.wants
                 else empty.no_model(self.keymap)
             )
-        state = f"{STATUS_GLYPHS[status.state]} {status.state}"
+        look = PLAYGROUND_STATES[status.state]
+        state = f"{look.glyph} {look.word}"
         shown = Content.assemble(
             (state, f"bold {HOST_COLOURS.get(status.state, '')}"), "  ", sanitize(" · ".join(parts))
         )

@@ -25,6 +25,7 @@ from tui_lab.ui.actions.registry import bindings
 from tui_lab.ui.screens.pane import Pane
 from tui_lab.ui.terminal.textual_internals import call_after_layout
 from tui_lab.ui.views import empty, retention, retention_data
+from tui_lab.ui.widgets.panel import as_panel, panel_title
 from tui_lab.ui.widgets.retention_plots import RetentionPlot
 from tui_lab.ui.widgets.tab_bar import TabBar, part_tabs
 
@@ -42,7 +43,13 @@ WIDE_COLUMNS, WIDE_ROWS = 160, 28
 #: A window of fewer rows cuts the verdict's sentence to one line.
 ROWS_FOR_ALL = 24
 FIRST_SUITE = "everyday"
-FLIPS_TITLE = " Items that flipped "
+FLIPS_TITLE = "Items that flipped"
+#: The panels of plots.
+PLOTS = (
+    ("curve", "Retention over steps"),
+    ("strength", "Over strength"),
+    ("runs", "Retention against acquisition"),
+)
 #: Most runs in the plot of all runs.
 RUNS_DRAWN = 60
 
@@ -55,18 +62,16 @@ class RetentionPane(Pane):
     BINDINGS = bindings("retention")
     DEFAULT_CSS = """
     RetentionPane #verdict { height: auto; min-height: 4; max-height: 7; padding: 0 1; background: $surface; }
-    RetentionPane .part { padding: 0 1; }
     RetentionPane.-grid #parts { layout: grid; grid-size: 24 3; grid-rows: 14 1fr 1fr; }
     RetentionPane.-grid .part { display: block; height: 100%; column-span: 12; }
     RetentionPane.-grid #suites { column-span: 17; }
     RetentionPane.-grid #next { column-span: 7; }
     RetentionPane.-grid.-wide #parts {
-        grid-size: 3 2; grid-columns: 82 1fr 1fr; grid-rows: 1fr 1fr; grid-gutter: 0 1;
+        grid-size: 3 2; grid-columns: 82 1fr 1fr; grid-rows: 1fr 1fr;
     }
     RetentionPane.-grid.-wide .part, RetentionPane.-grid.-wide #suites, RetentionPane.-grid.-wide #next {
         column-span: 1;
     }
-    RetentionPane .text { padding: 0; }
     RetentionPane OptionList, RetentionPane OptionList:focus {
         height: 1fr; border: none; padding: 0; background: $background;
         text-wrap: nowrap; text-overflow: ellipsis; scrollbar-size-vertical: 1;
@@ -125,17 +130,17 @@ class RetentionPane(Pane):
         yield TabBar(part_tabs(TABS))
         with Container(id="parts"):
             with Vertical(id="suites", classes="part text -active") as part:
-                part.border_title = " Before, after, retention (* above guessing) "
+                as_panel(part, "Before, after, retention (* above guessing)")
                 yield Static(Content(retention.line(retention.COLUMNS)), classes="head")
                 yield OptionList()
             with VerticalScroll(id="next", classes="part text") as part:
-                part.border_title = " What to try next "
+                as_panel(part, "What to try next")
                 yield Static()
             with Vertical(id="flips", classes="part text") as part:
-                part.border_title = FLIPS_TITLE
+                as_panel(part, FLIPS_TITLE)
                 yield OptionList()
-            for kind in ("curve", "strength", "runs"):
-                yield Vertical(RetentionPlot(kind), id=kind, classes="part")
+            for kind, title in PLOTS:
+                yield as_panel(Vertical(RetentionPlot(kind), id=kind, classes="part"), title)
 
     def on_mount(self) -> None:
         for kind, text in (("strength", empty.no_sweep), ("runs", empty.no_points)):
@@ -288,8 +293,8 @@ class RetentionPane(Pane):
             options.add_option(Option(Content(message), disabled=True))
         where = f" in {sanitize(self.category)}" if self.category else ""
         lost = sum("lost" in line[:9] for _, line, _ in found)
-        title = f" Flipped{where}: {lost} lost, {len(found) - lost} gained " if measured else FLIPS_TITLE
-        self.query_one("#flips").border_title = Content(title)
+        title = f"Flipped{where}: {lost} lost, {len(found) - lost} gained" if measured else FLIPS_TITLE
+        self.query_one("#flips").border_title = panel_title(title)
 
     def _draw_plots(self) -> None:
         if self.report is not None:

@@ -24,7 +24,7 @@ from tui_lab.ui.terminal.output import RUN
 from tui_lab.ui.terminal.textual_internals import call_after_layout
 from tui_lab.ui.views import cost, empty, probe
 from tui_lab.ui.views import run as run_text
-from tui_lab.ui.views.run_state import STATE_ROLES, state_text
+from tui_lab.ui.views.states import run_state, state_text
 from tui_lab.ui.widgets.run_plots import RunPlot
 
 if TYPE_CHECKING:
@@ -207,7 +207,8 @@ class RunPane(Pane):
         first = f"{replay.label}  " if replay else ""
         first += state_text(status) + (", armed" if state.armed and status not in ENDED else "")
         first += f", {' and '.join(self._waiting())} asked" if self._waiting() else ""
-        shade = f"bold ${STATE_ROLES[status]}" if status in STATE_ROLES else "bold"
+        role = run_state(status).role
+        shade = f"bold ${role}" if role else "bold"
         available = width - len(first) - 2
         now = self.lab.now(self.watcher.run)
         line = run_text.progress_line(state, status, now, available, self._tick, ascii_only)

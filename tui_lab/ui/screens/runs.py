@@ -26,7 +26,8 @@ from tui_lab.ui.screens.run_commands import RunCommands
 from tui_lab.ui.terminal.textual_internals import call_after_layout
 from tui_lab.ui.views import runs_plots, runs_table
 from tui_lab.ui.views.empty import no_runs
-from tui_lab.ui.views.run_state import run_time
+from tui_lab.ui.views.run_time import run_time
+from tui_lab.ui.widgets.panel import as_panel
 from tui_lab.ui.widgets.plot import Plot
 from tui_lab.ui.widgets.run_table import RunTable, TableHead
 from tui_lab.ui.widgets.tab_bar import TabBar, part_tabs
@@ -57,19 +58,15 @@ class RunsPane(Pane):
     RunsPane #filter { display: none; height: 1; border: none; padding: 0 1; background: $panel; }
     RunsPane #filter.-open { display: block; }
     RunsPane #detail { height: 3; padding: 0 1; background: $surface; }
-    RunsPane #curves { padding: 0 1; }
     RunsPane #legend { height: auto; max-height: 4; }
     RunsPane #recipes Static, RunsPane #sweep Static { height: auto; padding: 0 1; }
     RunsPane.-grid #parts {
-        layout: grid; grid-size: 2 3; grid-rows: 5fr 4fr 3fr; grid-columns: 1fr 1fr; grid-gutter: 0 1;
+        layout: grid; grid-size: 2 3; grid-rows: 5fr 4fr 3fr; grid-columns: 1fr 1fr;
     }
-    RunsPane.-grid .part {
-        display: block; height: 100%; border-top: solid $border-blurred; border-title-color: $primary;
-    }
-    RunsPane.-grid .part:focus-within { border-top: heavy $primary; }
+    RunsPane.-grid .part { display: block; height: 100%; }
     RunsPane.-grid #list { column-span: 2; }
     RunsPane.-grid #curves { row-span: 2; }
-    RunsPane.-beside #parts { grid-size: 2 3; grid-rows: 5fr 3fr 3fr; grid-columns: 96 1fr; }
+    RunsPane.-beside #parts { grid-size: 2 3; grid-rows: 5fr 3fr 3fr; grid-columns: 98 1fr; }
     RunsPane.-beside #list { column-span: 1; row-span: 3; }
     RunsPane.-beside #curves { row-span: 1; }
     """
@@ -117,19 +114,19 @@ class RunsPane(Pane):
         yield TabBar(part_tabs(TABS))
         with Container(id="parts"):
             with Vertical(id="list", classes="part -active") as part:
-                part.border_title = " All runs "
+                as_panel(part, "All runs")
                 yield TableHead()
                 yield RunTable()
                 yield Static(id="detail")
             with Vertical(id="curves", classes="part") as part:
-                part.border_title = " Curves "
+                as_panel(part, "Curves")
                 yield Plot(replace(runs_plots.FIRST, empty=""))
                 yield Static(id="legend")
             with VerticalScroll(id="recipes", classes="part") as part:
-                part.border_title = " What the recipes differ in "
+                as_panel(part, "What the recipes differ in")
                 yield Static()
             with VerticalScroll(id="sweep", classes="part") as part:
-                part.border_title = " Sweep "
+                as_panel(part, "Sweep")
                 yield Static()
 
     def on_mount(self) -> None:

@@ -18,6 +18,7 @@ from tui_lab.ui.screens import setup_items as items
 from tui_lab.ui.screens.memory_fit import MemoryFit
 from tui_lab.ui.screens.pane import Pane
 from tui_lab.ui.widgets.chooser import Chooser
+from tui_lab.ui.widgets.panel import as_panel
 from tui_lab.ui.widgets.tab_bar import TabBar
 
 if TYPE_CHECKING:
@@ -55,10 +56,9 @@ class SetupPane(Pane):
     SetupPane.-wide #sections {
         layout: grid; grid-size: 2 2; grid-columns: 7fr 5fr; grid-rows: 1fr 1fr;
     }
-    SetupPane.-wide .part {
-        display: block; border: round $border-blurred; border-title-color: $primary;
-    }
-    SetupPane.-wide .part:focus-within { border: round $primary; }
+    SetupPane.-wide .part { display: block; }
+    SetupPane.-wide .part.panel { border: round $border-blurred; }
+    SetupPane.-wide .part.panel:focus-within { border: round $primary; }
     """
 
     def __init__(self) -> None:
@@ -144,7 +144,7 @@ class SetupPane(Pane):
         for name, title in items.SECTIONS:
             key = first_key(f"setup.{name}", self.keymap)
             sections[name].add_class("part")
-            sections[name].border_title = f"{key}  {title}"
+            as_panel(sections[name], title, key)
         if self.is_left:
             return
         await self.query_one("#sections").mount(*sections.values())

@@ -19,7 +19,7 @@ from tui_lab.ui.actions.registry import bindings
 from tui_lab.ui.screens import change_setting
 from tui_lab.ui.views.plot_draw import PlotOptions
 from tui_lab.ui.views.probe import ROLES
-from tui_lab.ui.views.run_state import state_text
+from tui_lab.ui.views.states import state_text
 
 #: Seconds that the cursor rests on a name before the screen is drawn in its colours.
 REST_S = 0.08

@@ -16,6 +16,7 @@ from tui_lab.ui.views.spans import TextSpan
 from tui_lab.ui.views.telemetry import about_machine
 from tui_lab.ui.widgets.feed import Feed
 from tui_lab.ui.widgets.machine_view import MemoryView
+from tui_lab.ui.widgets.panel import as_panel
 from tui_lab.ui.widgets.run_plots import RunPlot
 from tui_lab.ui.widgets.tab_bar import TabBar, part_tabs
 
@@ -30,6 +31,20 @@ TABS = (
     ("events", "Events"),
     ("about", "About"),
 )
+#: The panels: (id, title), and of those of text what an empty one says.
+PLOTS = (
+    ("loss", "Loss"),
+    ("retention", "Retention"),
+    ("kl", "KL"),
+    ("memory", "Memory"),
+    ("speed", "Speed"),
+    ("rate", "Learning rate"),
+)
+FEEDS = (
+    ("events", "Events", "What happens in the run appears here."),
+    ("samples", "Samples", "What the model answers appears here, now and then during the run."),
+    ("about", "About this run", "Details of the run appear here."),
+)
 GRID_COLUMNS, GRID_ROWS = 100, 32
 
 
@@ -40,7 +55,6 @@ class TrainPane(RunPane):
     AUTO_FOCUS = ""
     BINDINGS = bindings("train")
     DEFAULT_CSS = """
-    TrainPane .part { padding: 0 1; }
     TrainPane.-grid #parts {
         layout: grid; grid-size: 24 3; grid-rows: 5fr 4fr 3fr; grid-columns: 1fr; grid-gutter: 0;
     }
@@ -48,8 +62,7 @@ class TrainPane(RunPane):
     TrainPane.-grid .part { column-span: 5; }
     TrainPane.-grid #loss, TrainPane.-grid #retention { column-span: 12; }
     TrainPane.-grid #memory { column-span: 9; }
-    TrainPane.-grid .text { column-span: 8; margin-right: 1; }
-    TrainPane .text { padding: 0; }
+    TrainPane.-grid .text { column-span: 8; }
     """
 
     def __init__(self) -> None:
@@ -61,21 +74,12 @@ class TrainPane(RunPane):
         yield Static(id="state")
         yield TabBar(part_tabs(TABS))
         with Container(id="parts"):
-            for kind in ("loss", "retention"):
-                yield Vertical(RunPlot(kind), id=kind, classes="part").set_class(kind == "loss", "-active")
-            yield Vertical(RunPlot("kl"), id="kl", classes="part")
-            yield MemoryView(id="memory", classes="part")
-            for kind in ("speed", "rate"):
-                yield Vertical(RunPlot(kind), id=kind, classes="part")
-            with Vertical(id="events", classes="part text") as part:
-                part.border_title = " Events "
-                yield Feed("What happens in the run appears here.")
-            with Vertical(id="samples", classes="part text") as part:
-                part.border_title = " Samples "
-                yield Feed("What the model answers appears here, now and then during the run.")
-            with Vertical(id="about", classes="part text") as about:
-                about.border_title = " About this run "
-                yield Feed("Details of the run appear here.", auto_scroll=False)
+            for kind, title in PLOTS:
+                plot = Vertical(RunPlot(kind), id=kind) if kind != "memory" else MemoryView(id=kind)
+                yield as_panel(plot, title).add_class("part").set_class(kind == "loss", "-active")
+            for kind, title, empty in FEEDS:
+                feed = Feed(empty, auto_scroll=kind != "about")
+                yield as_panel(Vertical(feed, id=kind, classes="part text"), title)
 
     def on_resize(self, event: events.Resize) -> None:
         self.grid = event.size.width >= GRID_COLUMNS and event.size.height >= GRID_ROWS

@@ -22,6 +22,7 @@ from tui_lab.ui.terminal.appearance import Appearance
 from tui_lab.ui.terminal.screen_diff import DiffUpdate, Frame
 from tui_lab.ui.terminal.textual_internals import CompositorUpdate
 from tui_lab.ui.terminal.types import AnyScreen
+from tui_lab.ui.widgets.panel import COLOURLESS_CSS
 
 #: Titles of messages that have none of their own.
 TITLES = {"warning": "! Warning", "error": "✗ Error"}
@@ -31,6 +32,7 @@ class TerminalApp(App[None]):
     """See the module's docstring. ``settings`` are those in force; whether colours and other characters than
     ASCII are written is decided at the start."""
 
+    CSS = COLOURLESS_CSS
     #: Whether less is to be sent; may change at any time.
     slow_link: reactive[bool] = reactive(False)
     #: How plots are drawn, and how wide their lines are ("normal" or "thick").

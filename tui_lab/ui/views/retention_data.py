@@ -18,7 +18,7 @@ from tui_lab.retention.stored import FOLDER, StrengthCurve, read_results
 from tui_lab.retention.strength_grid import strength_refusal
 from tui_lab.runs.folder import Run
 from tui_lab.runs.state import RunState, Watcher
-from tui_lab.ui.views.run_state import run_time
+from tui_lab.ui.views.run_time import run_time
 
 
 @dataclass

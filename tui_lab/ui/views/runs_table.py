@@ -15,8 +15,9 @@ from tui_lab.runs.index import RunSummary
 from tui_lab.runs.queue.sweep import describe, format_value
 from tui_lab.runs.queue.sweep_table import BEST, retention, score
 from tui_lab.runs.state import ENDED
-from tui_lab.ui.views.run_state import STATE_GLYPHS, STATE_ROLES, run_time, state_text
+from tui_lab.ui.views.run_time import run_time
 from tui_lab.ui.views.spans import fit, fitting
+from tui_lab.ui.views.states import run_state, state_text
 
 NOTHING_FOUND = "No run matches the filter. {runs.clear} shows every run again."
 
@@ -106,8 +107,8 @@ def row(run: RunSummary, columns: Sequence[tuple[RunColumn, int]]) -> list[tuple
     for number, (column, width) in enumerate(columns):
         text = column.cell(run)
         if column.id == "state" and width < column.ideal:
-            text = STATE_GLYPHS.get(run.state, "·")
-        role = STATE_ROLES.get(run.state, "") if column.id == "state" else ""
+            text = run_state(run.state).glyph
+        role = run_state(run.state).role if column.id == "state" else ""
         pieces.append((fit(text, width, column.right) + (" " if number < len(columns) - 1 else ""), role))
     return pieces
 
@@ -232,7 +233,7 @@ _Cell = Callable[[RunSummary], str]
 _CELLS: dict[str, _Cell] = {column.id: column.cell for column in COLUMNS}
 _SWEEP: tuple[tuple[str, str, _Cell, _Cell], ...] = (
     ("run", "run", when, when),
-    ("state", "", lambda run: run.state, lambda run: STATE_GLYPHS.get(run.state, "·")),
+    ("state", "", lambda run: run.state, lambda run: run_state(run.state).glyph),
     ("loss", "loss", _CELLS["loss"], _CELLS["loss"]),
     ("validation", "valid", _CELLS["validation"], _CELLS["validation"]),
     ("score", "score", score, score),

@@ -20,6 +20,8 @@ from tui_lab.ui.actions.registry import bindings
 
 #: Answers of :class:`RemedyDialog` besides the index of a remedy.
 START_ANYWAY, CANCELLED = -1, -2
+#: A longer question stands below the title of its dialog.
+TITLE_CELLS = 48
 #: The box of a question.
 QUESTION_CSS = """
 {name} > .dialog {{ width: 76; max-width: 96%; padding: 1 2; }}
@@ -38,6 +40,7 @@ class Confirm(Dialog[bool]):
     def __init__(self, question: str, yes: str = "yes", no: str = "no") -> None:
         super().__init__()
         self.question, self.yes, self.no = question, yes, no
+        self.heading = f"{yes[:1].upper()}{yes[1:]}?"
 
     def compose_body(self) -> ComposeResult:
         yes, no = (self.keys(f"confirm.{each}") for each in ("yes", "no"))
@@ -46,6 +49,16 @@ class Confirm(Dialog[bool]):
 
     def action_answer(self, answer: bool) -> None:
         self.dismiss(answer)
+
+
+def headed(question: str) -> tuple[str, str]:
+    """A question as the title of its dialog and the text below it: a short one is the title."""
+    if len(question) <= TITLE_CELLS and "\n" not in question:
+        return question, ""
+    subject, colon, rest = question.partition(": ")
+    if colon and len(subject) <= TITLE_CELLS:
+        return subject, rest[:1].upper() + rest[1:]
+    return "Question", question
 
 
 class AskText(Dialog[str | None]):
@@ -60,11 +73,13 @@ class AskText(Dialog[str | None]):
         self, question: str, value: str = "", placeholder: str = "", can_be_empty: bool = False
     ) -> None:
         super().__init__()
-        self.question, self.value, self.placeholder = question, value, placeholder
+        self.heading, self.question = headed(question)
+        self.value, self.placeholder = value, placeholder
         self.can_be_empty = can_be_empty
 
     def compose_body(self) -> ComposeResult:
-        yield Static(Content(self.question))
+        if self.question:
+            yield Static(Content(self.question))
         yield Input(self.value, placeholder=self.placeholder)
         yield Static(Content(f"[Enter] accept    [{self.keys('ask.leave')}] cancel"), classes="keys")
 

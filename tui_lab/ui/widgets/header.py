@@ -15,7 +15,7 @@ from tui_lab.ui.actions.registry import keys_now
 from tui_lab.ui.lab import lab_of
 from tui_lab.ui.terminal.output import is_slow
 from tui_lab.ui.terminal.textual_internals import keymap_of
-from tui_lab.ui.views.run_state import STATE_ROLES, state_text
+from tui_lab.ui.views.states import run_state, state_text
 
 #: Panes in the order of their keys: id, name.
 PANES = (
@@ -86,7 +86,8 @@ class HeaderLine(Widget):
         mark = ("slow link  " if free > 20 else "slow ")[: max(0, free)] if is_slow(self.app) else ""
         right = mark + fitted(sanitize(text), state, free - len(mark))
         gap = max(0, self.size.width - used - len(right) - 1)
-        colour = f"${STATE_ROLES[state]}" if state in STATE_ROLES else ""
+        role = run_state(state).role
+        colour = f"${role}" if role else ""
         return Content.assemble(
             *((text, style) for text, style, _ in left), " " * gap, (right, colour) if colour else right
         )

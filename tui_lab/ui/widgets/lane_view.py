@@ -21,11 +21,11 @@ from tui_lab.playground.messages import LaneDone, Tokens
 from tui_lab.ui.actions.registry import bindings
 from tui_lab.ui.terminal.output import FIGURES, STREAM, Paced
 from tui_lab.ui.views.saved_comparison import figures
+from tui_lab.ui.views.states import PLAYGROUND_STATES
 from tui_lab.ui.widgets.stream_text import StreamText
 from tui_lab.ui.widgets.tab_bar import Tab
 
 LaneState = Literal["idle", "running", "done", "stopped"]
-GLYPHS = {"idle": "·", "running": "▶", "done": "✓", "stopped": "■"}
 #: Why a lane ended, in words.
 ENDS = {
     "stop_token": "ended by itself",
@@ -169,8 +169,12 @@ class LaneView(Vertical, can_focus=True):
     @property
     def tab(self) -> Tab:
         """The lane's tab, for windows that cannot show all lanes at once."""
-        mark, index = f"{self.number}{GLYPHS[self.state]}", self.number - 1
-        labels = (f" {self.number} {self.lane.strategy.name}{GLYPHS[self.state]} ", f" {mark} ", mark)
+        mark, index = f"{self.number}{PLAYGROUND_STATES[self.state].glyph}", self.number - 1
+        labels = (
+            f" {self.number} {self.lane.strategy.name}{PLAYGROUND_STATES[self.state].glyph} ",
+            f" {mark} ",
+            mark,
+        )
         return Tab(str(index), labels, f"go_to({index})", f"${role(self.lane)}")
 
     def show_again(self) -> None:
@@ -188,7 +192,7 @@ class LaneView(Vertical, can_focus=True):
         name, _, rest = Lane(self.lane.strategy, self.lane.seed).text.partition(" ")
         parts: list[Any] = [
             # the focus is visible without colours
-            f"{'▸' if self.has_focus else ' '}{GLYPHS[self.state]} ",
+            f"{'▸' if self.has_focus else ' '}{PLAYGROUND_STATES[self.state].glyph} ",
             f"{self.number} ",
             (name, f"bold {colour}"),
             f" {rest}" if rest else "",

@@ -19,9 +19,8 @@ class Prompt(TextArea):
     DEFAULT_CSS = """
     Prompt {
         height: 5; border: round $border-blurred; padding: 0 1; background: $background;
-        border-title-color: $text-muted; border-subtitle-color: $text-muted;
     }
-    Prompt:focus { border: round $primary; border-title-color: $primary; border-subtitle-color: $primary; }
+    Prompt:focus { border: round $primary; }
     """
 
     BINDINGS = bindings("prompt")

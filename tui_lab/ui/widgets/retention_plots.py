@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from tui_lab.ui.views.retention_data import RetentionReport, RunPoint
 from tui_lab.ui.views.retention_plots import TITLES, curve_series, runs_series, strength_series
@@ -13,7 +14,7 @@ class RetentionPlot(Plot):
     """One of :data:`TITLES`."""
 
     def __init__(self, kind: str) -> None:
-        super().__init__(TITLES[kind])
+        super().__init__(replace(TITLES[kind], title=""))  # the panel names it
         self.kind = kind
 
     def show_run(self, report: RetentionReport, suite: str, points: Sequence[RunPoint]) -> None:

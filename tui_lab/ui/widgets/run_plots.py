@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tui_lab.runs.state import RunState
 from tui_lab.ui.views.run_plots import EMPTY_AT_END, PLOTS
 from tui_lab.ui.widgets.plot import Plot
@@ -14,7 +16,7 @@ class RunPlot(Plot):
         options, self._make = PLOTS[kind]
         self._empty = options.empty
         self._machine = kind == "memory"  # telemetry concerns only this plot
-        super().__init__(options)
+        super().__init__(replace(options, title=""))  # the panel names it
 
     def show_run(self, key: str, state: RunState, ended: bool = False) -> None:
         """Shows the state of run ``key``. ``ended``: it gets no more data."""
