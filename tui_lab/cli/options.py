@@ -168,6 +168,10 @@ def add_recipe_options(parser: Parser) -> None:
     parser.option("--model", "NAME", "pocket, a catalog name, a folder or a hub id", None)
     parser.option("--preset", "NAME", "a preset's name or a TOML file")
     parser.option("--data", "NAME", "pirate, json, support, a file, a folder or a hub name", None)
+    parser.add_argument(
+        "--from", metavar="RUN", dest="from_run", default="",
+        help="go on from what another run learned; retention is measured against the first base",
+    )  # fmt: skip
     parser.option(
         "--columns", "NAME=COLUMN,…", "which column is which, as question=prompt,answer=reply", None
     )

@@ -14,6 +14,7 @@ from tui_lab.models import catalog, download
 from tui_lab.recipes.presets import DEFAULT_PRESET, load_preset, make_recipe
 from tui_lab.recipes.recipe import FIELDS, Recipe, RecipeError, parse_value
 from tui_lab.recipes.resolve import Resolution, resolve
+from tui_lab.runs import stages
 from tui_lab.runs.queue import sweep
 from tui_lab.runs.queue.sweep import SweepGrid, SweepValues
 
@@ -29,6 +30,8 @@ def overrides_of(args: argparse.Namespace) -> dict[str, object]:
             overrides[key] = getattr(args, key)
     if args.allow_large:
         overrides["allow_large"] = True
+    if getattr(args, "from_run", None):
+        return stages.values_from(args.from_run, args.runs_dir, overrides)
     return overrides
 
 
@@ -101,6 +104,7 @@ def prepare_all(args: argparse.Namespace, grid: SweepGrid, action: str) -> list[
         elif recipe:
             try:
                 device = budget_of(recipe.device).check().device
+                stages.check(recipe)
                 made.append(PreparedRun(recipe, entry, resolve(recipe, device, entry), values))
             except LabError as error:
                 problems.append(error)

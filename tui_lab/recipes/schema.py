@@ -58,6 +58,12 @@ class RecipeSchema(BaseModel):
         "Lets models over 3 B parameters through; the presets are not made for them.",
         "model",
     )
+    from_run: str = _field(
+        "",
+        "go on from",
+        "The folder of a run whose adapter or full weights are trained further; empty: from the base.",
+        "model",
+    )
     preset: str = _field("", "preset", "The preset that this recipe started from; only a note.", "model")
 
     # --- data

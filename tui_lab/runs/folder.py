@@ -147,7 +147,10 @@ def absolute_paths(recipe: Recipe) -> Recipe:
     """The recipe with absolute local paths: a run's process has another working directory."""
     changes = {
         key: str(expanded(getattr(recipe, key)).resolve())
-        for key in ("model", "data", "chat_template", "replay_data", "probe_suite", "accelerate_config")
+        for key in (
+            *("model", "data", "chat_template", "replay_data", "probe_suite", "accelerate_config"),
+            "from_run",
+        )
         if _is_local(key, getattr(recipe, key))
     }
     return recipe.changed(**changes) if changes else recipe

@@ -25,6 +25,7 @@ from tui_lab.models import catalog, download, loading, module_stats, shapes, tar
 from tui_lab.models.download import DownloadProgress
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.recipes.resolve import METHODS_WITH_TARGETS, VALIDATIONS_A_RUN, resolve
+from tui_lab.runs import stages
 from tui_lab.runs.event_parts import CostFacts, DeviceRecord, LadderSettings
 from tui_lab.runs.schema import (
     ChoiceEvent,
@@ -45,6 +46,7 @@ from tui_lab.training import (
     packed_attention,
     regularise,
     run_inputs,
+    start_weights,
     trackers,
 )
 from tui_lab.training.attempt_records import (
@@ -114,6 +116,7 @@ def resolve_recipe(context: AttemptContext, device: DeviceFacts) -> ResolvedReci
             threads=device.threads,
         )
     )
+    stages.check(recipe)
     entry = catalog.find(recipe.model, allow_large=recipe.allow_large)
     resolution = resolve(recipe, device, entry)
     for choice in resolution.reasons:
@@ -282,6 +285,7 @@ def prepare_model(
         folder=context.run.checkpoints_path,
         device=resolved.device.type,
         hooks=TrainerHooks(
+            start=lambda model: _go_on_from(context, model),
             callbacks=[context.recorder, OnTrainBegin(on_step.on_start)],
             after_step=on_step.after_step,
             ladder=ladder,
@@ -306,6 +310,18 @@ def prepare_model(
         )
     )
     return trainer, run_cost
+
+
+def _go_on_from(context: AttemptContext, model: Model) -> None:
+    """Loads the weights that the recipe goes on from, if any. Raises LabError."""
+    earlier = stages.check(context.recipe)
+    if earlier is None:
+        return
+    start_weights.load_from_run(model, earlier)
+    what = "full weights" if context.recipe.method == "full" else "adapter"
+    stage = 2 + len(list(stages.ancestors(earlier)))
+    reason = f"training goes on from the {what} of that run, with a new optimiser: stage {stage}"
+    context.events.write(ChoiceEvent(field="from_run", value=earlier.id, reason=reason))
 
 
 def _use_liger_kernel(context: AttemptContext, base: Model) -> None:

@@ -39,10 +39,12 @@ class EncodedRows:
 
 @dataclass(frozen=True)
 class TrainerHooks:
-    """How a run takes part in its training. ``after_step`` is called after every optimiser step; ``ladder``:
-    what changes when memory runs out (None: the same, without events); ``warn`` takes sentences."""
+    """How a run takes part in its training. ``start`` is called with the model before its first step, for
+    weights other than new ones; ``after_step`` after every optimiser step; ``ladder``: what changes when memory
+    runs out (None: the same, without events); ``warn`` takes sentences."""
 
     callbacks: Sequence[TrainerCallback] = ()
+    start: Callable[[Model], None] = lambda _: None
     after_step: Callable[[LabTrainer], None] = lambda _: None
     ladder: Ladder | None = None
     group: ProcessGroup | None = None
@@ -99,6 +101,7 @@ def build_trainer(
     if trainer.group.rank:  # the adapter starts the same (rank 0 sends it), dropout differs
         torch.manual_seed(recipe.seed + trainer.group.rank)
     cast_trainable_to_float32(trainer.model)
+    hooks.start(trainer.model)
     _set_layer_rates(trainer, recipe)
     if objective.is_needed(recipe):
         trainer.objective = Objective(recipe, trainer.model, frozen, tasks)

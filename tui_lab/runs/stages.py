@@ -1,0 +1,142 @@
+"""Runs that go on from another run: which values they take over, and what is refused. No torch.
+
+A run goes on with the same adapter, or the same full weights, and a new optimiser. Its base stays the first
+one, so that retention is measured against the model that the first run began with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from tui_lab.core import input_files
+from tui_lab.core.errors import LabError
+from tui_lab.core.paths import path_exists
+from tui_lab.core.sanitize import sanitize
+from tui_lab.models import catalog
+from tui_lab.recipes.recipe import FIELDS, Recipe
+from tui_lab.recipes.schema import Values
+from tui_lab.runs import inputs
+from tui_lab.runs.folder import Run, is_locked, open_run
+
+#: Methods whose saved weights training can go on from. AdaLoRA's ranks are final after a run, and p-tuning
+#: saves the prompt without the encoder that made it.
+METHODS = ("lora", "loha", "ia3", "prefix", "prompt_tuning", "full")
+#: Recipe fields that determine the shape of an adapter.
+_SHAPE_FIELDS = ("lora_r", "lora_alpha", "use_rslora", "use_dora", "target_modules", "num_virtual_tokens")
+#: Keys of peft's ``adapter_config.json``, which is right where a method converts its adapter (PiSSA, OLoRA).
+_PEFT_KEYS = {"lora_r": "r", "lora_alpha": "lora_alpha", "use_rslora": "use_rslora", "use_dora": "use_dora"}
+#: A longer line of runs is a circle, or a mistake.
+MOST_STAGES = 100
+
+
+def values_from(name: str, directory: Path | None, overrides: Values) -> dict[str, object]:
+    """``overrides`` with what a run that goes on from the run ``name`` takes over from it: model, method and
+    the shape of the adapter. Raises LabError where the run cannot be gone on from, or where an override
+    contradicts it."""
+    run = open_run(name, directory)
+    recipe = _recipe_of(run)
+    if is_locked(run):
+        raise LabError(f"run {run.id} is still in progress; start from it when it has ended, or stop it first")
+    taken = {**_taken_over(run, recipe), "from_run": str(run.path)}
+    for key, value in overrides.items():
+        if key in taken and value != taken[key] and not _same_place(key, value, taken[key]):
+            raise LabError(
+                f"--from {sanitize(run.id)}: {key} = {taken[key]!r} comes from that run and cannot be "
+                f"{value!r}; leave it out, or start from the base without --from"
+            )
+    return {**overrides, **taken}
+
+
+def check(recipe: Recipe) -> Run | None:
+    """The run that a recipe goes on from, None without one. Raises LabError where its weights are missing or
+    have changed, or where the recipe no longer fits them."""
+    if not recipe.from_run:
+        return None
+    run = Run(Path(recipe.from_run))
+    if not path_exists(run.path):
+        raise LabError(f"from_run: the run folder {sanitize(str(run.path))} does not exist")
+    for key, value in _taken_over(run, _recipe_of(run)).items():
+        mine = getattr(recipe, key)
+        if mine != value and not _same_place(key, mine, value):
+            raise LabError(f"from_run: run {sanitize(run.id)} has {key} = {value!r}, this recipe {mine!r}")
+    assert run.saved_path is not None
+    base = "" if recipe.method == "full" else catalog.find(recipe.model, allow_large=True).loadable
+    changed = inputs.changed_beside(run.saved_path, base, recipe.revision)
+    inputs.require_unchanged(changed, f"run {run.id}")
+    return run
+
+
+def ancestors(run: Run) -> Iterator[Run]:
+    """The runs that a run goes on from, the nearest first; ends at a folder that is gone or cannot be read."""
+    seen = {run.path}
+    for _ in range(MOST_STAGES):
+        try:
+            recipe = run.recipe()
+        except LabError:
+            return
+        if not recipe.from_run:
+            return
+        run = Run(Path(recipe.from_run))
+        if run.path in seen:
+            return
+        seen.add(run.path)
+        yield run
+
+
+def _recipe_of(run: Run) -> Recipe:
+    recipe = run.recipe()
+    if recipe.method not in METHODS:
+        raise LabError(
+            f"run {sanitize(run.id)} was trained with {recipe.method}, whose saved weights cannot be trained "
+            f"further; possible are {', '.join(METHODS)}"
+        )
+    saved = run.saved_path
+    if saved is None:
+        raise LabError(
+            f"run {sanitize(run.id)} has saved no weights; `tui-lab resume {sanitize(run.id)}` finishes it"
+        )
+    if (saved == run.model_path) != (recipe.method == "full"):
+        raise LabError(f"run {sanitize(run.id)}: {saved.name} does not belong to method {recipe.method}")
+    return recipe
+
+
+def _taken_over(run: Run, recipe: Recipe) -> dict[str, object]:
+    """The values of ``recipe`` that a run which goes on from it shares with it."""
+    taken: dict[str, object] = {
+        "model": recipe.model, "revision": recipe.revision, "method": recipe.method,
+        "init_lora_weights": "default",
+    }  # fmt: skip
+    if recipe.method == "full":
+        return taken
+    taken |= {key: getattr(recipe, key) for key in _SHAPE_FIELDS}
+    if recipe.method == "lora":
+        taken |= _adapter_shape(run)
+    return taken
+
+
+def _adapter_shape(run: Run) -> dict[str, object]:
+    """Rank and scale of a saved LoRA adapter as recipe values. Raises LabError."""
+    path = run.adapter_path / "adapter_config.json"
+    try:
+        config = input_files.read_json(path)
+    except (OSError, ValueError, LabError) as error:
+        raise LabError(f"run {sanitize(run.id)}: {path.name} cannot be read ({sanitize(str(error))})") from None
+    if not isinstance(config, dict) or config.get("rank_pattern") or config.get("alpha_pattern"):
+        raise LabError(f"run {sanitize(run.id)}: its adapter has ranks by layer and cannot be trained further")
+    shape: dict[str, object] = {}
+    for key, name in _PEFT_KEYS.items():
+        value = config.get(name, FIELDS[key].default)
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        shape[key] = value
+    return shape
+
+
+def _same_place(key: str, one: object, other: object) -> bool:
+    """Whether two values of ``model`` name the same folder."""
+    if key != "model":
+        return False
+    try:
+        return Path(str(one)).expanduser().resolve() == Path(str(other)).expanduser().resolve()
+    except (OSError, RuntimeError, ValueError):
+        return False
