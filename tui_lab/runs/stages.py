@@ -36,7 +36,9 @@ def values_from(name: str, directory: Path | None, overrides: Values) -> dict[st
     run = open_run(name, directory)
     recipe = _recipe_of(run)
     if is_locked(run):
-        raise LabError(f"run {run.id} is still in progress; start from it when it has ended, or stop it first")
+        raise LabError(
+            f"run {run.id} is still in progress; start from it when it has ended, or stop it first"
+        )
     taken = {**_taken_over(run, recipe), "from_run": str(run.path)}
     for key, value in overrides.items():
         if key in taken and value != taken[key] and not _same_place(key, value, taken[key]):
@@ -102,10 +104,8 @@ def _recipe_of(run: Run) -> Recipe:
 
 def _taken_over(run: Run, recipe: Recipe) -> dict[str, object]:
     """The values of ``recipe`` that a run which goes on from it shares with it."""
-    taken: dict[str, object] = {
-        "model": recipe.model, "revision": recipe.revision, "method": recipe.method,
-        "init_lora_weights": "default",
-    }  # fmt: skip
+    taken: dict[str, object] = {key: getattr(recipe, key) for key in ("model", "revision", "method")}
+    taken["init_lora_weights"] = "default"
     if recipe.method == "full":
         return taken
     taken |= {key: getattr(recipe, key) for key in _SHAPE_FIELDS}
@@ -120,9 +120,13 @@ def _adapter_shape(run: Run) -> dict[str, object]:
     try:
         config = input_files.read_json(path)
     except (OSError, ValueError, LabError) as error:
-        raise LabError(f"run {sanitize(run.id)}: {path.name} cannot be read ({sanitize(str(error))})") from None
+        raise LabError(
+            f"run {sanitize(run.id)}: {path.name} cannot be read ({sanitize(str(error))})"
+        ) from None
     if not isinstance(config, dict) or config.get("rank_pattern") or config.get("alpha_pattern"):
-        raise LabError(f"run {sanitize(run.id)}: its adapter has ranks by layer and cannot be trained further")
+        raise LabError(
+            f"run {sanitize(run.id)}: its adapter has ranks by layer and cannot be trained further"
+        )
     shape: dict[str, object] = {}
     for key, name in _PEFT_KEYS.items():
         value = config.get(name, FIELDS[key].default)

@@ -40,8 +40,8 @@ class EncodedRows:
 @dataclass(frozen=True)
 class TrainerHooks:
     """How a run takes part in its training. ``start`` is called with the model before its first step, for
-    weights other than new ones; ``after_step`` after every optimiser step; ``ladder``: what changes when memory
-    runs out (None: the same, without events); ``warn`` takes sentences."""
+    weights other than new ones; ``after_step`` after every optimiser step; ``ladder``: what changes when
+    memory runs out (None: the same, without events); ``warn`` takes sentences."""
 
     callbacks: Sequence[TrainerCallback] = ()
     start: Callable[[Model], None] = lambda _: None

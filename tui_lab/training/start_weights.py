@@ -54,4 +54,3 @@ def _match(saved: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]
         raise LabError(f"{where}: {tensors(extra)} for no trained weight")
     if other := sorted(name for name, weight in wanted.items() if weight.shape != saved[name].shape):
         raise LabError(f"{where}: {tensors(other)} of another shape")
-
