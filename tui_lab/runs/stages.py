@@ -69,7 +69,7 @@ def check(recipe: Recipe) -> Run | None:
 
 
 def ancestors(run: Run) -> Iterator[Run]:
-    """The runs that a run goes on from, the nearest first; ends at a folder that is gone or cannot be read."""
+    """The runs that a run goes on from, the nearest first; ends where a folder cannot be read."""
     seen = {run.path}
     for _ in range(MOST_STAGES):
         try:
