@@ -10,11 +10,14 @@ from hypothesis import strategies as st
 
 from tests.data.conftest import CHATML, byte_tokenizer
 from tui_lab.data import masks, templates
-from tui_lab.data.encoding import encode_batch
+from tui_lab.data.encoding import encode_batch, encode_by_marks, marks_of
 from tui_lab.data.examples import Example
 from tui_lab.pocket import MODEL_DIR
 
-TEXT = st.text(alphabet=st.sampled_from("ab \n\t.é日😀<>|"), max_size=12)
+TEXT = st.text(alphabet=st.sampled_from("ab \n\t.é日😀<>|"), max_size=12) | st.lists(
+    st.sampled_from(["a", " ", "\n", "<|im_start|>", "<|im_end|>", "<|im_start|>assistant\n", "<s>"]),
+    max_size=4,
+).map("".join)
 STARTING = (  # answers stand behind a blank of the header, which many tokenizers join with the answer
     "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'assistant' %}"
     "{{ 'A: ' + m['content'] + eos_token }}"
@@ -64,3 +67,25 @@ def test_a_batch_gives_what_each_row_gives(tokenizer: Any, examples: list[Exampl
         assert found.cut(4).ids.tolist() == templates.cut(expected, 4).input_ids
         for one, other in zip(found.windows(4), templates.windows(expected, 4), strict=True):
             assert (one.ids.tolist(), one.labels.tolist()) == (other.input_ids, other.labels)
+
+
+def test_chats_with_control_tokens_need_no_offsets() -> None:
+    tokenizer = byte_tokenizer(CHATML)
+    rows = dict(
+        enumerate(templates.render_row(tokenizer, chat(["a", "b", "c", answer])) for answer in ("d", "\nd"))
+    )
+    found = encode_by_marks(tokenizer.backend_tokenizer, marks_of(tokenizer), rows)
+    assert found[0].ids.tolist() == templates.encode_row(tokenizer, rows[0]).input_ids
+    assert found[0].labels.tolist() == templates.encode_row(tokenizer, rows[0]).labels
+
+
+def test_a_control_token_that_begins_a_longer_one_is_not_mistaken_for_it() -> None:
+    tokenizer = byte_tokenizer(CHATML)
+    tokenizer.add_special_tokens(
+        {"additional_special_tokens": ["<|im_end|>!"]}, replace_extra_special_tokens=False
+    )
+    row = chat(["<|im_end|>! and <|im_end|>", "a <|im_end|>! b"])
+    [found] = encode_batch(tokenizer, [row])
+    expected = templates.encode(tokenizer, row)
+    assert not isinstance(found, masks.Unrenderable)
+    assert (found.ids.tolist(), found.labels.tolist()) == (expected.input_ids, expected.labels)
