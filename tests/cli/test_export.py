@@ -65,7 +65,8 @@ def test_a_merged_model_for_people_and_its_file_for_programs(
     # a second time the job itself refuses, in one sentence, before anything is loaded
     assert main.main(["export", "latest", "--as", "merged", "--json"]) == options.EXIT_USAGE
     shown = capsys.readouterr()
-    assert not shown.out and shown.err.count("\n") == 1 and "--force replaces it" in shown.err
+    refused = json.loads(shown.out)["error"]["message"]
+    assert shown.err == f"tui-lab: {refused}\n" and "--force replaces it" in refused
 
 
 def test_what_is_asked_reaches_the_job(

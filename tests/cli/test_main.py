@@ -20,9 +20,13 @@ from typing import Any
 import pytest
 
 from tests.cli.helpers import lab
+from tui_lab.cli.grammar import parser
+from tui_lab.cli.options import wants_json
+from tui_lab.cli.suggestions import COMMAND_ALIASES
 from tui_lab.doctor import packages
 from tui_lab.doctor.check import ChildFailed
 from tui_lab.recipes.presets import make_recipe
+from tui_lab.recipes.recipe import FIELDS, KEY_ALIASES
 from tui_lab.runs import folder
 from tui_lab.runs.folder import is_locked
 from tui_lab.runs.state import Watcher
@@ -75,11 +79,61 @@ def test_version_and_help() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments",
-    [("explode",), ("train", "--learning-rate", "1"), ("runs", "--limit", "-1"), ("stop",), ("data",)],
+    ("arguments", "answer"),
+    [
+        (("trian",), "there is no command trian: did you mean train?"),
+        (("finetune",), "did you mean train?"),
+        (("data", "preveiw"), "did you mean preview?"),
+        (("explode",), "`tui-lab --help` lists the commands"),
+        (("train", "--lr", "1e-4"), "train: there is no option --lr: write `--set learning_rate=1e-4`"),
+        (("queue", "add", "--batch-size=4"), "`--set per_device_train_batch_size=4`"),
+        (("train", "--epochs", "2", "--detach"), "`--set num_train_epochs=2`"),
+        (("train", "--rank"), "`--set lora_r=16`"),
+        (("train", "--load-in-4bit", "true"), "`--set quantization=nf4`"),
+        (("train", "--target-modules", "q_proj, v_proj"), "`--set target_modules='q_proj, v_proj'`"),
+        (("train", "--warmup-ratio", "0.1"), "did you mean `--set warmup_steps=…`?"),
+        (("train", "--dataset", "rows.jsonl"), "did you mean --data?"),
+        (("export", "latest", "--ass", "merged"), "did you mean --as?"),
+        (("--thme", "lab-light"), "did you mean --theme?"),
+        (("--limit", "3", "runs"), "write it after a command, as in `tui-lab runs --limit`"),
+        (("runs", "--limit", "-1"), "`tui-lab runs --help` lists the options"),
+        (("stop",), "usage: tui-lab stop"),
+        (("data",), "usage: tui-lab data"),
+    ],
 )
-def test_wrong_usage_is_status_two(arguments: tuple[str, ...]) -> None:
-    assert "usage:" in sentence(lab(*arguments))
+def test_wrong_usage_is_status_two_with_what_was_meant(arguments: tuple[str, ...], answer: str) -> None:
+    assert answer in sentence(lab(*arguments))
+
+
+def test_peers_names_are_of_recipe_keys_and_of_commands() -> None:
+    assert set(KEY_ALIASES.values()) <= set(FIELDS) and not set(KEY_ALIASES) & set(FIELDS)
+    assert set(COMMAND_ALIASES.values()) <= set(parser().commands)
+    assert not set(COMMAND_ALIASES) & set(parser().commands)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("trian", "--json"), 2, "there is no command trian: did you mean train?"),
+        (("runs", "--limt", "3", "-o", "json"), 2, "runs: there is no option --limt: did you mean --limit?"),
+        (("presets", "startr", "-o", "json"), 2, "did you mean starter?"),
+        (("watch", "none", "--json"), 2, "none"),
+    ],
+)
+def test_errors_are_json_where_json_is_wanted(arguments: tuple[str, ...], code: int, message: str) -> None:
+    done = lab(*arguments)
+    assert done.returncode == code
+    answer = json.loads(done.stdout)
+    assert (answer["v"], answer["kind"], answer["error"]["exit_code"]) == (1, "error", code)
+    assert message in answer["error"]["message"] and message in done.stderr
+
+
+def test_the_output_is_json_only_where_it_is_asked_for() -> None:
+    assert lab("runs", "-o", "json").stdout == lab("runs", "--json").stdout
+    assert lab("presets", "-o", "text").stdout == lab("presets").stdout
+    assert sentence(lab("runs", "-o", "xml")) and not wants_json(
+        ["generate", "--prompt", "a --json", "--", "--json"]
+    )
 
 
 def test_without_a_terminal_the_lab_says_so() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tui_lab.cli.grammar import handler, parser
-from tui_lab.cli.options import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PIPE, EXIT_USAGE
+from tui_lab.cli.options import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PIPE, EXIT_USAGE, wants_json
 from tui_lab.core.errors import LabError
 from tui_lab.core.privacy import keep_private, without_secrets
 
@@ -47,7 +47,11 @@ def _run_command(arguments: Sequence[str] | None) -> int:
 
         inputs.accept()
     args.loaded = _load_settings(args)
-    if args.command:  # the lab shows the problems itself
+    if args.command:  # the lab shows the problems and obeys the setting itself
+        if args.loaded.settings.color:
+            os.environ.pop("NO_COLOR", None)
+        else:
+            os.environ["NO_COLOR"] = "1"
         for problem in args.loaded.problems:
             print(f"tui-lab: {problem}", file=sys.stderr)
     return handler(args.handler)(args)
@@ -63,10 +67,21 @@ def _prepare_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _report_error(text: str) -> None:
+def _report_error(text: str, code: int, as_json: bool, hint: str = "") -> int:
+    """Prints an error on stderr, and as a record on stdout where JSON is asked for; returns ``code``."""
     from tui_lab.core.sanitize import sanitize
 
-    print(f"tui-lab: {sanitize(without_secrets(text), keep_newlines=True)}", file=sys.stderr)
+    text, hint = (sanitize(without_secrets(each), keep_newlines=True) for each in (text, hint))
+    print(f"tui-lab: {text}" + (f"\n{hint}" if hint else ""), file=sys.stderr)
+    if as_json:
+        from tui_lab.cli.output import json_line
+        from tui_lab.cli.results import CommandError, ErrorDetail
+
+        try:
+            json_line(CommandError(error=ErrorDetail(message=text, hint=hint, exit_code=code)))
+        except OSError:  # stdout is full or closed
+            _discard_output()
+    return code
 
 
 def _discard_output() -> None:
@@ -78,31 +93,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; the exit code. Wrong input never ends in a traceback."""
     _prepare_streams()
     keep_private()
+    as_json = wants_json(sys.argv[1:] if arguments is None else arguments)
     try:
         try:
             return _run_command(arguments)
         finally:
             sys.stdout.flush()
     except LabError as error:
-        _report_error(str(error))
-        return EXIT_USAGE
-    except KeyboardInterrupt:
-        print("tui-lab: interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        return _report_error(str(error), EXIT_USAGE, as_json, getattr(error, "hint", ""))
+    except KeyboardInterrupt as error:
+        return _report_error(str(error) or "interrupted", EXIT_INTERRUPTED, as_json)
     except ModuleNotFoundError as error:
         if str(error.name).partition(".")[0] == "tui_lab":
             raise
-        _report_error(f"{error.name} is not installed: reinstall tui-lab with all its dependencies")
-        return EXIT_FAILED
+        text = f"{error.name} is not installed: reinstall tui-lab with all its dependencies"
+        return _report_error(text, EXIT_FAILED, as_json)
     except BrokenPipeError:
         _discard_output()
         return EXIT_PIPE
     except OSError as error:
-        _discard_output()
-        _report_error(
-            f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}".replace("\n", " ")
+        text = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}".replace(
+            "\n", " "
         )
-        return EXIT_FAILED
+        if error.filename is None:  # writing to stdout has failed
+            _discard_output()
+        return _report_error(text, EXIT_FAILED, as_json)
 
 
 if __name__ == "__main__":

@@ -4,10 +4,12 @@ imports this module, so it imports no library."""
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from tui_lab.core.errors import LabError
 
@@ -49,13 +51,76 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
         super().__init__(prog, max_help_position=30)
 
 
+class UsageError(LabError):
+    """A command line that the grammar does not allow. ``hint``: a second line that helps to mend it."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
 class Parser(argparse.ArgumentParser):
-    """A parser whose help ends with examples and exit codes. Its subparsers are of this class too."""
+    """A parser whose help ends with examples and exit codes. Its subparsers are of this class too.
+
+    Mistakes raise UsageError. An unknown option or command is answered with the one that was probably
+    meant, before anything else is checked."""
+
+    #: The subcommands by name.
+    commands: Mapping[str, Parser] = {}
 
     def __init__(self, *, examples: str = "", **options: Any) -> None:
         epilog = f"examples:\n{examples}\n\n{EXIT_CODES}" if examples else EXIT_CODES
         options.setdefault("allow_abbrev", False)  # --run is not --runs-dir
         super().__init__(epilog=epilog, formatter_class=_HelpFormatter, **options)
+        #: The name of each option, and whether it takes a value.
+        self.options = {"-h": False, "--help": False}
+
+    def add_argument(self, *names: str, **options: Any) -> argparse.Action:
+        action = super().add_argument(*names, **options)
+        if names != ("-h", "--help"):  # argparse adds them before there are options
+            self.options |= dict.fromkeys(action.option_strings, action.nargs != 0)
+        return action
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        words = list(sys.argv[1:] if args is None else args)
+        is_value = False
+        for at, word in enumerate(words):
+            name, equals, _ = word.partition("=")
+            if word == "--" or (self.commands and not is_value and not word.startswith("-")):
+                break  # a command reads the rest
+            # a word with a space is a value for argparse too
+            if word.startswith("--") and " " not in word and name not in self.options:
+                self._refuse_option(word, next(iter(words[at + 1 :]), ""))
+            is_value = self.options.get(name, False) and not equals
+        return super().parse_known_args(words, namespace)
+
+    def _refuse_option(self, word: str, following: str) -> NoReturn:
+        from tui_lab.cli.suggestions import option_instead
+
+        name, equals, value = word.partition("=")
+        value = value if equals else "" if following.startswith("-") else following
+        owner = next((key for key, sub in self.commands.items() if name in sub.options), "")
+        instead = option_instead(name, value, self.options)
+        if owner and not instead.endswith("`"):
+            instead = f": write it after a command, as in `{self.prog} {owner} {name}`"
+        self.error(f"there is no option {name}{instead}")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if self.commands and action.choices is self.commands and value not in self.commands:
+            from tui_lab.cli.suggestions import command_instead
+
+            self.error(f"there is no command {value}{command_instead(value, self.commands)}")
+        super()._check_value(action, value)
+
+    def error(self, message: str) -> NoReturn:
+        """Raises UsageError."""
+        command = self.prog.partition(" ")[2]
+        hint = f"`{self.prog} --help` lists the {'commands' if self.commands else 'options'}"
+        if "required" in message:
+            hint = self.format_usage().rstrip()
+        raise UsageError(f"{command}: {message}" if command else message, hint)
 
     def flag(self, name: str, help: str) -> None:
         """An option without a value."""
@@ -80,6 +145,28 @@ class Parser(argparse.ArgumentParser):
         self.add_argument(name, choices=choices, default=default, help=help)
 
 
+class _OutputFormat(argparse.Action):
+    """``-o json`` is ``--json``."""
+
+    def __call__(
+        self,
+        _parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        _option: str | None = None,
+    ) -> None:
+        setattr(namespace, self.dest, values == "json")
+
+
+def wants_json(words: Sequence[str]) -> bool:
+    """Whether a command line, valid or not, asks for JSON."""
+    words = [*words, ""][: list(words).index("--") + 1 if "--" in words else None]
+    pairs = itertools.pairwise(words)
+    return any(
+        word in ("--json", "-ojson", "-o=json") or (word, after) == ("-o", "json") for word, after in pairs
+    )
+
+
 class CommandGroup:
     """Adds subcommands that share options and the layout of their help."""
 
@@ -88,6 +175,7 @@ class CommandGroup:
         self._subparsers = parser.add_subparsers(
             title=title, metavar=metavar, required=required, dest=metavar.lower()
         )
+        parser.commands = self._subparsers.choices
 
     def add(
         self,
@@ -101,14 +189,22 @@ class CommandGroup:
         run: bool = False,
     ) -> Parser:
         """A command. ``handler`` is its function in :mod:`tui_lab.cli`, as module.function; ``json``,
-        ``runs_dir`` and ``run`` give it --json, --runs-dir, and an argument RUN with --runs-dir."""
+        ``runs_dir`` and ``run`` give it -o json, --runs-dir, and an argument RUN with --runs-dir."""
         description = f"{help[0].upper()}{help[1:]}."
         made: Parser = self._subparsers.add_parser(
             name, help=help, description=description, examples=examples
         )
         made.set_defaults(handler=handler)
         if json:
-            made.flag("--json", "machine-readable output")
+            made.flag("--json", "the same as -o json")
+            made.add_argument(
+                "-o",
+                action=_OutputFormat,
+                dest="json",
+                default=argparse.SUPPRESS,
+                choices=("text", "json"),
+                help="text (default), or JSON for programs (docs/json.md)",
+            )
         if runs_dir or run:
             add_runs_dir_option(made, default=argparse.SUPPRESS)  # keeps a value given before the command
         if run:

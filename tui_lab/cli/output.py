@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from typing import TextIO
 
 from tui_lab.core.sanitize import sanitize
 
-#: Lines of a table in a pipe are not folded.
-PIPE_WIDTH = 400
+#: Blanks between two columns.
+GAP = 2
+#: A text is cut to less than this only after all others are cut to it.
+SHORTEST_TEXT = 8
+#: Cells of a progress bar, and the narrowest terminal that has room for one.
+BAR_CELLS, BAR_FROM_COLUMNS = 20, 60
+#: A speed is known after this time.
+SPEED_AFTER_S = 1.0
 
 
 def as_json(value: object) -> None:
@@ -31,43 +40,107 @@ def note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def table(headers: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> None:
-    """Prints aligned columns: folded to the width of a terminal; in a pipe one line per row without
-    colour."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+# --------------------------------------------------------------------------------------------------
+# the terminal
 
+
+def columns(stream: TextIO) -> int:
+    """The width of a terminal: COLUMNS, else what the terminal says, else 80."""
+    given = os.environ.get("COLUMNS", "")
+    if given.isdecimal() and int(given):
+        return int(given)
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    except (OSError, ValueError):
+        return 80
+
+
+def has_colours(stream: TextIO) -> bool:
+    """Whether colours are written: only to a terminal that can, and not with NO_COLOR."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def cut(text: str, width: int) -> str:
+    """A text in at most ``width`` cells, with an ellipsis where it is cut."""
+    from rich.cells import cell_len, set_cell_size
+
+    if cell_len(text) <= width:
+        return text
+    mark = _ellipsis()[:width]
+    return set_cell_size(text, width - len(mark)).rstrip() + mark
+
+
+def _ellipsis() -> str:
+    try:
+        "…".encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeError:
+        return "..."
+    return "…"
+
+
+# --------------------------------------------------------------------------------------------------
+# tables
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> None:
+    """Prints aligned columns, one line a row. On a terminal they are never wider than it: texts are
+    cut, with an ellipsis. In a pipe nothing is cut."""
+    lines = [[sanitize(cell) for cell in row] for row in (headers, *rows)]
     terminal = sys.stdout.isatty()
-    console = Console(highlight=False, width=None if terminal else PIPE_WIDTH)
-    made = Table(box=box.SIMPLE_HEAD if terminal else None, pad_edge=False, header_style="bold")
-    for index, header in enumerate(headers):
-        made.add_column(header, justify="right" if index in right else "left", overflow="fold")
+    made = table_lines(lines, columns(sys.stdout) if terminal else None, right)
+    if has_colours(sys.stdout):
+        made[0] = f"\033[1m{made[0]}\033[0m"
+    print("\n".join(made))
+
+
+def table_lines(rows: Sequence[Sequence[str]], width: int | None, right: Sequence[int] = ()) -> list[str]:
+    """Rows as lines of at most ``width`` cells (None: of any length), the columns ``right`` flush right."""
+    from rich.cells import cell_len
+
+    natural = [max(cell_len(row[at]) for row in rows) for at in range(len(rows[0]))]
+    widths = natural if width is None else fitted(natural, width - GAP * (len(natural) - 1), right)
+    lines = []
     for row in rows:
-        made.add_row(*(Text(sanitize(cell)) for cell in row))
-    if terminal:
-        console.print(made)
-        return
-    with console.capture() as captured:
-        console.print(made)
-    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+        cells = []
+        for at, (text, cells_wide) in enumerate(zip(row, widths, strict=True)):
+            text = cut(text, cells_wide)
+            blanks = " " * (cells_wide - cell_len(text))
+            cells.append(blanks + text if at in right else text + blanks)
+        line = (" " * GAP).join(cells).rstrip()
+        lines.append(line if width is None else cut(line, width))
+    return lines
+
+
+def fitted(natural: Sequence[int], width: int, right: Sequence[int] = ()) -> list[int]:
+    """Widths of columns that add up to at most ``width``, where that has a cell for each. Texts are cut from
+    the last to the first, then numbers (the columns ``right``)."""
+    widths = list(natural)
+    texts = [at for at in reversed(range(len(widths))) if at not in right]
+    for at in texts:
+        widths[at] = max(min(widths[at], SHORTEST_TEXT), widths[at] - max(0, sum(widths) - width))
+    while sum(widths) > width and max(widths) > 1:
+        widths[widths.index(max(widths))] -= 1
+    return widths
+
+
+# --------------------------------------------------------------------------------------------------
+# progress
 
 
 class Progress:
-    """Progress on stderr: one line that is redrawn on a terminal, else a line per stage of the work.
-    ``counted``: the texts contain the counts already."""
+    """Progress on stderr: on a terminal one line that is redrawn, with a bar, the count and the time left;
+    else a line for each stage of the work. ``counted``: the texts contain the counts already."""
 
-    def __init__(self, counted: bool = False) -> None:
-        self._terminal, self._counted = sys.stderr.isatty(), counted
+    def __init__(self, counted: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
+        self._terminal, self._counted, self._clock = sys.stderr.isatty(), counted, clock
         self._drawn = False
         self._stage = ""
+        self._began: tuple[str, int, int, float] = ("", 0, 0, 0.0)  # text, total, count and time of its start
 
     def on_progress(self, text: str, done: int | None = None, total: int | None = None) -> None:
         text = sanitize(text)
         if self._terminal:
-            count = "" if self._counted or done is None or total is None else f" {done:,}/{total:,}"
-            print(f"\r\033[K{text}{count} …", end="", file=sys.stderr, flush=True)
+            print(f"\r\033[K{self._line(text, done, total)}", end="", file=sys.stderr, flush=True)
             self._drawn = True
             return
         stage = text.partition(",")[0].partition(": ")
@@ -75,6 +148,23 @@ class Progress:
         if key != self._stage:
             self._stage = key
             note(text)
+
+    def _line(self, text: str, done: int | None, total: int | None) -> str:
+        from tui_lab.core import format
+
+        width = columns(sys.stderr) - 1  # a terminal may wrap after its last column
+        if done is None or not total:
+            return cut(f"{text} …", width)
+        stage, now = text.partition(",")[0], self._clock()
+        if self._began[:2] != (stage, total) or done < self._began[2]:
+            self._began = (stage, total, done, now)
+        since, began = done - self._began[2], self._began[3]
+        figures = [] if self._counted else [f"{done:,}/{total:,}"]
+        if since and now - began >= SPEED_AFTER_S:
+            figures.append(f"{format.duration((total - done) * (now - began) / since)} left")
+        bar = f"{format.bar(done / total, BAR_CELLS, empty='·')}  " if width >= BAR_FROM_COLUMNS else ""
+        end = f"  {bar}{' · '.join(figures)}".rstrip()
+        return cut(cut(text, max(1, width - len(end))) + end, width)
 
     def close(self) -> None:
         """Removes the redrawn line."""

@@ -17,6 +17,25 @@ from tui_lab.runs.schema import EndEvent
 from tui_lab.runs.state import Watcher
 
 # --------------------------------------------------------------------------------------------------
+# errors
+
+
+class ErrorDetail(Struct, kw_only=True, frozen=True):
+    """What went wrong, in one sentence. ``hint``: where to read on, or the usage of the command."""
+
+    message: str
+    hint: str
+    exit_code: int
+
+
+class CommandError(Struct, tag_field="kind", tag="error", kw_only=True, frozen=True):
+    """The last line of a command that could not do what it was asked."""
+
+    v: int = 1
+    error: ErrorDetail
+
+
+# --------------------------------------------------------------------------------------------------
 # runs
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import shutil
 import sys
 import time
 from dataclasses import asdict
@@ -17,7 +15,7 @@ from msgspec import to_builtins
 from tui_lab import doctor as checks
 from tui_lab.cli import jobs
 from tui_lab.cli.options import EXIT_FAILED, EXIT_OK
-from tui_lab.cli.output import as_json, note, table
+from tui_lab.cli.output import as_json, columns, has_colours, note, table
 from tui_lab.cli.results import listed_run, result_of
 from tui_lab.core import format, input_files
 from tui_lab.core.errors import LabError
@@ -202,8 +200,7 @@ def _show_row(row: PreviewRow) -> None:
         return
     cut = ", cut to the length" if row.truncated else ""
     print(f"{row.tokens} tokens, {row.trained} trained{cut}")
-    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    opening, closing = ("\033[32m", "\033[0m") if colour else ("⟦", "⟧")
+    opening, closing = ("\033[32m", "\033[0m") if has_colours(sys.stdout) else ("⟦", "⟧")
     text, was = "", False
     for piece, trained in row.pieces:
         if trained != was:
@@ -259,7 +256,7 @@ def runs(args: argparse.Namespace) -> int:
                 when,
             ]
         )
-    table(("run", "state", "step", "loss", "validation", "score", "started"), rows, right=(2, 3, 4))
+    table(("run", "state", "step", "loss", "val loss", "score", "started"), rows, right=(2, 3, 4))
     if len(every) > len(found):
         note(f"{len(every) - len(found)} older runs are not listed; --limit 0 lists all")
     return EXIT_OK
@@ -305,7 +302,7 @@ def doctor(args: argparse.Namespace) -> int:
     from tui_lab.ui.user_files import CHECKS
 
     found = []
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+    width = columns(sys.stdout) if sys.stdout.isatty() else 0
     for check in checks.iter_checks(args.online, args.runs_dir, CHECKS):
         found.append(check)
         if not args.json:
