@@ -112,8 +112,7 @@ def test_the_template_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_library_that_is_missing_is_one_sentence(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "rich", None)
-    monkeypatch.setitem(sys.modules, "rich.console", None)
+    monkeypatch.setitem(sys.modules, "rich.cells", None)
     assert main(["settings"]) == EXIT_FAILED
     error = capsys.readouterr().err
     assert error.startswith("tui-lab: rich") and "is not installed" in error and error.count("\n") == 1
