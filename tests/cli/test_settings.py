@@ -27,10 +27,10 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_set_is_listed_with_where_it_came_from(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert main(["settings", "theme=lab-light", "price_per_hour=2", "keys.train.stop=z"]) == EXIT_OK
+    assert main(["settings", "theme=lab-light", "price_per_hour=2", "keys.train.stop=ctrl+x"]) == EXIT_OK
     assert "written to" in capsys.readouterr().out
     data = tomllib.loads(settings.path().read_text())
-    assert data == {"theme": "lab-light", "price_per_hour": 2.0, "keys": {"train.stop": "z"}}
+    assert data == {"theme": "lab-light", "price_per_hour": 2.0, "keys": {"train.stop": "ctrl+x"}}
     monkeypatch.setenv("TUI_LAB_PLOTS", "block")
     assert main(["--ascii", "settings", "--json"]) == EXIT_OK
     rows = json.loads(capsys.readouterr().out)["settings"]
@@ -40,18 +40,18 @@ def test_what_is_set_is_listed_with_where_it_came_from(
         "plots": ("block", "environment"),
         "ascii": (True, "command line"),
         "price_per_hour": (2.0, "file"),
-        "keys": ({"train.stop": "z"}, "file"),
+        "keys": ({"train.stop": "ctrl+x"}, "file"),
     }
     assert main(["settings"]) == EXIT_OK
     out = capsys.readouterr().out
-    assert str(settings.path()) in out and "keys.train.stop = z" in out
+    assert str(settings.path()) in out and "keys.train.stop = ctrl+x" in out
     assert [line.split()[:3] for line in out.splitlines() if line.startswith("plots")] == [
         ["plots", "block", "environment"]
     ]
 
 
 def test_nothing_after_the_sign_takes_a_setting_out(capsys: pytest.CaptureFixture[str]) -> None:
-    main(["settings", "theme=lab-light", "keys.train.stop=z"])
+    main(["settings", "theme=lab-light", "keys.train.stop=ctrl+x"])
     assert main(["settings", "theme=", "keys.train.stop="]) == EXIT_OK
     assert settings.path().read_text() == template()
 
@@ -65,7 +65,7 @@ def test_nothing_after_the_sign_takes_a_setting_out(capsys: pytest.CaptureFixtur
         (["theme=nosuch"], "theme 'nosuch': there is none of that name; there are"),
         (["keys=x"], "name the action too"),
         (["keys.train.stopp=x"], "train.stop"),
-        (["keys.train.stop=1"], "app.setup"),  # 1 goes to Choose
+        (["keys.train.stop=2"], "app.setup"),  # 2 goes to Setup
         (["--template", "--json"], "--template takes no other arguments"),
     ],
 )
@@ -123,7 +123,7 @@ def test_keys_that_are_left_out_are_named(capsys: pytest.CaptureFixture[str]) ->
     settings.path().write_text('[keys]\n"train.stop" = "k"\n"setup.strat" = "g"\n')
     assert main(["settings"]) == EXIT_OK
     told = capsys.readouterr().err
-    assert "is 'setup.start' meant?" in told and "k is the key of train.checkpoint" in told
+    assert "is 'setup.start' meant?" in told and "k is the key of train.probe" in told
     assert main(["settings", "--json"]) == EXIT_OK
     assert len(json.loads(capsys.readouterr().out)["problems"]) == 2
 

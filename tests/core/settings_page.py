@@ -16,7 +16,7 @@ overrides the default.
 - In the lab, `,` lists every setting with its value and its source. A change is written to the file at once.
   Comments, order and unknown keys are preserved; a file that cannot be read is never overwritten.
 - `tui-lab settings` lists the same. `tui-lab settings theme=lab-light` sets one, `tui-lab settings theme=`
-  resets it to its default, and `tui-lab settings keys.train.stop=z` gives an action another key.
+  resets it to its default, and `tui-lab settings keys.train.stop=ctrl+x` gives an action another key.
 - An unknown key or an invalid value is reported in one sentence when the lab starts and by `tui-lab doctor`;
   the rest of the file still applies.
 

@@ -370,7 +370,7 @@ Gaps of more than 30 s are cut; the run's folder is not changed.""",
   tui-lab settings                         every setting, its value and its source
   tui-lab settings theme=lab-light         writes it to the settings file
   tui-lab settings theme=                  removes it: the default applies again
-  tui-lab settings keys.train.stop=z       another key for an action
+  tui-lab settings keys.train.stop=ctrl+x  another key for an action
   tui-lab settings --template              a settings file that sets nothing, with comments""",
     )
     settings.add_argument(

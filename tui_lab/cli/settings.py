@@ -4,6 +4,7 @@ file."""
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from typing import Any
 
 from tui_lab.cli.options import EXIT_OK
@@ -45,10 +46,10 @@ def _write(changes: list[str], loaded: Any) -> None:
             if value:
                 keys[action] = value
         elif name == "keys":
-            raise LabError("name the action too: keys.train.stop=z")
+            raise LabError("name the action too: keys.train.stop=ctrl+x")
         else:
             wanted[name] = value or None
-    _check_keys(wanted.get("keys", {}), loaded.settings.keys)
+    _check_keys(wanted.get("keys", {}), loaded.settings)
     _check_theme(wanted.get("theme"))
     file = write_many(wanted)
     print(f"written to {sanitize(str(file))}")
@@ -59,23 +60,23 @@ def _write(changes: list[str], loaded: Any) -> None:
             note(f"tui-lab: {name}: {what} overrides the file")
 
 
-def _check_keys(keys: dict[str, str], before: dict[str, str]) -> None:
+def _check_keys(keys: dict[str, str], before: settings.Settings) -> None:
     """Raises LabError for a problem with the keys that did not exist before."""
-    if keys == before:
+    if keys == before.keys:
         return
-
     old = _key_problems(before)
-    if new := [problem for problem in _key_problems(keys) if problem not in old]:
+    new_problems = _key_problems(replace(before, keys=keys))
+    if new := [problem for problem in new_problems if problem not in old]:
         raise LabError(new[0])
 
 
-def _key_problems(keys: dict[str, str]) -> list[str]:
+def _key_problems(values: settings.Settings) -> list[str]:
     """A sentence for each key that is left out, and for each action that is named by its former id."""
-    if not keys:
+    if not (keys := values.keys):
         return []
     from tui_lab.ui.actions.keymap import checked, old_names
 
-    return [*checked(keys)[1], *old_names(keys)]
+    return [*checked(keys, values.keymap)[1], *old_names(keys)]
 
 
 def _check_theme(name: str | None) -> None:
@@ -103,7 +104,7 @@ def _list(args: argparse.Namespace) -> int:
             }
             for name, each in settings.FIELDS.items()
         }
-        problems = [*loaded.problems, *_key_problems(loaded.settings.keys)]
+        problems = [*loaded.problems, *_key_problems(loaded.settings)]
         as_json({"v": 1, "file": str(settings.path()), "settings": rows, "problems": problems})
         return EXIT_OK
     file = settings.path()
@@ -116,6 +117,6 @@ def _list(args: argparse.Namespace) -> int:
     table(("setting", "value", "from", "environment", "description"), lines)
     for action, keys in loaded.settings.keys.items():
         print(f"  keys.{sanitize(action)} = {sanitize(keys)}")
-    for problem in _key_problems(loaded.settings.keys):
+    for problem in _key_problems(loaded.settings):
         note(f"tui-lab: {problem}")
     return EXIT_OK

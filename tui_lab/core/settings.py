@@ -22,6 +22,8 @@ from tui_lab.core.sanitize import sanitize
 
 FILE = "settings.toml"
 PLOTS = ("braille", "block", "ascii")
+#: The lab's own keys, and ready keymaps of ``ui/actions/keymaps``.
+KEYMAPS = ("lab", "classic")
 PANES = ("setup", "train", "playground", "retention", "runs")
 #: Former names of panes, which settings may still have.
 OLD_PANES = {
@@ -108,6 +110,12 @@ class Settings:
         "Seconds without a request after which the playground unloads its model.",
         exported=True,
         old_env="TUI_LAB_HOST_IDLE_S",
+    )
+    keymap: str = _setting(
+        "lab",
+        "TUI_LAB_KEYMAP",
+        "The keys of all actions: those of the lab, or classic for those of version 0.1.0.",
+        choices=KEYMAPS,
     )
     keys: dict[str, str] = field(
         default_factory=dict,

@@ -125,11 +125,11 @@ class LabApp(TerminalApp):
         self.runs = RunMonitor(self)
         self.playground = PlaygroundProcess(self)
         self.collector = Collector(self)
-        self._problems = [*problems, *self.use_keys(self.settings.keys)]
+        self._problems = [*problems, *self.use_keys()]
 
-    def use_keys(self, keys: Mapping[str, str]) -> list[str]:
-        """Applies the user's keys; returns a sentence for each one that cannot be used."""
-        usable, problems = keymap.checked(keys)
+    def use_keys(self) -> list[str]:
+        """Applies the keys of the settings; returns a sentence for each one that cannot be used."""
+        usable, problems = keymap.checked(self.settings.keys, self.settings.keymap)
         self.set_keymap(usable)
         for screen in all_screens(self):
             screen.query(HeaderLine).refresh()  # it shows the panes' keys

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Mapping
 
     from textual.dom import DOMNode
 
@@ -107,8 +106,8 @@ class Lab(Protocol):
 
     # ------------------------------------------------------------------ settings and appearance
 
-    def use_keys(self, keys: Mapping[str, str]) -> list[str]:
-        """Applies the user's keys; returns a sentence for each one that cannot be used."""
+    def use_keys(self) -> list[str]:
+        """Applies the keys of the settings; returns a sentence for each one that cannot be used."""
         ...
 
     def forget_marker(self) -> None:

@@ -25,7 +25,7 @@ def check_settings() -> DoctorCheck:
 
     loaded = settings.load()
     keys = loaded.settings.keys
-    faults = [*loaded.problems, *keymap.checked(keys)[1], *keymap.old_names(keys)]
+    faults = [*loaded.problems, *keymap.checked(keys, loaded.settings.keymap)[1], *keymap.old_names(keys)]
     path = settings.path()
     count = sum(source != "default" for source in loaded.sources.values())
     fine = f"{sanitize(str(path))}{'' if path_exists(path) else ' (does not exist)'}, {count} set"

@@ -12,8 +12,8 @@ from textual.binding import Binding, BindingsMap
 
 from tests.ui.helpers import said, screen_text, until
 from tui_lab.core.errors import LabError
-from tui_lab.core.settings import Settings
-from tui_lab.ui.actions.keymap import checked, conflicts, current_id, old_names
+from tui_lab.core.settings import KEYMAPS, Settings
+from tui_lab.ui.actions.keymap import checked, conflicts, current_id, old_names, ready
 from tui_lab.ui.actions.keys import goes_first, key_name, parse_key, parse_keys, remapped
 from tui_lab.ui.actions.registry import ACTIONS, BY_ID, keys_now
 from tui_lab.ui.app import LabApp
@@ -202,11 +202,11 @@ def test_former_ids_of_actions_still_work() -> None:
     assert problems == []
     assert old_names(former)[0] == "keys: choose.start is now called setup.start; the old name still works"
     assert len(old_names(former)) == 5 and old_names(keys) == []
-    assert checked({"tune.stop": "z", "train.stop": "y"})[0] == {"train.stop": "y"}
+    assert checked({"tune.stop": "f13", "train.stop": "y"})[0] == {"train.stop": "y"}
 
 
 def test_keys_of_the_removed_dashboard_are_ignored_with_a_sentence() -> None:
-    keys, problems = checked({"dashboard.open": "z", "app.dashboard": "f7", "train.stop": "y"})
+    keys, problems = checked({"dashboard.open": "f14", "app.dashboard": "f7", "train.stop": "y"})
     assert keys == {"train.stop": "y"}
     assert [problem.partition(" is ignored: Train")[0] for problem in problems] == [
         "keys: dashboard.open",
@@ -218,3 +218,42 @@ def test_every_id_of_the_first_release_is_known() -> None:
     ids = (Path(__file__).parent / "ids_of_caf9144.txt").read_text().split()
     assert len(ids) > 150
     assert [each for each in ids if current_id(each) not in BY_ID and "dashboard" not in each] == []
+
+
+@pytest.mark.parametrize("name", KEYMAPS)
+def test_a_ready_keymap_has_actions_that_exist_and_no_conflicts(name: str) -> None:
+    assert set(ready(name)) <= BY_ID.keys()
+    assert list(conflicts(ready(name))) == []
+    assert all(parse_keys(keys) == [key for key in keys.split(",") if key] for keys in ready(name).values())
+
+
+def test_the_classic_keymap_has_the_old_keys() -> None:
+    """The keys of 0.1.0 on every pane, as its page of the keyboard listed them."""
+    old = {
+        "app.setup": "f2,1", "app.runs": "f6,5", "setup.fit": "x", "setup.fields": "f",
+        "train.checkpoint": "k",
+        "train.arm": "a", "train.probe": "p", "playground.run": "ctrl+r,r", "playground.edit": "e",
+        "playground.copy": "y", "playground.template": "c", "playground.system": "S", "playground.blind": "b",
+        "retention.measure": "e", "retention.sweep": "s", "runs.sort": "s", "runs.delete": "d,delete",
+        "runs.tags": "g", "train.stop": "x", "setup.start": "s,ctrl+s",
+    }  # fmt: skip
+    keys, problems = checked({}, "classic")
+    assert {action: ",".join(keys_now(action, keys)) for action in old} == old and problems == []
+
+
+def test_own_keys_go_before_a_ready_keymap_and_cannot_take_its_keys() -> None:
+    keys, problems = checked({"train.stop": "f18", "setup.start": "x"}, "classic")
+    assert keys_now("train.stop", keys) == ["f18"] and keys_now("setup.fit", keys) == ["x"]
+    assert keys_now("setup.start", keys) == ["s", "ctrl+s"] and "setup.fit" in problems[0]
+
+
+async def test_the_classic_keymap_is_a_setting_that_acts_at_once() -> None:
+    app = LabApp(settings=Settings(keymap="classic"))
+    async with app.run_test(size=(100, 30)) as pilot:
+        await until(lambda: "starts the run" in screen_text(app))
+        await pilot.press("5")
+        await until(lambda: app.pane == "runs")
+        app.settings = Settings()
+        app.use_keys()
+        await pilot.press("5")
+        await until(lambda: app.pane == "retention")

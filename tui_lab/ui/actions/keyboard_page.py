@@ -23,6 +23,9 @@ ids of actions still work; `tui-lab doctor` names them.
 "train.stop" = ""
 ```
 
+`keymap = "classic"` in `settings.toml` (or `tui-lab settings keymap=classic`) takes the keys of 0.1.0;
+keys under `[keys]` go before them.
+
 Keys are written as they are printed: `F5`, `Ctrl+S`, `Esc`, `Space`, `PgUp`, `?`, `A` (with Shift), `comma`.
 Function keys and chords of the whole lab also work while text is typed; digits and letters are text there.
 While a question is open the panes wait for its answer.

@@ -4,7 +4,10 @@ still work."""
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
@@ -55,9 +58,26 @@ def _was_removed(action_id: str) -> bool:
     return action_id == "app.dashboard" or action_id.startswith("dashboard.")
 
 
-def checked(keymap: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
-    """(the usable part of ``keymap``, with keys as Textual names them; a sentence for each other entry). An
-    empty text means that the action has no key."""
+@cache
+def ready(name: str) -> Mapping[str, str]:
+    """The keys of a ready keymap, a file in the folder ``keymaps``, and of the actions that give way to them;
+    none for "lab". It has no conflicts."""
+    if name == "lab":
+        return {}
+    file = Path(__file__).with_name("keymaps") / f"{name}.toml"
+    wanted = tomllib.loads(file.read_text(encoding="utf-8"))
+    found = dict[str, str](wanted)
+    while conflict := next(conflicts(found), None):
+        key, one, other = conflict
+        gives_way = one if other in wanted else other
+        found[gives_way] = ",".join(each for each in keys_now(gives_way, found) if each != key)
+    return found
+
+
+def checked(keymap: Mapping[str, str], ready_name: str = "lab") -> tuple[dict[str, str], list[str]]:
+    """(the usable part of ``keymap`` over a ready keymap, with keys as Textual names them; a sentence for
+    each other entry). An empty text means that the action has no key."""
+    base = ready(ready_name)
     keymap = with_current_ids(keymap)
     found: dict[str, str] = {}
     problems = []
@@ -76,7 +96,7 @@ def checked(keymap: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
             found[action_id] = ",".join(parse_keys(keys))
         except LabError as error:
             problems.append(f"keys: {action_id} = {sanitize(repr(keys))}: {sanitize(str(error))}")
-    while found and (conflict := next(conflicts(found), None)):
+    while found and (conflict := next(conflicts({**base, **found}), None)):
         key, one, other = conflict
         # of two that were re-mapped the later one goes; the next round looks at the keys it then has again
         order = list(found)
@@ -87,7 +107,7 @@ def checked(keymap: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
             f"{other_id} ({BY_ID[other_id].label}); {left_out} keeps its own"
         )
         del found[left_out]
-    return found, problems
+    return {**base, **found}, problems
 
 
 def conflicts(keymap: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:

@@ -25,6 +25,7 @@ EFFECT = {
     "currency": "takes effect with the next forecast",
     "grid_g_co2_per_kwh": "takes effect with the next forecast",
     "playground_idle_s": "takes effect when the playground's process starts next",
+    "keymap": NOW,
     "keys": NOW,
 }
 
@@ -66,8 +67,8 @@ def _apply(lab: Lab, name: str, value: object) -> None:
         lab.forget_marker()
     elif name == "slow_link":
         lab.slow_link = bool(value)
-    elif name == "keys":
-        lab.use_keys(lab.settings.keys)
+    elif name in ("keymap", "keys"):
+        lab.use_keys()
     elif EFFECT[name] != NEXT_START:  # read from the environment by whoever needs it
         variable = settings.FIELDS[name].metadata["env"]
         if value in (None, ""):

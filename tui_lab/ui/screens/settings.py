@@ -20,7 +20,7 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.ui.actions import keymap
 from tui_lab.ui.actions.modal import Dialog, ListDialog
-from tui_lab.ui.actions.registry import ACTIONS, BY_ID, GROUPS, bindings, keys_of
+from tui_lab.ui.actions.registry import ACTIONS, BY_ID, GROUPS, bindings, keys_now, keys_of
 from tui_lab.ui.screens.change_setting import EFFECT, change, overriding_source
 from tui_lab.ui.widgets.dialogs import QUESTION_CSS, AskText, Pick
 
@@ -220,11 +220,12 @@ class PressKey(Dialog[str]):
         self.dismiss("" if event.key == "escape" else event.key)
 
 
-def refusal(action_id: str, key: str, keys: dict[str, str]) -> str:
-    """Why ``key`` cannot be one of an action's keys beside ``keys`` (the user's map); "" where it can."""
+def refusal(action_id: str, key: str, keys: dict[str, str], ready_name: str = "lab") -> str:
+    """Why ``key`` cannot be one of an action's keys beside ``keys`` (the user's, over a ready keymap); ""
+    where it can."""
     if key in RESERVED:
         return f"{keys_of(action_id, {action_id: key})} keeps its meaning everywhere: take another key."
-    old, new = (keymap.checked(each)[1] for each in (keys, {**keys, action_id: key}))
+    old, new = (keymap.checked(each, ready_name)[1] for each in (keys, {**keys, action_id: key}))
     return next((problem for problem in new if problem not in old), "")
 
 
@@ -249,15 +250,21 @@ class KeyMapScreen(EditDialog):
         """The user's keys by present ids, whatever ids the settings have."""
         return keymap.with_current_ids(self.lab.settings.keys)
 
+    def _in_force(self, keys: dict[str, str]) -> dict[str, str]:
+        """All keys that are not the lab's own: those of the ready keymap, and over them ``keys``."""
+        return {**keymap.ready(self.lab.settings.keymap), **keys}
+
     def row(self, row_id: str) -> Content:
         keys = self._keys
         widths = (LABEL_WIDTH, KEYS_WIDTH)
-        return _row(BY_ID[row_id].label, keys_of(row_id, keys), row_id, row_id in keys, widths)
+        return _row(
+            BY_ID[row_id].label, keys_of(row_id, self._in_force(keys)), row_id, row_id in keys, widths
+        )
 
     def about(self, row_id: str) -> Content:
         """What an action does, and its own keys."""
-        action = BY_ID[row_id]
-        return Content.assemble(action.tooltip, "\n", (f"usually {keys_of(row_id)}", "$text-muted"))
+        usual = keys_of(row_id, self._in_force({}))
+        return Content.assemble(BY_ID[row_id].tooltip, "\n", (f"usually {usual}", "$text-muted"))
 
     def on_mount(self) -> None:
         rows = []
@@ -287,10 +294,10 @@ class KeyMapScreen(EditDialog):
     def give(self, action_id: str, key: str, beside: bool = False) -> None:
         """Gives an action ``key``, instead of its keys or beside them, unless that is refused."""
         keys = self._keys
-        present = keys.get(action_id, BY_ID[action_id].keys).split(",")
+        present = keys_now(action_id, self._in_force(keys))
         if key in present and beside:
             return
-        if problem := refusal(action_id, key, keys):
+        if problem := refusal(action_id, key, keys, self.lab.settings.keymap):
             self.show_error(problem)
         else:
             self._write({**keys, action_id: ",".join([*present, key]) if beside else key}, action_id)
@@ -301,4 +308,5 @@ class KeyMapScreen(EditDialog):
             self._write(keys, self.row_id)
 
     def _write(self, keys: dict[str, str], action_id: str) -> None:
-        self.write("keys", keys or None, f"{BY_ID[action_id].label}: {keys_of(action_id, keys)}")
+        now = keys_of(action_id, self._in_force(keys))
+        self.write("keys", keys or None, f"{BY_ID[action_id].label}: {now}")
