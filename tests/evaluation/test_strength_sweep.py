@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.records import from_json, from_plain, to_json
+from tui_lab.data.templates import TEMPLATE_FILE
 from tui_lab.decoding.adapters import load_peft_model
 from tui_lab.evaluation import evaluate, score_cache, strength_sweep
 from tui_lab.evaluation.records import EvaluationRequest, SavedStrength, SweepRequest
@@ -146,6 +147,18 @@ def test_changed_weights_are_measured_again(run: runs.Run, scored: list[int]) ->
     after = sweep(run, strengths=[1.0])
     assert scored == [ITEMS] * 3, "the base is the same"
     assert after.weights != before.weights
+
+
+def test_another_template_is_measured_again(run: runs.Run, scored: list[int]) -> None:
+    before = sweep(run, strengths=[1.0])
+    template = (MODEL_DIR / TEMPLATE_FILE).read_text()
+    (run.adapter_path / TEMPLATE_FILE).write_text("{{ '' }}" + template)
+    after = sweep(run, strengths=[1.0])
+    assert scored == [ITEMS] * 4, "base and adapter are asked otherwise"
+    assert after.weights != before.weights
+    assert len(json.loads((run.path / "retention/strength/marks.json").read_text())) == 4
+    sweep(run, strengths=[1.0])
+    assert scored == [ITEMS] * 4
 
 
 def test_plain_peft_loads_a_saved_strength(run: runs.Run) -> None:

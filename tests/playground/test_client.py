@@ -182,8 +182,13 @@ async def test_memory_freed_by_hand_is_loaded_again(client: PlaygroundClient) ->
     before = await client.generate(ask, quiet)
     await client.unload()
     assert not client.status.loaded and client.status.memory_bytes == 0
+    assert client.names == ("base", "tuned"), "what the next request loads"
+    place = client.location("tuned")
+    await client.add("tuned", place)  # loading the same again is no error, and loads it once
     again = await client.generate(ask, quiet)
     assert [lane.token_ids for lane in again] == [lane.token_ids for lane in before]
+    with pytest.raises(LabError, match="is taken"):
+        await client.add("tuned", "another place")
 
 
 async def test_a_missing_model_is_one_sentence_and_idle_memory_is_freed(

@@ -5,22 +5,26 @@ from __future__ import annotations
 
 import itertools
 import math
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 
 from tests.models.fake_hub import HUB_ID, serve
 from tui_lab.core.errors import LabError
-from tui_lab.data.templates import load_tokenizer
+from tui_lab.data.templates import TEMPLATE_FILE, load_tokenizer
 from tui_lab.decoding.records import DecodingRequest, TokenRecord
 from tui_lab.decoding.session import DecodingSession
 from tui_lab.decoding.strategies import parse
 from tui_lab.models.load_progress import report_load_progress
 from tui_lab.playground import worker as module
 from tui_lab.playground.messages import (
+    ChatTurn,
     Generated,
     GenerateRequest,
     GenerationEvent,
@@ -32,7 +36,7 @@ from tui_lab.playground.messages import (
     Tokens,
     TooLong,
 )
-from tui_lab.playground.prompts import encode
+from tui_lab.playground.prompts import Asked, encode
 from tui_lab.playground.worker import EventBatcher, Worker, out_of_memory_message
 from tui_lab.pocket import MODEL_DIR
 
@@ -69,7 +73,7 @@ def quiet(_text: str) -> None:
 
 def test_tokens_are_those_of_the_stage(worker: Worker, pocket_session: DecodingSession) -> None:
     done, told = answer(worker, GenerateRequest(PROMPT, LANES, max_new_tokens=24))
-    prompt = encode(pocket_session.model, worker._loaded.tokenizer, PROMPT)
+    prompt = encode(pocket_session.model, worker._loaded.tokenizer, Asked(PROMPT))
     assert tuple(prompt.ids) == done[0].prompt_token_ids
     lanes = tuple(parse(text) for text in LANES)
     expected = pocket_session.decode(DecodingRequest(tuple(prompt.ids), lanes, 24, prompt.stop_ids)).values()
@@ -124,9 +128,9 @@ def test_the_prompt_is_encoded_once(worker: Worker, monkeypatch: pytest.MonkeyPa
     seen: list[str] = []
     real = module.encode
 
-    def counted(model: Any, tokenizer: Any, prompt: str, **how: Any) -> Any:
-        seen.append(prompt)
-        return real(model, tokenizer, prompt, **how)
+    def counted(model: Any, tokenizer: Any, asked: Asked, has_template: bool) -> Any:
+        seen.append(asked.prompt)
+        return real(model, tokenizer, asked, has_template)
 
     monkeypatch.setattr(module, "encode", counted)
     answer(worker, GenerateRequest(PROMPT, ("greedy", "beam"), max_new_tokens=2))
@@ -239,6 +243,77 @@ def test_adapters_come_and_go(worker: Worker, adapters: dict[str, Path]) -> None
     assert worker.status.names == ("base", "tuned")
     with pytest.raises(LabError, match="there is no adapter 'again'"):
         worker.remove("again")
+
+
+def test_each_lane_goes_on_with_its_own_conversation(worker: Worker, pocket_session: DecodingSession) -> None:
+    lanes = ("greedy", "greedy on=tuned", "top-p p=0.9 seed=2")
+    first, _ = answer(worker, GenerateRequest(PROMPT, lanes, max_new_tokens=12))
+    turns = tuple((ChatTurn(PROMPT, lane.text),) for lane in first)
+    follow = GenerateRequest("And then?", lanes, max_new_tokens=12, turns=turns, system="Be short.")
+    done, _ = answer(worker, follow)
+    tokenizer = worker._loaded.tokenizer
+    for lane, before in zip(done, first, strict=True):
+        chat = [
+            {"role": "system", "content": "Be short."},
+            {"role": "user", "content": PROMPT},
+            {"role": "assistant", "content": before.text},
+            {"role": "user", "content": "And then?"},
+        ]
+        ids = tokenizer.apply_chat_template(chat, add_generation_prompt=True)["input_ids"]
+        assert list(lane.prompt_token_ids) == list(ids), "as transformers renders the chat"
+        alone = DecodingRequest(
+            lane.prompt_token_ids, (parse(lane.description),), 12, encode(
+                pocket_session.model, tokenizer, Asked("x")
+            ).stop_ids,
+        )  # fmt: skip
+        assert pocket_session.decode(alone)[0].token_ids == lane.token_ids
+    assert done[0].prompt_token_ids != done[1].prompt_token_ids
+    scored = worker.score(ScoreRequest(done[1].prompt_token_ids, done[1].token_ids, ("base",)))
+    assert first[1].text in "".join(scored.prompt), "the tokens of the earlier turns as text"
+
+
+def test_a_long_conversation_loses_its_oldest_turns(worker: Worker) -> None:
+    old = ChatTurn("first " * 800, "one")
+    turns = (old, ChatTurn("second " * 800, "two"), ChatTurn("third", "three"))
+    request = GenerateRequest("And?", ("greedy",), max_new_tokens=4, turns=(turns,))
+    assert isinstance(worker.generate(request, lambda event: None, lambda: False), TooLong)
+    done, _ = answer(worker, msgspec.structs.replace(request, cut=True))
+    read = worker._loaded.tokenizer.decode(done[0].prompt_token_ids)
+    assert "first" not in read and "third" in read and "And?" in read
+
+
+def test_several_turns_need_a_chat_template(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = GenerateRequest("b", ("greedy",), turns=((ChatTurn("a", "x"),),))
+    with pytest.raises(LabError, match="which is off: switch it on"):
+        answer(worker, msgspec.structs.replace(request, raw=True))
+    loaded = worker._loaded
+    monkeypatch.setattr(loaded, "own", replace(loaded.own, has_template=False))
+    assert not worker.status.has_template
+    with pytest.raises(LabError, match="this model has none: load a chat model"):
+        answer(worker, request)
+    with pytest.raises(LabError, match="turns of 2 lanes and 1 lanes"):
+        answer(worker, msgspec.structs.replace(request, turns=((), ())))
+    answer(worker, msgspec.structs.replace(request, turns=()))
+
+
+def test_adapters_are_prompted_by_their_own_templates(
+    worker: Worker, adapters: dict[str, Path], tmp_path: Path
+) -> None:
+    template = (MODEL_DIR / TEMPLATE_FILE).read_text()
+    for name in ("polite", "terse"):
+        folder = shutil.copytree(adapters["own"], tmp_path / name)
+        (folder / TEMPLATE_FILE).write_text(f"{name}: {template}")
+        worker.add(name, str(folder), quiet)
+    lanes = ("greedy", "greedy on=polite", "greedy on=terse", "greedy on=tuned")
+    done, _ = answer(worker, GenerateRequest(PROMPT, lanes, max_new_tokens=4))
+    tokenizer = worker._loaded.tokenizer
+    texts = [tokenizer.decode(lane.prompt_token_ids) for lane in done]
+    assert texts[1].startswith("polite:") and texts[2].startswith("terse:")
+    assert texts[0] == texts[3] == texts[1], "what has no template is asked as the first that has one"
+    worker.remove("polite")
+    worker.remove("terse")
+    again, _ = answer(worker, GenerateRequest(PROMPT, ("greedy",), max_new_tokens=4))
+    assert not tokenizer.decode(again[0].prompt_token_ids).startswith("polite:"), "the base's own again"
 
 
 def test_judging_says_what_the_steps_said(worker: Worker) -> None:

@@ -25,6 +25,7 @@ from tui_lab.runs import commands, folder, launch
 from tui_lab.runs.event_parts import ProbeCost
 from tui_lab.runs.state import RunState
 from tui_lab.training import probe, probe_base
+from tui_lab.training.rng import evaluating
 
 MakeRun = Callable[..., folder.Run]
 
@@ -207,7 +208,7 @@ def test_a_probe_has_the_precision_of_the_training() -> None:
     """Also of the model inside an adapter, into whose forward accelerate puts no autocast."""
     model = torch.nn.Linear(2, 2)
     accelerator = SimpleNamespace(autocast=lambda: torch.autocast("cpu", torch.bfloat16))
-    with probe._evaluating(SimpleNamespace(model=model, accelerator=accelerator)):
+    with evaluating(SimpleNamespace(model=model, accelerator=accelerator)):
         assert model(torch.ones(1, 2)).dtype == torch.bfloat16
     assert model(torch.ones(1, 2)).dtype == torch.float32
 

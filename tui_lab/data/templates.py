@@ -210,6 +210,11 @@ def settle_thinking(tokenizer: Tokenizer) -> None:
     use_settings(tokenizer, msgspec.structs.replace(settings, thinking=on))
 
 
+def has_saved(folder: Path) -> bool:
+    """Whether a chat template or prompt settings were saved in a folder."""
+    return (folder / TEMPLATE_FILE).is_file() or (folder / prompt_settings.FILE).is_file()
+
+
 def use_saved(tokenizer: Tokenizer, folder: Path | None) -> bool:
     """Gives a base's tokenizer the chat template and the settings that were saved in a folder with an adapter
     or a model; whether there were any. Raises LabError for a damaged file."""

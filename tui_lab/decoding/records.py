@@ -135,3 +135,11 @@ class DecodingRequest:
     stop_ids: frozenset[int] = frozenset()
     stop_strings: tuple[str, ...] = ()
     inspect: int = 0  # number of alternatives to record for each token; 0 records none
+
+
+@dataclass(frozen=True)
+class LaneGroup:
+    """Lanes with the same prompt, and their ids in records and results."""
+
+    request: DecodingRequest
+    lane_ids: tuple[int, ...]

@@ -4,7 +4,7 @@ batches as possible, checks that they fit into memory, and decodes them, one ste
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from tui_lab.decoding.detokenize import SupportsDecode, decoder_of
 from tui_lab.decoding.engine import Lockstep, decode_all, validate_request
 from tui_lab.decoding.forward import CausalModel, embedding_weight
 from tui_lab.decoding.kv_cache import kv_bytes
-from tui_lab.decoding.records import DecodingRecord, DecodingRequest, DecodingSpeed, LaneResult
+from tui_lab.decoding.records import DecodingRecord, DecodingRequest, DecodingSpeed, LaneGroup, LaneResult
 from tui_lab.decoding.speed import bandwidth_bytes_s, speed_of
 from tui_lab.hardware.memory_budget import free_bytes
 
@@ -82,23 +82,29 @@ class DecodingSession:
     def _listed(self) -> str:
         return ", ".join(sanitize(name) for name in self.names)
 
-    def validate_request(self, request: DecodingRequest) -> None:
+    def validate(self, groups: Sequence[LaneGroup]) -> None:
         """Raises LabError that lists the mistakes of a request, or says that it does not fit into memory."""
+        lanes = {
+            lane_id: lane for g in groups for lane_id, lane in zip(g.lane_ids, g.request.lanes, strict=True)
+        }
         unknown = [
-            f"lane {number} runs on {sanitize(lane.on)!r}, which is not loaded; there are {self._listed()}"
-            for number, lane in enumerate(request.lanes, 1)
+            f"lane {lane_id + 1} runs on {sanitize(lane.on)!r}, which is not loaded; there are {self._listed()}"
+            for lane_id, lane in sorted(lanes.items())
             if (lane.on or BASE) not in self.names
         ]
         if unknown:
             raise LabError("; ".join(unknown))
-        for name in dict.fromkeys(lane.on or BASE for lane in request.lanes) or [BASE]:
-            adapter = self.adapters.get(name)
-            validate_request(request, self.model_of(name).config, adapter.virtual if adapter else None)
-        needed, free = self.kv_bytes(request), free_bytes(self._device.type)
+        for request in (group.request for group in groups):
+            for name in dict.fromkeys(lane.on or BASE for lane in request.lanes) or [BASE]:
+                adapter = self.adapters.get(name)
+                validate_request(request, self.model_of(name).config, adapter.virtual if adapter else None)
+        needed = sum(self.kv_bytes(group.request) for group in groups)
+        free = free_bytes(self._device.type)
         if free is not None and needed > _KV_SHARE * free:
-            rows = sum(lane.strategy.rows for lane in request.lanes)
+            rows = sum(lane.strategy.rows for lane in lanes.values())
+            longest = max(len(g.request.prompt_ids) + g.request.max_new_tokens for g in groups)
             raise LabError(
-                f"{rows} rows of {len(request.prompt_ids) + request.max_new_tokens} tokens need "
+                f"{rows} rows of {longest} tokens need "
                 f"{needed / 1e9:.1f} GB for keys and values and {free / 1e9:.1f} GB are free: "
                 "take fewer lanes or beams, fewer new tokens, or a shorter prompt"
             )
@@ -130,16 +136,26 @@ class DecodingSession:
         emit: Callable[[DecodingRecord], None] = lambda _record: None,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> dict[int, LaneResult]:
-        """Decodes all lanes; returns the result of each by its position in ``request.lanes``.
+        """Decodes all lanes of one prompt; returns the result of each by its position in ``request.lanes``.
 
         Records go to ``emit``; ``cancelled`` is called before every step. Raises LabError for a request that
         cannot be decoded."""
-        self.validate_request(request)
-        used = {lane.on for lane in request.lanes}
+        return self.decode_groups([LaneGroup(request, tuple(range(len(request.lanes))))], emit, cancelled)
+
+    def decode_groups(
+        self,
+        groups: Sequence[LaneGroup],
+        emit: Callable[[DecodingRecord], None] = lambda _record: None,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> dict[int, LaneResult]:
+        """As :meth:`decode`, for lanes with different prompts: one step of each batch in turn. Returns the
+        results by lane id."""
+        self.validate(groups)
+        used = {lane.on for group in groups for lane in group.request.lanes}
         shared = [a for a in self.adapters.values() if a.name in used and a.virtual is None]
         split = AdapterSplit(self.model, shared) if shared else None
         try:
-            engines = self._engines(request, emit, split)
+            engines = [engine for group in groups for engine in self._engines(group, emit, split)]
             results = decode_all(engines, cancelled)
             bandwidth = bandwidth_bytes_s(self._device)
             self.speed = speed_of([engine.work for engine in engines], results.values(), bandwidth)
@@ -149,24 +165,24 @@ class DecodingSession:
                 split.close()
 
     def _engines(
-        self, request: DecodingRequest, emit: Callable[[DecodingRecord], None], split: AdapterSplit | None
+        self, group: LaneGroup, emit: Callable[[DecodingRecord], None], split: AdapterSplit | None
     ) -> list[Lockstep]:
         """One batch for the base and the adapters that share it, and one for each other name."""
         in_base_batch = (BASE, *(split.names if split else ()))
         batches: dict[str, list[int]] = {}
-        for lane_id, lane in enumerate(request.lanes):
+        for at, lane in enumerate(group.request.lanes):
             name = lane.on or BASE
-            batches.setdefault(BASE if name in in_base_batch else name, []).append(lane_id)
+            batches.setdefault(BASE if name in in_base_batch else name, []).append(at)
         engines = []
-        for name, lane_ids in batches.items():
+        for name, members in batches.items():
             adapter = self.adapters.get(name)
             engines.append(
                 Lockstep(
                     self.model_of(name),
-                    replace(request, lanes=tuple(request.lanes[lane_id] for lane_id in lane_ids)),
+                    replace(group.request, lanes=tuple(group.request.lanes[at] for at in members)),
                     self.decode_text,
                     emit,
-                    lane_ids=lane_ids,
+                    lane_ids=[group.lane_ids[at] for at in members],
                     adapters=split if name == BASE else None,
                     virtual=adapter.virtual if adapter else None,
                 )

@@ -29,7 +29,7 @@ class HeldOutTask:
         choices = {choice.field: choice.value for choice in state.choices}
         max_length = int(choices.get("max_length") or recipe.max_length)
         prepared = prepare_recipe(recipe, tokenizer, max_length, saved=saved)
-        self._tokenizer, self._recipe, self._state = tokenizer, recipe, state
+        self.tokenizer, self._recipe, self._state = tokenizer, recipe, state
         self.scorer: str | None = prepared.summary.scorer
         self.examples: list[Example] = list(prepared.validation_examples[: recipe.score_rows])
 
@@ -39,13 +39,13 @@ class HeldOutTask:
 
         from tui_lab.decoding.generate import generate_answers
 
-        prompts = [templates.prompt_ids(self._tokenizer, example) for example in self.examples]
+        prompts = [templates.prompt_ids(self.tokenizer, example) for example in self.examples]
         with torch.no_grad(), evaluation_mode(model):
             return generate_answers(
                 model,
-                self._tokenizer,
+                self.tokenizer,
                 prompts,
-                stop_ids=templates.stop_ids(self._tokenizer),
+                stop_ids=templates.stop_ids(self.tokenizer),
                 max_new_tokens=self._recipe.sample_max_new_tokens,
             )
 

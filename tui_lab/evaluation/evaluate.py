@@ -22,7 +22,7 @@ from tui_lab.core.records import from_json, to_json
 from tui_lab.core.sanitize import sanitize
 from tui_lab.core.versions import versions_of
 from tui_lab.data.rows import Model, Tokenizer
-from tui_lab.evaluation import score_cache
+from tui_lab.evaluation import prompts, score_cache
 from tui_lab.evaluation.records import EvaluationAnswer, EvaluationRequest
 from tui_lab.evaluation.request import EvaluationTarget, resolve_target
 from tui_lab.evaluation.score_cache import LoadConfig, ScoreFile
@@ -130,22 +130,10 @@ class _Models:
     def tokenizer(self) -> Tokenizer:
         """The tokenizer of the base, for both: the same items must be the same tokens."""
         if self._tokenizer is None:
-            from tui_lab.data import prompt_settings, templates
-
             base, tuned = self._target.base, self._target.tuned
             saved = tuned.saved if tuned is not None else None
-            self._tokenizer = templates.load_for(base.location, base.revision, saved)
-            settings = templates.settings_of(self._tokenizer)
-            if not settings.date:  # a cached baseline must have the same tokens on another day
-                settings = msgspec.structs.replace(settings, date=prompt_settings.FIXED_DATE)
-                templates.use_settings(self._tokenizer, settings)
+            self._tokenizer = prompts.measuring_tokenizer(base.location, base.revision, saved)
         return self._tokenizer
-
-    def prompts(self) -> str:
-        """How items are asked, as far as it is not how the bare base is asked."""
-        from tui_lab.data import templates
-
-        return templates.identity(self.tokenizer())
 
     def _load(self, source: ModelReference, label: str) -> Model:
         from tui_lab.models import catalog
@@ -219,9 +207,8 @@ class _Evaluation:
         target = self._target
         if not tuned and not Path(target.base.location).is_dir():
             self._models.base()  # the commit of a hub id is known once it is downloaded
-        identity = target.tuned_identity if tuned else target.base_identity
-        if prompts := self._models.prompts():
-            identity = f"{identity} {prompts}"
+        weights = target.tuned_identity if tuned else target.base_identity
+        identity = prompts.with_prompts(weights, self._models.tokenizer())
         directory = self._partial_folder() if tuned else score_cache.folder()
         side = "tuned" if tuned else "base"
         with ScoreFile(directory, identity, target.how, suite) as cached:
@@ -322,8 +309,9 @@ class _Evaluation:
         return stored if stored.of == self._weights_key() else None
 
     def _weights_key(self) -> str:
-        """The weights and how they are loaded."""
-        return f"{self._target.tuned_identity} {self._target.how}"
+        """The weights, how they are asked and how they are loaded."""
+        weights = prompts.with_prompts(self._target.tuned_identity, self._models.tokenizer())
+        return f"{weights} {self._target.how}"
 
     # ------------------------------------------------------------------ files
 
@@ -369,7 +357,7 @@ class _Evaluation:
             return
         folder = self._partial_folder()
         for suite in self._suites:
-            identity = " ".join(filter(None, (self._target.tuned_identity, self._models.prompts())))
+            identity = prompts.with_prompts(self._target.tuned_identity, self._models.tokenizer())
             cached = ScoreFile(folder, identity, self._target.how, suite)
             cached.path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # scores of other suites may be in it

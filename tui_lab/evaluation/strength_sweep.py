@@ -14,7 +14,7 @@ from tui_lab.core import files, input_files, job_protocol
 from tui_lab.core.errors import LabError
 from tui_lab.core.records import from_json, to_json
 from tui_lab.core.sanitize import sanitize
-from tui_lab.evaluation import score_cache, strength_target
+from tui_lab.evaluation import prompts, score_cache, strength_target
 from tui_lab.evaluation.acquisition import HeldOutTask
 from tui_lab.evaluation.records import SavedStrength, SweepRequest
 from tui_lab.evaluation.strength_target import LoadedTarget, SweepTarget
@@ -92,6 +92,10 @@ class NewTask:
             return
         self._task, self.rows, self.metric = task, len(task.examples), task.metric
 
+    def key(self, weights: str) -> str:
+        """The key of the scores of these weights."""
+        return prompts.with_prompts(weights, self._task.tokenizer) if self._task else weights
+
     def scores(self, model: object) -> list[float]:
         """The score of each answer, 0 to 1; empty without held-out rows."""
         return self._task.scores(model) if self._task else []
@@ -116,7 +120,7 @@ class Sweep:
         answer_scores = AnswerScores(
             self._folder / PARTS / ANSWER_SCORES, f"{loaded.how} {task.metric} {task.rows}"
         )
-        info = self._info(task, loaded.how)
+        info = self._info(task, loaded)
         points = {point.strength: point for point in self._earlier_points(info)}
         warnings = [*self._suite.warnings, *([task.problem] if task.problem else [])]
         base: list[ItemScore] = []
@@ -125,7 +129,7 @@ class Sweep:
             loaded.scale.set(strength)
             items = self._items(loaded, strength)
             base = base or items  # strength 0 is the first
-            identity = self._target.identity(strength)
+            identity = task.key(self._target.identity(strength))
             scores = answer_scores.get(identity)
             if len(scores) != task.rows:
                 self._on_progress(f"strength {strength:.2f}: answers to {task.rows} held-out rows")
@@ -144,7 +148,7 @@ class Sweep:
 
         items = self._suite.items
         directory = self._folder / PARTS if strength else score_cache.folder()
-        identity = self._target.identity(strength)
+        identity = prompts.with_prompts(self._target.identity(strength), loaded.tokenizer)
         with score_cache.ScoreFile(directory, identity, loaded.how, self._suite) as cached:
 
             def on_score(score: ItemScore) -> None:
@@ -170,14 +174,15 @@ class Sweep:
         total = items * len(self._request.strengths)
         self._on_progress(f"strength {strength:.2f}: items of {self._suite.name}", before + done, total)
 
-    def _info(self, task: NewTask, how: score_cache.LoadConfig) -> SweepInfo:
+    def _info(self, task: NewTask, loaded: LoadedTarget) -> SweepInfo:
+        how = loaded.how
         return SweepInfo(
             suite=self._suite.name,
             version=self._suite.version,
             sha256=self._suite.sha256,
             n=len(self._suite.items),
             model=sanitize(self._target.recipe.model),
-            weights=self._target.identity(1.0),
+            weights=prompts.with_prompts(self._target.identity(1.0), loaded.tokenizer),
             quantization=how.quantization,
             dtype=how.dtype,
             acquisition_metric=task.metric,

@@ -11,7 +11,7 @@ from tui_lab.core import input_files
 from tui_lab.core.errors import LabError
 from tui_lab.core.files import atomic_folder
 from tui_lab.data.rows import Model, Tokenizer
-from tui_lab.evaluation import score_cache
+from tui_lab.evaluation import prompts, score_cache
 from tui_lab.models import catalog
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.retention import strength_grid
@@ -96,7 +96,6 @@ class LoadedTarget:
     """The tuned model of a run; ``scale`` sets its strength."""
 
     def __init__(self, target: SweepTarget, dtype: str = "auto") -> None:
-        from tui_lab.data import templates
         from tui_lab.decoding.adapters import load_peft_model
         from tui_lab.hardware.cuda_support import torch_device
         from tui_lab.models.loading import ModelSource, Precision, load_model, quiet_libraries
@@ -118,7 +117,7 @@ class LoadedTarget:
                 self.model = load_peft_model(base, target.path, target.run.id)
                 self.scale = AdapterScale(self.model)
             # the tokenizer of the base, as in evaluations: the same items must be the same tokens
-            self.tokenizer: Tokenizer = templates.load_for(target.base, revision, target.path)
+            self.tokenizer: Tokenizer = prompts.measuring_tokenizer(target.base, revision, target.path)
         quantization = "nf4" if target.four_bit else "none"
         base_dtype = str(base.dtype).removeprefix("torch.")
         self.how = score_cache.LoadConfig(quantization, base_dtype, torch_device())

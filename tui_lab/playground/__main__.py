@@ -31,7 +31,6 @@ from tui_lab.playground.messages import (
     RequestMessage,
     Result,
     ResultMessage,
-    Scored,
     ScoreRequest,
     StatusMessage,
     UnloadRequest,
@@ -130,7 +129,7 @@ class Server:
                     lambda: message.id in self._cancelled,
                 )
             case ScoreRequest() as request:
-                return Scored({name: worker.score_tokens(request, name) for name in request.on})
+                return worker.score(request)
         return Done()
 
 

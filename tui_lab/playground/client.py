@@ -80,6 +80,7 @@ class PlaygroundClient:
         self._last_id = 0
         self._start_lock = asyncio.Lock()
         self._load: LoadRequest | None = None  # what to load after a restart
+        self._has_run = False  # whether that is a run, whose adapter is loaded with its base
         self._added: dict[str, str] = {}  # name → location, likewise
         self._closing = False
         self._ending: asyncio.Task[None] | None = None
@@ -94,17 +95,22 @@ class PlaygroundClient:
         quantization: str = "none",
         dtype: str = "auto",
         allow_large: bool = False,
+        name: str = "tuned",
     ) -> PlaygroundStatus:
-        """Loads a base model; what was added before is removed. Raises LabError."""
-        request = LoadRequest(model, revision, quantization, dtype, allow_large)
+        """Loads a base model; what was added before is removed. ``name``: of the adapter, where the model is a
+        run. Raises LabError."""
+        request = LoadRequest(model, revision, quantization, dtype, allow_large, name)
         self._load, self._added = None, {}
         await self._result(request, "loading", Done)
-        self._load = request
+        self._load, self._has_run = request, name in self.status.names
         return self.status
 
     async def add(self, name: str, location: str) -> PlaygroundStatus:
-        """Adds an adapter (a run, a folder, a hub id) or a whole model for comparison. Raises LabError."""
+        """Adds an adapter (a run, a folder, a hub id) or a whole model for comparison, unless it is there under
+        this name. Raises LabError."""
         await self._restore()
+        if self._added.get(name) == location:
+            return self.status
         await self._result(AddRequest(name, location), "loading", Done)
         self._added[name] = location
         return self.status
@@ -157,10 +163,13 @@ class PlaygroundClient:
         self, prompt_ids: tuple[int, ...], token_ids: tuple[int, ...], on: list[str], top: int = DETAILS
     ) -> list[list[ScoredToken]]:
         """Scores every token of a text with each model of ``on``. Raises LabError."""
-        await self._restore()
-        request = ScoreRequest(prompt_ids, token_ids, tuple(on), top)
-        scored = await self._result(request, "busy", Scored)
+        scored = await self.score(ScoreRequest(prompt_ids, token_ids, tuple(on), top))
         return [list(scored.tokens[name]) for name in on]
+
+    async def score(self, request: ScoreRequest) -> Scored:
+        """Scores every token of a text, with the texts of its prompt's tokens. Raises LabError."""
+        await self._restore()
+        return await self._result(request, "busy", Scored)
 
     async def unload(self) -> None:
         """Frees the model's memory; the next request loads it again. On a GPU the process ends with it, since
@@ -205,9 +214,20 @@ class PlaygroundClient:
         """The model that is loaded, or that the next request loads; empty if there is none."""
         return self._load.model if self._load else ""
 
+    @property
+    def added(self) -> Mapping[str, str]:
+        """The locations of what is compared with the base, by name, also while the memory is free."""
+        run = {self._load.name: self._load.model} if self._load and self._has_run else {}
+        return {**run, **self._added}
+
     def location(self, name: str) -> str:
         """Where the adapter or model of a name comes from; empty for the base and for unknown names."""
-        return self._added.get(name) or (self.wants if name == "tuned" else "")
+        return self.added.get(name, "")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What lanes can run on, the base first, also while the memory is free; empty before the first load."""
+        return self.status.names or (("base", *self.added) if self._load else ())
 
     @property
     def pid(self) -> int | None:
@@ -222,7 +242,11 @@ class PlaygroundClient:
         if self.status.loaded or self._load is None:
             return
         load, added = self._load, dict(self._added)
-        await self.load(**msgspec.structs.asdict(load))
+        try:
+            await self.load(**msgspec.structs.asdict(load))
+        except LabError:
+            self._load, self._added = load, added  # the next request tries again
+            raise
         for name, location in added.items():
             if name not in self.status.names:
                 await self.add(name, location)

@@ -8,6 +8,7 @@ lab ignores messages of an unknown kind."""
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Literal
 
@@ -61,6 +62,7 @@ class LoadRequest(msgspec.Struct, frozen=True, tag_field="do", tag="load"):
     quantization: str = "none"  # or nf4
     dtype: str = "auto"
     allow_large: bool = False
+    name: str = "tuned"  # of the adapter, where the model is a run
 
 
 class AddRequest(msgspec.Struct, frozen=True, tag_field="do", tag="add"):
@@ -80,6 +82,13 @@ class UnloadRequest(msgspec.Struct, frozen=True, tag_field="do", tag="unload"):
     """Frees the memory of everything that is loaded."""
 
 
+class ChatTurn(msgspec.Struct, frozen=True):
+    """An earlier turn of a lane's conversation: what was asked, and what the lane answered."""
+
+    prompt: str
+    answer: str
+
+
 class GenerateRequest(msgspec.Struct, frozen=True, tag_field="do", tag="generate"):
     """One prompt for several lanes, in the text form of ``strategies.parse``."""
 
@@ -91,7 +100,12 @@ class GenerateRequest(msgspec.Struct, frozen=True, tag_field="do", tag="generate
     max_new_tokens: int = 64
     stop: tuple[str, ...] = ()
     details: bool = False  # alternatives and candidates of every token
-    cut: bool = False  # cut the middle out of a prompt that is too long
+    cut: bool = False  # cut old turns, then the middle, out of a prompt that is too long
+    turns: tuple[tuple[ChatTurn, ...], ...] = ()  # earlier turns of each lane; empty: no lane has any
+
+    def turns_of(self, lane: int) -> tuple[ChatTurn, ...]:
+        """The earlier turns of a lane."""
+        return self.turns[lane] if lane < len(self.turns) else ()
 
 
 class ScoreRequest(msgspec.Struct, frozen=True, tag_field="do", tag="score"):
@@ -159,6 +173,11 @@ class LaneDone(msgspec.Struct, frozen=True, tag_field="kind", tag="lane"):
     rep_4: float
     distinct_2: float
 
+    @property
+    def perplexity_own(self) -> float:
+        """The perplexity of the answer under the weights that the lane ran on."""
+        return math.exp(min(-self.mean_logprob, 700.0))
+
 
 GenerationEvent = Tokens | Beams | LaneDone
 
@@ -184,9 +203,11 @@ class TooLong(msgspec.Struct, frozen=True, tag_field="is", tag="too_long"):
 
 
 class Scored(msgspec.Struct, frozen=True, tag_field="is", tag="scored"):
-    """The result of scoring: the tokens of the text, by the name of the model."""
+    """The result of scoring: the tokens of the text, by the name of the model, and the text of the prompt's
+    tokens."""
 
     tokens: dict[str, tuple[ScoredToken, ...]]
+    prompt: tuple[str, ...] = ()
 
 
 Result = Done | Generated | TooLong | Scored

@@ -3,6 +3,7 @@ folder; the event log is never changed."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
@@ -16,6 +17,7 @@ from tui_lab.runs.folder import Run
 
 FILE = "notes.json"
 NOTES_VERSION = 1
+_TIME = re.compile(r"^\d{8}-\d{6}-")
 MOST_TAGS, LONGEST_TAG, LONGEST_NAME, LONGEST_NOTE = 20, 40, 80, 2_000
 
 
@@ -34,6 +36,11 @@ def read(run: Run) -> Notes:
         return _load(run)
     except (OSError, LabError):
         return Notes()
+
+
+def short_name(run: Run) -> str:
+    """The user's name of a run, else its id without the time that it begins with."""
+    return read(run).name or _TIME.sub("", run.id) or run.id
 
 
 def _load(run: Run) -> Notes:

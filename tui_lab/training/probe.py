@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 import torch
@@ -53,7 +53,7 @@ from tui_lab.training.probe_plan import (
     make_schedule,
     stop_reason,
 )
-from tui_lab.training.rng import preserve_rng_state
+from tui_lab.training.rng import evaluating, preserve_rng_state
 from tui_lab.training.types import Model, Tokenizer
 
 if TYPE_CHECKING:
@@ -293,7 +293,7 @@ class RetentionProbe:
             general = general.part(self._plan.kl_sequences, self._plan.kl_length)
             task = task.part(max(2, round(part * len(task.sequences))), self._plan.kl_length)
         began = time.monotonic()
-        with _evaluating(trainer):
+        with evaluating(trainer):
             values = [probe.kl_by_sequence(trainer.model, record) for record in (general, task)]
         seconds = time.monotonic() - began
         self.seconds += seconds
@@ -320,7 +320,7 @@ class RetentionProbe:
         suite = self.base.suite_of(self._suite, self._plan.items if self._plan else 0)
         began = time.monotonic()
         if known is None:
-            with _evaluating(trainer):
+            with evaluating(trainer):
                 after = scoring.score(trainer.model, self._tokenizer, suite, batch_tokens=self._batch_tokens)
             seconds = time.monotonic() - began
             self.seconds += seconds
@@ -347,14 +347,6 @@ class RetentionProbe:
             why = "memory ran out"
         self.base = None
         self._events.write(WarningEvent(text=f"retention is not probed in this run: {why}"))
-
-
-@contextmanager
-def _evaluating(trainer: LabTrainer) -> Iterator[None]:
-    """Evaluation in the training's precision that does not change the training. accelerate puts autocast into
-    the forward of the whole model, while the model inside an adapter is called directly."""
-    with preserve_rng_state(trainer.model), trainer.accelerator.autocast():
-        yield
 
 
 def load_suite(name: str) -> Suite:

@@ -8,11 +8,14 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from transformers import Trainer
 
 
 @dataclass(frozen=True)
@@ -50,3 +53,12 @@ def preserve_rng_state(model: torch.nn.Module) -> Iterator[None]:
     finally:
         model.train(was_training)
         states.restore()
+
+
+@contextmanager
+def evaluating(trainer: Trainer) -> Iterator[None]:
+    """Evaluation in the training's precision that does not change the training. accelerate puts autocast into
+    the forward of the whole model, while the model inside an adapter is called directly."""
+    assert isinstance(trainer.model, torch.nn.Module)
+    with preserve_rng_state(trainer.model), trainer.accelerator.autocast():
+        yield

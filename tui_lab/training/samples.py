@@ -21,7 +21,7 @@ from tui_lab.runs.events import EventWriter
 from tui_lab.runs.schema import PhaseEvent, SampleEvent, ScoreEvent, WarningEvent
 from tui_lab.runs.state import RunState
 from tui_lab.training.oom_restart import release_traceback
-from tui_lab.training.rng import preserve_rng_state
+from tui_lab.training.rng import evaluating
 from tui_lab.training.trainer import LabTrainer
 from tui_lab.training.types import Tokenizer
 
@@ -116,7 +116,7 @@ class TaskEvaluator:
         rows = min(ROWS_A_BATCH, len(ids))
         while rows:
             try:
-                with preserve_rng_state(trainer.model), trainer.compute_loss_context_manager():
+                with evaluating(trainer):
                     return generate_answers(
                         trainer.model,
                         self._tokenizer,

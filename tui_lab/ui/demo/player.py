@@ -349,7 +349,7 @@ class Player:
         await self.wait_until(lambda: bool(run.end_state or run.problem), float("inf"))
 
         def is_loaded() -> bool:
-            return any(view.lane.on == "tuned" for view in pane.views)
+            return any(view.lane.on not in ("", "base") for view in pane.views)
 
         if run.run is not None and not run.problem and not is_loaded():
             pane.compare_run(run.run.id)

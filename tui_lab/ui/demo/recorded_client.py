@@ -4,6 +4,7 @@ one that plays recorded answers back at their original speed, without a process.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -15,15 +16,16 @@ from msgspec.structs import replace
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.records import from_plain, jsonable
-from tui_lab.decoding.records import ScoredToken
+from tui_lab.decoding.strategies import Lane, parse
 from tui_lab.playground.client import PlaygroundClient
 from tui_lab.playground.messages import (
-    DETAILS,
     GenerateRequest,
     GenerationEvent,
     LaneDone,
     PlaygroundStatus,
     PromptLength,
+    Scored,
+    ScoreRequest,
     WorkerStatus,
     event_fields,
     read_event,
@@ -86,7 +88,6 @@ class RecordedClient(PlaygroundClient):
         self._answers, self._wait = tuple(answers), wait
         self._is_stopped = False
         self._model = ""
-        self._locations: dict[str, str] = {}  # of adapters, by name
         self._recorded = from_plain(
             answers[0].status if answers else {}, PlaygroundStatus, "the recorded status"
         )
@@ -100,9 +101,6 @@ class RecordedClient(PlaygroundClient):
     def wants(self) -> str:
         return self._model
 
-    def location(self, name: str) -> str:
-        return self._locations.get(name, "")
-
     async def load(
         self,
         model: str,
@@ -111,23 +109,22 @@ class RecordedClient(PlaygroundClient):
         quantization: str = "none",
         dtype: str = "auto",
         allow_large: bool = False,
+        name: str = "tuned",
     ) -> PlaygroundStatus:
-        del revision, quantization, dtype, allow_large  # the recording has one model
-        self._model, self._locations = model, {}
+        del revision, quantization, dtype, allow_large, name  # the recording has one model
+        self._model, self._added = model, {}
         return self._set_status("ready", ("base",))
 
     async def add(self, name: str, location: str) -> PlaygroundStatus:
-        self._locations[name] = location
-        return self._set_status("ready", (*self.status.names, name))
+        self._added[name] = location
+        return self._set_status("ready", ("base", *self._added))
 
     async def remove(self, name: str) -> PlaygroundStatus:
-        self._locations.pop(name, None)
-        return self._set_status("ready", tuple(each for each in self.status.names if each != name))
+        self._added.pop(name, None)
+        return self._set_status("ready", ("base", *self._added))
 
-    async def score_tokens(
-        self, prompt_ids: tuple[int, ...], token_ids: tuple[int, ...], on: list[str], top: int = DETAILS
-    ) -> list[list[ScoredToken]]:
-        del prompt_ids, token_ids, on, top
+    async def score(self, request: ScoreRequest) -> Scored:
+        del request
         _refuse("this is a recording")
 
     async def unload(self) -> None:
@@ -150,17 +147,20 @@ class RecordedClient(PlaygroundClient):
         try:
             answer = self._find(request)
             on_prompt(PromptLength(0, self._recorded.context))
-            return await self._play(answer, on_event)
+            return await self._play(answer, request.lanes, on_event)
         finally:
             self._set_status("ready", names)
 
     def _find(self, ask: GenerateRequest) -> RecordedAnswer:
+        lanes = _by_role(ask.lanes)
         for answer in self._answers:
-            if (answer.prompt, answer.lanes) == (ask.prompt, tuple(ask.lanes)):
+            if answer.prompt == ask.prompt and _by_role(answer.lanes) == lanes and not any(ask.turns):
                 return answer
         _refuse("this prompt is not in the recording")
 
-    async def _play(self, answer: RecordedAnswer, on_event: EventCallback) -> list[LaneDone]:
+    async def _play(
+        self, answer: RecordedAnswer, lanes: Sequence[str], on_event: EventCallback
+    ) -> list[LaneDone]:
         self._is_stopped = False
         duration = answer.events[-1][0] if answer.events else 0.0
         pace = min(1.0, MAX_PLAYBACK_S / max(1e-3, duration))
@@ -174,6 +174,8 @@ class RecordedClient(PlaygroundClient):
                 at = seconds
             event = read_event(kind, fields)
             if isinstance(event, LaneDone):
+                lane = lanes[event.lane]  # the recording may know the adapter by another name
+                event = replace(event, description=lane, on=parse(lane).on or event.on)
                 done[event.lane] = event
             if event is not None:
                 on_event(event)
@@ -183,6 +185,12 @@ class RecordedClient(PlaygroundClient):
             for lane, perplexity in enumerate(answer.perplexities)
             if lane in done
         ]
+
+
+def _by_role(lanes: Sequence[str]) -> list[Lane]:
+    """The lanes with one name for whatever was tuned."""
+    parsed = (parse(lane) for lane in lanes)
+    return [dataclasses.replace(lane, on="tuned") if lane.on not in ("", "base") else lane for lane in parsed]
 
 
 def _refuse(problem: str) -> NoReturn:
