@@ -219,3 +219,61 @@ def test_a_run_without_an_adapter_yet(base: Path, tmp_path: Path) -> None:
     (run.checkpoints_path / "checkpoint-4").mkdir(parents=True)
     with pytest.raises(LabError, match=r"saved no adapter.*checkpoint-4"):
         adapter_target(run.id, tmp_path, False)
+
+
+CHAT = ["generate", "--json", "--dtype", "float32", "--max-new-tokens", "8", "--model", "pocket"]
+CHAT += ["--lane", "greedy", "--lane", "sample seed=3"]
+
+
+def chat(capsys: pytest.CaptureFixture[str], *words: str) -> list[dict[str, Any]]:
+    assert main.main([*CHAT, *words]) == 0
+    return list(json.loads(capsys.readouterr().out)["lanes"])
+
+
+def test_a_chat_keeps_the_answers_of_every_lane(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("Tell me a story.\n\nAnd then?\n"))
+    from_lines = chat(capsys, "--chat", "-")
+    questions = tmp_path / "questions.json"
+    questions.write_text(json.dumps(["Tell me a story.", "And then?"]))
+    from_file = chat(capsys, "--chat", str(questions))
+    assert [lane["turns"] for lane in from_lines] == [lane["turns"] for lane in from_file]
+    greedy, drawn = from_file
+    assert [turn["prompt"] for turn in greedy["turns"]] == ["Tell me a story.", "And then?"]
+    assert greedy["turns"][1]["answer"] == greedy["text"]
+    assert greedy["turns"][0]["answer"] != drawn["turns"][0]["answer"]
+    # the same conversation, written out as messages, has the same prompt and the same answer
+    first = greedy["turns"][0]
+    messages = [
+        {"role": "user", "content": first["prompt"]},
+        {"role": "assistant", "content": first["answer"]},
+        {"role": "user", "content": "And then?"},
+    ]
+    questions.write_text(json.dumps(messages))
+    written = chat(capsys, "--chat", str(questions))[0]
+    assert written["prompt_token_ids"] == greedy["prompt_token_ids"]
+    assert written["token_ids"] == greedy["token_ids"]
+
+
+@pytest.mark.parametrize(
+    ("content", "words", "part"),
+    [
+        ("[]", [], "a JSON list of 1 to 1,000 questions or messages"),
+        ("{", [], "cannot be read as JSON"),
+        ('[{"role": "tool", "content": "x"}]', [], "each message has a role"),
+        ('[{"role": "assistant", "content": "x"}]', [], "the last one is of the user"),
+        ('["a"]', ["--prompt", "b"], "--chat and --prompt both"),
+        ('["a"]', ["--raw"], "which --raw omits"),
+        ('[{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, '
+         '{"role": "user", "content": "c"}]', ["--model", "BASE"], "template, and this model has none"),
+    ],
+)  # fmt: skip
+def test_a_bad_chat_is_one_sentence(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, words: list[str], part: str
+) -> None:
+    (tmp_path / "chat.json").write_text(content)
+    words = [str(base) if word == "BASE" else word for word in words]
+    assert main.main(["generate", "--chat", str(tmp_path / "chat.json"), *words]) == options.EXIT_USAGE
+    err = capsys.readouterr().err.strip().splitlines()
+    assert part in err[-1] and not any("Traceback" in line for line in err)

@@ -22,6 +22,7 @@ from tui_lab.decoding.records import DecodingRequest, TokenRecord
 from tui_lab.decoding.session import DecodingSession
 from tui_lab.decoding.strategies import parse
 from tui_lab.models.load_progress import report_load_progress
+from tui_lab.playground import prompts
 from tui_lab.playground import worker as module
 from tui_lab.playground.messages import (
     ChatTurn,
@@ -36,7 +37,7 @@ from tui_lab.playground.messages import (
     Tokens,
     TooLong,
 )
-from tui_lab.playground.prompts import Asked, encode
+from tui_lab.playground.prompts import Asked, Prompter, encode
 from tui_lab.playground.worker import EventBatcher, Worker, out_of_memory_message
 from tui_lab.pocket import MODEL_DIR
 
@@ -73,7 +74,7 @@ def quiet(_text: str) -> None:
 
 def test_tokens_are_those_of_the_stage(worker: Worker, pocket_session: DecodingSession) -> None:
     done, told = answer(worker, GenerateRequest(PROMPT, LANES, max_new_tokens=24))
-    prompt = encode(pocket_session.model, worker._loaded.tokenizer, Asked(PROMPT))
+    prompt = encode(pocket_session.model, worker._loaded.prompters.of(), Asked(PROMPT))
     assert tuple(prompt.ids) == done[0].prompt_token_ids
     lanes = tuple(parse(text) for text in LANES)
     expected = pocket_session.decode(DecodingRequest(tuple(prompt.ids), lanes, 24, prompt.stop_ids)).values()
@@ -126,13 +127,13 @@ def test_figures_of_cancelled_lanes_belong_to_their_lane(worker: Worker, after: 
 
 def test_the_prompt_is_encoded_once(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
-    real = module.encode
+    real = prompts.encode
 
-    def counted(model: Any, tokenizer: Any, asked: Asked, has_template: bool) -> Any:
+    def counted(model: Any, prompter: Prompter, asked: Asked) -> Any:
         seen.append(asked.prompt)
-        return real(model, tokenizer, asked, has_template)
+        return real(model, prompter, asked)
 
-    monkeypatch.setattr(module, "encode", counted)
+    monkeypatch.setattr(prompts, "encode", counted)
     answer(worker, GenerateRequest(PROMPT, ("greedy", "beam"), max_new_tokens=2))
     assert seen == [PROMPT]
 
@@ -160,7 +161,7 @@ def test_characters_of_several_tokens_are_never_broken(worker: Worker, monkeypat
     """The model is made to say a text of emoji, accents and other scripts, byte by byte."""
     loaded = worker._loaded
     text = "ok 🎉👩‍👩‍👧 漢字 é مرحبا ✓"
-    script = loaded.tokenizer(text, add_special_tokens=False)["input_ids"]
+    script = loaded.prompters.of().tokenizer(text, add_special_tokens=False)["input_ids"]
     assert len(script) > len(text)  # characters are split over tokens here
     said = iter(script)
 
@@ -189,7 +190,7 @@ def test_a_prompt_beyond_the_context(worker: Worker) -> None:
     assert f"has {length.tokens} tokens and the model's context holds 2048" in said and "cut" in said
     done, _ = answer(worker, GenerateRequest(words, ("greedy",), max_new_tokens=4, cut=True))
     assert len(done[0].prompt_token_ids) <= 2048 - 4
-    read = worker._loaded.tokenizer.decode(done[0].prompt_token_ids)
+    read = worker._loaded.prompters.of().tokenizer.decode(done[0].prompt_token_ids)
     assert "word0" in read and "word2999" in read and "word1500" not in read and "…" in read
 
 
@@ -251,7 +252,8 @@ def test_each_lane_goes_on_with_its_own_conversation(worker: Worker, pocket_sess
     turns = tuple((ChatTurn(PROMPT, lane.text),) for lane in first)
     follow = GenerateRequest("And then?", lanes, max_new_tokens=12, turns=turns, system="Be short.")
     done, _ = answer(worker, follow)
-    tokenizer = worker._loaded.tokenizer
+    tokenizer = worker._loaded.prompters.of().tokenizer
+    prompt = encode(pocket_session.model, worker._loaded.prompters.of(), Asked("x"))
     for lane, before in zip(done, first, strict=True):
         chat = [
             {"role": "system", "content": "Be short."},
@@ -262,9 +264,7 @@ def test_each_lane_goes_on_with_its_own_conversation(worker: Worker, pocket_sess
         ids = tokenizer.apply_chat_template(chat, add_generation_prompt=True)["input_ids"]
         assert list(lane.prompt_token_ids) == list(ids), "as transformers renders the chat"
         alone = DecodingRequest(
-            lane.prompt_token_ids, (parse(lane.description),), 12, encode(
-                pocket_session.model, tokenizer, Asked("x")
-            ).stop_ids,
+            lane.prompt_token_ids, (parse(lane.description),), 12, prompt.stop_ids,
         )  # fmt: skip
         assert pocket_session.decode(alone)[0].token_ids == lane.token_ids
     assert done[0].prompt_token_ids != done[1].prompt_token_ids
@@ -273,12 +273,12 @@ def test_each_lane_goes_on_with_its_own_conversation(worker: Worker, pocket_sess
 
 
 def test_a_long_conversation_loses_its_oldest_turns(worker: Worker) -> None:
-    old = ChatTurn("first " * 800, "one")
-    turns = (old, ChatTurn("second " * 800, "two"), ChatTurn("third", "three"))
+    old = ChatTurn("first " * 1500, "one")
+    turns = (old, ChatTurn("second " * 600, "two"), ChatTurn("third", "three"))
     request = GenerateRequest("And?", ("greedy",), max_new_tokens=4, turns=(turns,))
     assert isinstance(worker.generate(request, lambda event: None, lambda: False), TooLong)
     done, _ = answer(worker, msgspec.structs.replace(request, cut=True))
-    read = worker._loaded.tokenizer.decode(done[0].prompt_token_ids)
+    read = worker._loaded.prompters.of().tokenizer.decode(done[0].prompt_token_ids)
     assert "first" not in read and "third" in read and "And?" in read
 
 
@@ -287,7 +287,7 @@ def test_several_turns_need_a_chat_template(worker: Worker, monkeypatch: pytest.
     with pytest.raises(LabError, match="which is off: switch it on"):
         answer(worker, msgspec.structs.replace(request, raw=True))
     loaded = worker._loaded
-    monkeypatch.setattr(loaded, "own", replace(loaded.own, has_template=False))
+    monkeypatch.setattr(loaded.prompters, "own", replace(loaded.prompters.own, has_template=False))
     assert not worker.status.has_template
     with pytest.raises(LabError, match="this model has none: load a chat model"):
         answer(worker, request)
@@ -306,7 +306,7 @@ def test_adapters_are_prompted_by_their_own_templates(
         worker.add(name, str(folder), quiet)
     lanes = ("greedy", "greedy on=polite", "greedy on=terse", "greedy on=tuned")
     done, _ = answer(worker, GenerateRequest(PROMPT, lanes, max_new_tokens=4))
-    tokenizer = worker._loaded.tokenizer
+    tokenizer = worker._loaded.prompters.of().tokenizer
     texts = [tokenizer.decode(lane.prompt_token_ids) for lane in done]
     assert texts[1].startswith("polite:") and texts[2].startswith("terse:")
     assert texts[0] == texts[3] == texts[1], "what has no template is asked as the first that has one"

@@ -6,30 +6,29 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from tui_lab.cli.conversation import Conversation, valid_text
 from tui_lab.cli.interrupt import interruptible
 from tui_lab.cli.output import json_line, note
 from tui_lab.core.errors import LabError
 from tui_lab.core.records import jsonable
 from tui_lab.core.sanitize import sanitize
 from tui_lab.decoding import strategies
-from tui_lab.decoding.records import DecodingRecord, DecodingRequest, DecodingSpeed, LaneResult, TokenRecord
+from tui_lab.decoding.records import DecodingRecord, DecodingSpeed, LaneResult, TokenRecord
 from tui_lab.hardware.memory_budget import take_gpu
 from tui_lab.models import catalog, download
+from tui_lab.playground.messages import ChatTurn, GenerateRequest, with_answers
 from tui_lab.runs import inputs
 from tui_lab.runs.references import ModelReference, adapter_target, model_target
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
     from tui_lab.decoding.session import DecodingSession
-
-
-#: The longest prompt that is read.
-MOST_PROMPT_CHARACTERS = 10_000_000
+    from tui_lab.playground.prompts import EncodedPrompt, Prompters
 
 
 def run(args: argparse.Namespace) -> int:
@@ -39,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
         raise LabError(f"--max-new-tokens must be at least 1, not {args.max_new_tokens}")
     if args.raw and args.system:
         raise LabError("--system needs the chat template, which --raw omits: use one of them")
-    prompt, system = _prompt(args), valid_text(args.system or "", "--system")
+    chat = Conversation.of(args)
     runs_dir = args.runs_dir
     adapters = [adapter_target(name, runs_dir, args.allow_large) for name in args.adapter]
     model = model_target(args.model, runs_dir, args.allow_large, adapters)
@@ -52,45 +51,44 @@ def run(args: argparse.Namespace) -> int:
 
     from tui_lab.data.templates import load_for
     from tui_lab.models.loading import quiet_libraries
-    from tui_lab.playground.prompts import encode
+    from tui_lab.playground.prompts import Prompters, encode_lanes, lane_groups
 
     # decided before the slow part
     terminal = sys.stdout.isatty() and not args.json
+    results: list[LaneResult] = []
+    encoded: list[EncodedPrompt] = []
+    interrupted = False
+    turns = tuple(chat.turns for _ in lanes)
     with quiet_libraries():
         if sys.stderr.isatty():
             note(f"loading {sanitize(model.location)} …")
-        saved = next((each.saved for each in (model, *adapters) if each.adapter), None)
-        tokenizer = load_for(model.location, model.revision, saved)
-        session, names = _load_session(args, model, adapters, tokenizer)
-        if not args.raw and not tokenizer.chat_template:
+        prompters = Prompters(load_for(model.location, model.revision))
+        session, names = _load_session(args, model, adapters, prompters)
+        if not args.raw and not prompters.of().has_template:
             note("this model has no chat template: a plain one is used; --raw omits it")
-        encoded = encode(
-            session.model,
-            tokenizer,
-            prompt,
-            system=system,
-            raw=args.raw,
-            thinking=args.thinking,
-        )
         lanes = _with_models(lanes, names)
-
-        request = DecodingRequest(
-            tuple(encoded.ids),
-            lanes,
-            args.max_new_tokens,
-            encoded.stop_ids,
-            tuple(valid_text(text, "--stop") for text in args.stop if text),
-        )
-        printer = LanePrinter(lanes) if terminal else None
-        on_record: Callable[[DecodingRecord], None] = printer.on_record if printer else _ignore
-        with interruptible() as cancelled:
-            results = list(session.decode(request, on_record, cancelled).values())
-            interrupted = cancelled()
+        texts = tuple(lane.text for lane in lanes)
+        stop = tuple(valid_text(text, "--stop") for text in args.stop if text)
+        for prompt in chat.prompts():
+            request = GenerateRequest(
+                prompt, texts, chat.system, args.raw, args.thinking, args.max_new_tokens, stop, turns=turns
+            )
+            encoded = encode_lanes(session.model, prompters, request, lanes)
+            printer = LanePrinter(lanes) if terminal else None
+            on_record: Callable[[DecodingRecord], None] = printer.on_record if printer else _ignore
+            groups = lane_groups(request, lanes, encoded)
+            with interruptible() as cancelled:
+                results = list(session.decode_groups(groups, on_record, cancelled).values())
+                interrupted = cancelled()
+            if not terminal and not args.json:
+                _print_plain(results)
+            if chat.continues:
+                turns = with_answers(request, [result.text for result in results])
+            if interrupted:
+                break
     if args.json:
-        _print_json(args, model, request.prompt_ids, results, session.speed)
-    elif printer is None:
-        _print_plain(results)
-    elif session.speed and session.speed.parts:
+        _print_json(args, model, results, [tuple(p.ids) for p in encoded], turns, session.speed)
+    elif terminal and session.speed and session.speed.parts:
         note(sanitize(" · ".join(session.speed.parts)))
     return 130 if interrupted else 0
 
@@ -107,43 +105,14 @@ def _lanes(args: argparse.Namespace) -> tuple[strategies.Lane, ...]:
     return strategies.with_seeds(found or (strategies.Lane(),), time.time_ns() % 1_000_000)
 
 
-def _prompt(args: argparse.Namespace) -> str:
-    text = args.prompt
-    if text is None and sys.stdin.isatty():
-        raise LabError('no prompt: give one with --prompt "…" or through a pipe')
-    if text is None or text == "-":
-        try:
-            text = sys.stdin.read(MOST_PROMPT_CHARACTERS + 1).removesuffix("\n")
-        except UnicodeDecodeError as error:
-            place = f"byte {error.start + 1}"
-            raise LabError(f"the prompt on stdin is not UTF-8 text ({place}): convert it to UTF-8") from None
-    if not text.strip():
-        raise LabError("the prompt is empty: type at least one word")
-    return valid_text(text, "the prompt")
-
-
-def valid_text(text: str, what: str) -> str:
-    """A text of the command line. Raises LabError for bytes that are not UTF-8, which no tokenizer takes."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        place = f"character {error.start + 1}"
-        raise LabError(f"{what} is not UTF-8 text ({place}): save or type it as UTF-8") from None
-    if len(text) > MOST_PROMPT_CHARACTERS:
-        raise LabError(
-            f"{what} is longer than {MOST_PROMPT_CHARACTERS:,} characters; no model here reads that"
-        )
-    return text
-
-
 def _load_session(
     args: argparse.Namespace,
     model: ModelReference,
     adapters: list[ModelReference],
-    tokenizer: PreTrainedTokenizerBase,
+    prompters: Prompters,
 ) -> tuple[DecodingSession, list[str]]:
-    """Loads everything; the session, and the names of the models that lanes can run on besides the base:
-    "tuned", with a number for several adapters."""
+    """Loads everything, also how each is prompted; the session, and the names of the models that lanes can
+    run on besides the base: "tuned", with a number for several adapters."""
     from tui_lab.decoding.adapters import NeedsSeparateModel, load_in_place
     from tui_lab.decoding.session import DecodingSession
     from tui_lab.hardware.cuda_support import torch_device
@@ -160,7 +129,8 @@ def _load_session(
         )
 
     take_gpu()
-    session = DecodingSession(weights(model), tokenizer)
+    source = ModelSource(model.location, model.revision)
+    session = DecodingSession(weights(model), prompters.own.tokenizer)
     catalog.check_size(model.location, session.model.num_parameters(), args.allow_large)
     # a run as --model includes its adapter
     wanted = ([model] if model.adapter else []) + adapters
@@ -174,6 +144,7 @@ def _load_session(
                 session.add_adapter(name, target.adapter)
             except NeedsSeparateModel:
                 session.add_model(name, load_in_place(weights(model), target.adapter, name))
+        prompters.add(name, source, target.saved)
         names.append(name)
     return session, names
 
@@ -234,8 +205,9 @@ def _print_plain(results: list[LaneResult]) -> None:
 def _print_json(
     args: argparse.Namespace,
     model: ModelReference,
-    prompt_ids: tuple[int, ...],
     results: list[LaneResult],
+    prompt_ids: Sequence[tuple[int, ...]],
+    turns: Sequence[tuple[ChatTurn, ...]],
     speed: DecodingSpeed | None,
 ) -> None:
     lanes = [
@@ -244,13 +216,14 @@ def _print_json(
             "parameters": strategies.parameters(r.description.strategy),
             "seed": r.description.seed if r.description.strategy.random else None,
             "on": r.description.on or "base",
-            "prompt_token_ids": list(prompt_ids),
+            "prompt_token_ids": list(prompt_ids[r.lane]),
             "token_ids": list(r.token_ids),
             "text": r.text,
             "logprobs": [t.logprob for t in r.tokens],
             "finish_reason": r.finish_reason,
             "tok_per_s": round(r.tok_per_s, 3),
             "first_token_s": round(r.first_token_s, 4),
+            **({"turns": jsonable(turns[r.lane])} if any(turns) else {}),
         }
         for r in results
     ]

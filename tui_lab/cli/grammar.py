@@ -220,6 +220,7 @@ TUI_LAB_PRICE_PER_HOUR sets the price per hour, TUI_LAB_GRID_G_CO2_PER_KWH the g
   --lane "greedy on=base"                  without the adapter, next to lanes with it
 A lane is a strategy with its parameters, its seed and the model it runs on. Without --lane: greedy.
 Sets of lanes: --lanes "six classics"
+  --chat -                                 each line is the next question; every lane keeps its own answers
 On a terminal control characters of the text are shown as glyphs; a pipe gets the text as the model
 wrote it.""",
     )
@@ -234,6 +235,12 @@ wrote it.""",
     generate.option("--system", "TEXT", "a system prompt")
     generate.many("--lane", "LANE", "a strategy (repeatable)")
     generate.option("--lanes", "SET", "a set of lanes")
+    generate.option(
+        "--chat",
+        "FILE",
+        "several turns: a JSON list of questions, or of messages with roles; `-`: lines of standard input",
+        None,
+    )
     generate.flag("--raw", "continue the text itself: no chat template")
     generate.choice(
         "--thinking",

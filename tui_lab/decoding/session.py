@@ -87,9 +87,10 @@ class DecodingSession:
         lanes = {
             lane_id: lane for g in groups for lane_id, lane in zip(g.lane_ids, g.request.lanes, strict=True)
         }
+        there_are = f"there are {self._listed()}"
         unknown = [
-            f"lane {lane_id + 1} runs on {sanitize(lane.on)!r}, which is not loaded; there are {self._listed()}"
-            for lane_id, lane in sorted(lanes.items())
+            f"lane {number + 1} runs on {sanitize(lane.on)!r}, which is not loaded; {there_are}"
+            for number, lane in sorted(lanes.items())
             if (lane.on or BASE) not in self.names
         ]
         if unknown:

@@ -97,8 +97,8 @@ class PlaygroundClient:
         allow_large: bool = False,
         name: str = "tuned",
     ) -> PlaygroundStatus:
-        """Loads a base model; what was added before is removed. ``name``: of the adapter, where the model is a
-        run. Raises LabError."""
+        """Loads a base model; what was added before is removed. ``name``: of the adapter, where the model is
+        a run. Raises LabError."""
         request = LoadRequest(model, revision, quantization, dtype, allow_large, name)
         self._load, self._added = None, {}
         await self._result(request, "loading", Done)
@@ -106,8 +106,8 @@ class PlaygroundClient:
         return self.status
 
     async def add(self, name: str, location: str) -> PlaygroundStatus:
-        """Adds an adapter (a run, a folder, a hub id) or a whole model for comparison, unless it is there under
-        this name. Raises LabError."""
+        """Adds an adapter (a run, a folder, a hub id) or a whole model for comparison, unless it is there
+        under this name. Raises LabError."""
         await self._restore()
         if self._added.get(name) == location:
             return self.status
@@ -226,7 +226,7 @@ class PlaygroundClient:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What lanes can run on, the base first, also while the memory is free; empty before the first load."""
+        """What lanes can run on, the base first, also while the memory is free; empty before a load."""
         return self.status.names or (("base", *self.added) if self._load else ())
 
     @property

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -106,6 +107,15 @@ class GenerateRequest(msgspec.Struct, frozen=True, tag_field="do", tag="generate
     def turns_of(self, lane: int) -> tuple[ChatTurn, ...]:
         """The earlier turns of a lane."""
         return self.turns[lane] if lane < len(self.turns) else ()
+
+
+def with_answers(request: GenerateRequest, answers: Sequence[str]) -> tuple[tuple[ChatTurn, ...], ...]:
+    """The turns of each lane for the next request, given the answers to this one. A lane that answered
+    nothing goes on as it was."""
+    return tuple(
+        (*request.turns_of(lane), *([ChatTurn(request.prompt, answer)] if answer.strip() else []))
+        for lane, answer in enumerate(answers)
+    )
 
 
 class ScoreRequest(msgspec.Struct, frozen=True, tag_field="do", tag="score"):

@@ -4,6 +4,8 @@ end an answer."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
@@ -12,7 +14,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tui_lab.core.errors import LabError
 from tui_lab.data import templates
 from tui_lab.data.prompt_settings import ThinkingMode
-from tui_lab.playground.messages import ChatTurn
+from tui_lab.decoding.records import DecodingRequest, LaneGroup
+from tui_lab.decoding.session import BASE
+from tui_lab.decoding.strategies import Lane
+from tui_lab.models.loading import ModelSource
+from tui_lab.playground.messages import DETAILS, ChatTurn, GenerateRequest, PromptTooLongError, TooLong
 
 #: Takes the place of the middle of a cut prompt.
 GAP = " … "
@@ -37,15 +43,92 @@ class EncodedPrompt(NamedTuple):
     stop_ids: frozenset[int]
 
 
-def encode(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, asked: Asked, has_template: bool = True
-) -> EncodedPrompt:
+@dataclass(frozen=True)
+class Prompter:
+    """How lanes on a model are prompted. ``has_template``: the tokenizer came with a chat template."""
+
+    tokenizer: PreTrainedTokenizerBase
+    has_template: bool
+
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerBase) -> Prompter:
+        """A tokenizer before it has been used."""
+        return cls(tokenizer, bool(tokenizer.chat_template))
+
+
+class Prompters:
+    """How the lanes on a base and on what is compared with it are prompted: each as it was trained."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """``tokenizer``: of the base, with its own template."""
+        self.own = Prompter.of(tokenizer)
+        self.saved: dict[str, Prompter] = {}  # with the templates saved with adapters, by name
+
+    def add(self, name: str, base: ModelSource, saved: Path | None) -> None:
+        """Takes the template and settings in a folder for the lanes on a name, if there are any. Raises
+        LabError."""
+        if saved is not None and templates.has_saved(saved):
+            self.saved[name] = Prompter.of(templates.load_for(base.location, base.revision, saved))
+
+    def of(self, name: str = BASE) -> Prompter:
+        """How lanes on a model are prompted. The base, and adapters that come with no template, are asked as
+        the first that has one, because answers are compared."""
+        return self.saved.get(name) or next(iter(self.saved.values()), self.own)
+
+
+def encode_lanes(
+    model: PreTrainedModel,
+    prompters: Prompters,
+    request: GenerateRequest,
+    lanes: Sequence[Lane],
+    context: int | None = None,
+) -> list[EncodedPrompt]:
+    """The prompt of each lane. ``context``: tokens that a prompt must fit, unless the request cuts it. Raises
+    PromptTooLongError, and LabError."""
+    if request.turns and len(request.turns) != len(lanes):
+        raise LabError(f"the request has the turns of {len(request.turns)} lanes and {len(lanes)} lanes")
+    known: dict[tuple[int, tuple[ChatTurn, ...]], EncodedPrompt] = {}  # each is encoded once
+    prompts = []
+    for number, lane in enumerate(lanes):
+        prompter, turns = prompters.of(lane.on or BASE), request.turns_of(number)
+        key = (id(prompter), turns)
+        if key not in known:
+            asked = Asked(request.prompt, turns, request.system, request.raw, request.thinking)
+            encoded = encode(model, prompter, asked)
+            if context is not None and len(encoded.ids) >= context:
+                if not request.cut:
+                    raise PromptTooLongError(TooLong(len(encoded.ids), context))
+                encoded = encode_cut(model, prompter, asked, context, request.max_new_tokens)
+            known[key] = encoded
+        prompts.append(known[key])
+    return prompts
+
+
+def lane_groups(
+    request: GenerateRequest, lanes: Sequence[Lane], prompts: Sequence[EncodedPrompt]
+) -> list[LaneGroup]:
+    """The lanes of a request by their prompts: those of one prompt share a batch."""
+    members: dict[tuple[tuple[int, ...], frozenset[int]], list[int]] = {}
+    for number, prompt in enumerate(prompts):
+        members.setdefault((tuple(prompt.ids), prompt.stop_ids), []).append(number)
+    stop = tuple(text for text in request.stop if text)
+    inspect = DETAILS if request.details else 0
+    groups = []
+    for (ids, stop_ids), numbers in members.items():
+        of_prompt = tuple(lanes[number] for number in numbers)
+        decoded = DecodingRequest(ids, of_prompt, request.max_new_tokens, stop_ids, stop, inspect)
+        groups.append(LaneGroup(decoded, tuple(numbers)))
+    return groups
+
+
+def encode(model: PreTrainedModel, prompter: Prompter, asked: Asked) -> EncodedPrompt:
     """Encodes a prompt, with the chat template unless it is raw. A tokenizer without a template gets a plain
-    one for a single turn; ``has_template``: it came with one. Raises LabError for an empty prompt, and for
-    earlier turns or a system prompt without template."""
+    one for a single turn. Raises LabError for an empty prompt, and for earlier turns or a system prompt
+    without template."""
+    tokenizer = prompter.tokenizer
     if not asked.prompt.strip():
         raise LabError("the prompt is empty: type at least one word")
-    if asked.turns and (asked.raw or not has_template):
+    if asked.turns and (asked.raw or not prompter.has_template):
         reason = "which is off: switch it on" if asked.raw else "and this model has none: load a chat model"
         raise LabError(
             f"a chat of several turns needs a chat template, {reason}, or start a new conversation"
@@ -72,28 +155,24 @@ def encode(
 
 
 def encode_cut(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    asked: Asked,
-    *,
-    context: int,
-    max_new_tokens: int,
+    model: PreTrainedModel, prompter: Prompter, asked: Asked, context: int, max_new_tokens: int
 ) -> EncodedPrompt:
     """Encodes a prompt so that it and the answer fit ``context`` tokens: without the oldest turns, then
     without the middle of the prompt itself. Raises LabError if it cannot fit."""
     available = context - min(max_new_tokens, max(1, int(context * _ANSWER_SHARE)))
     for first in range(1, len(asked.turns) + 1):
         later = msgspec.structs.replace(asked, turns=asked.turns[first:])
-        encoded = encode(model, tokenizer, later)
+        encoded = encode(model, prompter, later)
         if len(encoded.ids) <= available:
             return encoded
+    tokenizer = prompter.tokenizer
     body = list(tokenizer(asked.prompt, add_special_tokens=False, verbose=False)["input_ids"])
     body_tokens = min(len(body), available)
     while body_tokens >= 2:
         half = body_tokens // 2
         ends = (body[: body_tokens - half], body[len(body) - half :])
         text = GAP.join(str(tokenizer.decode(part, skip_special_tokens=False)) for part in ends)
-        encoded = encode(model, tokenizer, msgspec.structs.replace(asked, prompt=text, turns=()))
+        encoded = encode(model, prompter, msgspec.structs.replace(asked, prompt=text, turns=()))
         if len(encoded.ids) <= available:
             return encoded
         body_tokens -= max(1, len(encoded.ids) - available)

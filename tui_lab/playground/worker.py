@@ -4,25 +4,23 @@ one after the other, and returns typed results; it does not read or write lines.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.format import size
 from tui_lab.core.out_of_memory import free_memory, is_out_of_memory
 from tui_lab.core.sanitize import sanitize
-from tui_lab.data.templates import has_saved, load_for, renderer_of, settings_of
+from tui_lab.data.templates import load_for, renderer_of, settings_of
 from tui_lab.decoding import metrics, strategies
 from tui_lab.decoding.adapters import NeedsSeparateModel, load_in_place
 from tui_lab.decoding.context import context_length
 from tui_lab.decoding.records import (
     Beams,
     DecodingRecord,
-    DecodingRequest,
-    LaneGroup,
     LaneResult,
     ScoredToken,
     TokenRecord,
@@ -35,8 +33,6 @@ from tui_lab.models import catalog
 from tui_lab.models.load_progress import report_load_progress
 from tui_lab.models.loading import NO_FOUR_BIT, ModelSource, Precision, best_dtype, has_four_bit, load_model
 from tui_lab.playground.messages import (
-    DETAILS,
-    ChatTurn,
     Generated,
     GenerateRequest,
     GenerationEvent,
@@ -44,12 +40,13 @@ from tui_lab.playground.messages import (
     LoadRequest,
     PlaygroundStatus,
     PromptLength,
+    PromptTooLongError,
     Scored,
     ScoreRequest,
     Tokens,
     TooLong,
 )
-from tui_lab.playground.prompts import Asked, EncodedPrompt, encode, encode_cut, prompt_pieces
+from tui_lab.playground.prompts import Prompters, encode_lanes, lane_groups, prompt_pieces
 from tui_lab.runs import inputs
 from tui_lab.runs.references import ModelReference, adapter_target, model_target
 
@@ -61,42 +58,17 @@ MAX_NEW_TOKENS = 32_768
 OnLoadProgress = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class Prompter:
-    """How lanes on a model are prompted. ``has_template``: the tokenizer came with a chat template."""
-
-    tokenizer: PreTrainedTokenizerBase
-    has_template: bool
-
-    @classmethod
-    def of(cls, tokenizer: PreTrainedTokenizerBase) -> Prompter:
-        return cls(tokenizer, bool(tokenizer.chat_template))
-
-
 @dataclass
 class _Loaded:
     """A base model with what is compared with it, and how it was loaded."""
 
     session: DecodingSession
-    own: Prompter  # with the base's own template
+    prompters: Prompters
     source: ModelSource
     precision: Precision
     label: str
     dtype: str
     allow_large: bool
-    saved: dict[str, Prompter] = field(
-        default_factory=dict
-    )  # with the templates saved with adapters, by name
-
-    def prompter(self, name: str = BASE) -> Prompter:
-        """How lanes on a model are prompted: as it was trained. The base, and adapters that come with no
-        template, are asked as the first that has one, because answers are compared."""
-        return self.saved.get(name) or next(iter(self.saved.values()), self.own)
-
-    @property
-    def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The tokenizer that prompts the base."""
-        return self.prompter().tokenizer
 
 
 class Worker:
@@ -123,15 +95,15 @@ class Worker:
             names=session.names,
             memory_bytes=sum(_bytes_of(each) for each in models),
             context=context_length(model.config),
-            has_template=self._model.prompter().has_template,
+            has_template=self._model.prompters.of().has_template,
             can_think=self._can_think,
-            thinking=settings_of(self._model.tokenizer).thinking,
+            thinking=settings_of(self._model.prompters.of().tokenizer).thinking,
             speed=session.speed,
         )
 
     @property
     def _can_think(self) -> bool:
-        tokenizer = self._loaded.tokenizer
+        tokenizer = self._loaded.prompters.of().tokenizer
         return bool(tokenizer.chat_template) and renderer_of(tokenizer).asks_differently
 
     def load(self, request: LoadRequest, on_progress: OnLoadProgress) -> None:
@@ -159,7 +131,7 @@ class Worker:
             dtype = best_dtype(model.device.type, model.config.model_type)
         session = DecodingSession(model, tokenizer)
         self._model = _Loaded(
-            session, Prompter.of(tokenizer), source, precision, sanitize(name), dtype, request.allow_large
+            session, Prompters(tokenizer), source, precision, sanitize(name), dtype, request.allow_large
         )
         if target.adapter is not None:
             self._add(request.name, target, on_progress)
@@ -177,10 +149,12 @@ class Worker:
         changes = inputs.changed_of_reference(target, loaded.source.location, loaded.source.revision)
         for sentence in inputs.require_unchanged(changes, sanitize(target.name)):
             on_progress(sentence)
-        prompter = _saved_prompter(loaded.source, target)
         self._add_weights(name, target, on_progress)
-        if prompter is not None:
-            loaded.saved[name] = prompter
+        try:
+            loaded.prompters.add(name, loaded.source, target.saved)
+        except LabError:
+            loaded.session.remove(name)
+            raise
 
     def _add_weights(self, name: str, target: ModelReference, on_progress: OnLoadProgress) -> None:
         loaded = self._loaded
@@ -208,7 +182,7 @@ class Worker:
     def remove(self, name: str) -> None:
         """Removes an adapter or a model; the base stays loaded."""
         self._loaded.session.remove(name)
-        self._loaded.saved.pop(name, None)
+        self._loaded.prompters.saved.pop(name, None)
 
     def unload(self) -> None:
         """Frees the memory of everything that is loaded."""
@@ -230,40 +204,22 @@ class Worker:
         cancelled: Callable[[], bool],
     ) -> Generated | TooLong:
         """Encodes the prompt of each lane, emits the largest length, then decodes all lanes and emits their
-        events about ten times per second. Nothing is decoded if a prompt does not fit the context and must not
-        be cut."""
+        events about ten times per second. Nothing is decoded if a prompt does not fit the context and must
+        not be cut."""
         loaded = self._loaded
         session = loaded.session
         if not 1 <= request.max_new_tokens <= MAX_NEW_TOKENS:
             raise LabError(f"max_new_tokens is from 1 to {MAX_NEW_TOKENS}, not {request.max_new_tokens}")
         lanes = _lanes(request.lanes)
-        if request.turns and len(request.turns) != len(lanes):
-            raise LabError(f"the request has the turns of {len(request.turns)} lanes and {len(lanes)} lanes")
         context = context_length(session.model.config)
-        prompts: dict[tuple[int, tuple[ChatTurn, ...]], EncodedPrompt] = {}  # each is encoded once
-        of_lane: list[EncodedPrompt] = []
-        for number, lane in enumerate(lanes):
-            prompter, turns = loaded.prompter(lane.on or BASE), request.turns_of(number)
-            key = (id(prompter), turns)
-            if key not in prompts:
-                asked = Asked(request.prompt, turns, request.system, request.raw, request.thinking)
-                prompts[key] = encode(session.model, prompter.tokenizer, asked, prompter.has_template)
-                length = len(prompts[key].ids)
-                if context is not None and length >= context:
-                    if not request.cut:
-                        return TooLong(length, context)
-                    prompts[key] = encode_cut(
-                        session.model,
-                        prompter.tokenizer,
-                        asked,
-                        context=context,
-                        max_new_tokens=request.max_new_tokens,
-                    )
-            of_lane.append(prompts[key])
-        emit(PromptLength(max(len(prompt.ids) for prompt in of_lane), context))
-        ids = [tuple(prompt.ids) for prompt in of_lane]
+        try:
+            prompts = encode_lanes(session.model, loaded.prompters, request, lanes, context)
+        except PromptTooLongError as error:
+            return error.length
+        emit(PromptLength(max(len(prompt.ids) for prompt in prompts), context))
+        ids = [tuple(prompt.ids) for prompt in prompts]
         batcher = EventBatcher(emit, lambda result: lane_summary(result, ids[result.lane]))
-        results = session.decode_groups(_groups(request, lanes, of_lane), batcher.add, cancelled)
+        results = session.decode_groups(lane_groups(request, lanes, prompts), batcher.add, cancelled)
         batcher.flush()
         return Generated({lane: self._perplexity_base(result, ids[lane]) for lane, result in results.items()})
 
@@ -276,7 +232,7 @@ class Worker:
     def score(self, request: ScoreRequest) -> Scored:
         """Scores the text of a request with each model that it names."""
         scores = {name: self.score_tokens(request, name) for name in request.on}
-        return Scored(scores, prompt_pieces(self._loaded.tokenizer, request.prompt_ids))
+        return Scored(scores, prompt_pieces(self._loaded.prompters.of().tokenizer, request.prompt_ids))
 
     def score_tokens(self, request: ScoreRequest, name: str) -> tuple[ScoredToken, ...]:
         """Scores the text of a request with one of the loaded models."""
@@ -293,38 +249,6 @@ def _lanes(texts: tuple[str, ...]) -> tuple[strategies.Lane, ...]:
     if not texts:
         raise LabError("there is no lane: add one")
     return strategies.with_seeds(strategies.parse_all(texts), time.time_ns() % 1_000_000)
-
-
-def _groups(
-    request: GenerateRequest, lanes: tuple[strategies.Lane, ...], prompts: Sequence[EncodedPrompt]
-) -> list[LaneGroup]:
-    """The lanes of a request by their prompts: those of one prompt share a batch."""
-    members: dict[tuple[tuple[int, ...], frozenset[int]], list[int]] = {}
-    for number, prompt in enumerate(prompts):
-        members.setdefault((tuple(prompt.ids), prompt.stop_ids), []).append(number)
-    stop = tuple(text for text in request.stop if text)
-    inspect = DETAILS if request.details else 0
-    return [
-        LaneGroup(
-            DecodingRequest(
-                ids,
-                tuple(lanes[number] for number in numbers),
-                request.max_new_tokens,
-                stop_ids,
-                stop,
-                inspect,
-            ),
-            tuple(numbers),
-        )
-        for (ids, stop_ids), numbers in members.items()
-    ]
-
-
-def _saved_prompter(base: ModelSource, target: ModelReference) -> Prompter | None:
-    """How the prompts of what is added were written in its training; None where nothing of it was saved."""
-    if target.saved is None or not has_saved(target.saved):
-        return None
-    return Prompter.of(load_for(base.location, base.revision, target.saved))
 
 
 def lane_summary(result: LaneResult, prompt_ids: tuple[int, ...]) -> LaneDone:

@@ -114,9 +114,10 @@ def inspect_lane(
                 steps.append(event)
 
         # alone in its batch, the same seed gives the same text (but for rounding in half precision)
-        again = await client.generate(
-            msgspec.structs.replace(request, lanes=(done.description,), details=True), on_event
+        alone = msgspec.structs.replace(
+            request, lanes=(done.description,), turns=(request.turns_of(done.lane),), details=True
         )
+        again = await client.generate(alone, on_event)
         return merged(done, again[0]), steps
 
     known = any(token.alternatives or token.candidates for token in done.tokens) or bool(beams)
