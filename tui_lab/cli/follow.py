@@ -26,7 +26,7 @@ from tui_lab.cli.results import RunResult, result_of
 from tui_lab.core import format
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
-from tui_lab.runs import commands, crash_reason, folder, wording
+from tui_lab.runs import commands, crash_reason, folder, notify, wording
 from tui_lab.runs.events import LogLine, line_fields
 from tui_lab.runs.folder import Run, is_locked
 from tui_lab.runs.schema import (
@@ -243,6 +243,9 @@ def follow(run: Run, as_json: bool, watcher: Watcher | None = None, every_s: flo
     if end_before and status in ENDED and watcher.state.end == end_before:
         status = "crashed"  # still the end of the previous attempt: the new one wrote nothing
     plain = every_s is not None
+    if status in ENDED and notify.terminal_wanted() and sys.stderr.isatty():
+        sys.stderr.write(notify.terminal_sequences(notify.ended(watcher).text))
+        sys.stderr.flush()
     return print_end(run, watcher, status, as_json, plain, detached, interrupted=interrupts.count > 0)
 
 

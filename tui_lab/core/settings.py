@@ -116,6 +116,23 @@ class Settings:
         "TUI_LAB_KEYMAP",
         "The keys of all actions: those of the lab, or classic for those of version 0.1.0.",
         choices=KEYMAPS,
+    notify_command: str = _setting(
+        "",
+        "TUI_LAB_NOTIFY_COMMAND",
+        "A shell command that a run calls at its end; it gets TUI_LAB_RUN, TUI_LAB_STATE and TUI_LAB_TEXT.",
+        exported=True,
+    )
+    notify_webhook: str = _setting(
+        "",
+        "TUI_LAB_NOTIFY_WEBHOOK",
+        "An address that a run sends a JSON message to at its end, such as one of Slack or Discord.",
+        exported=True,
+    )
+    notify_terminal: bool = _setting(
+        False,
+        "TUI_LAB_NOTIFY_TERMINAL",
+        "Ring the terminal's bell and show a desktop notification when a run ends, over SSH too.",
+        exported=True,
     )
     keys: dict[str, str] = field(
         default_factory=dict,

@@ -70,7 +70,21 @@ def main(arguments: list[str]) -> int:
     code = _work(run, events, reserve)
     reserve.give_back()
     _report(run, code)
+    _notify(run)
     return code
+
+
+def _notify(run: Run) -> None:
+    """Tells the user that the run has ended, as the settings ask for; what fails goes to ``worker.log``."""
+    from tui_lab.runs import notify
+    from tui_lab.runs.state import Watcher
+
+    if not any(os.environ.get(name) for name in (notify.COMMAND_ENV, notify.WEBHOOK_ENV)):
+        return
+    watcher = Watcher(run)
+    watcher.read_all()
+    for problem in notify.send(notify.ended(watcher), os.environ):
+        print(problem, file=sys.stderr)  # noqa: T201
 
 
 def _report(run: Run, code: int) -> None:

@@ -171,6 +171,7 @@ class LabApp(TerminalApp):
             if text := welcome.message(keymap_of(self)):
                 self.notify(text, title="Welcome", timeout=welcome.SECONDS, markup=False)
         self.runs.start_announcing()
+        self.runs.start_notifying()
         self.collector.start()
 
     async def on_unmount(self) -> None:

@@ -201,6 +201,12 @@ def discard_output(app: AnyApp | None) -> bool:
     return True
 
 
+def write_sequences(app: AnyApp, text: str) -> None:
+    """Writes control sequences to the terminal between two frames."""
+    if app._driver is not None:
+        app._driver.write(text)
+
+
 def terminal_state(app: AnyApp | None) -> tuple[int, list[Any]] | None:
     """The descriptor of the app's terminal and its attributes before the app; None without a terminal."""
     driver = app._driver if app is not None else None
