@@ -1,4 +1,4 @@
-"""The end of a run is told by a command, a webhook and the terminal, and only where the settings ask for it."""
+"""The end of a run calls a command, a webhook and the terminal, only where the settings ask for it."""
 
 from __future__ import annotations
 

@@ -116,6 +116,7 @@ class Settings:
         "TUI_LAB_KEYMAP",
         "The keys of all actions: those of the lab, or classic for those of version 0.1.0.",
         choices=KEYMAPS,
+    )
     notify_command: str = _setting(
         "",
         "TUI_LAB_NOTIFY_COMMAND",
