@@ -1,14 +1,17 @@
-"""Values by step: curves of a run, and bounded tracks of its telemetry."""
+"""Values by step: curves of a run, and bounded tracks of its telemetry; and their reduction to a few points
+for a plot, which keeps the lowest and the highest value of every part, so that no spike is lost."""
 
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
-from collections.abc import Iterable
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 #: Points of a track at most; a plot has far fewer columns.
 MOST_POINTS = 4_000
+#: Points of a curve in a part of its outline at first, and parts of an outline at most.
+FIRST_PART, MOST_PARTS = 16, 1_000
 
 
 @dataclass
@@ -17,6 +20,8 @@ class Curve:
 
     steps: list[int] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
+    _smoothed: SmoothedCurve | None = field(default=None, init=False, repr=False, compare=False)
+    _outline: Outline | None = field(default=None, init=False, repr=False, compare=False)
 
     def add(self, step: int, value: float | None) -> None:
         """Appends a value, in place of what lies at or after ``step``; nothing where there is none."""
@@ -30,12 +35,77 @@ class Curve:
     def cut(self, last_step: int) -> None:
         """Drops everything after ``last_step``."""
         count = bisect_right(self.steps, last_step)
-        del self.steps[count:], self.values[count:]
+        if count < len(self.steps):
+            del self.steps[count:], self.values[count:]
+            self._smoothed = self._outline = None
+
+    def smoothed(self, weight: float) -> SmoothedCurve:
+        """The curve as :func:`smooth` makes it; a longer curve costs only its new points."""
+        if self._smoothed is None or self._smoothed.weight != weight:
+            self._smoothed = SmoothedCurve(weight=weight)
+        self._smoothed.follow(self)
+        return self._smoothed
+
+    def outline(self) -> tuple[list[float], list[float]]:
+        """The curve in at most a few thousand points that keep every spike and gap, see :func:`reduce`; a
+        longer curve costs only its new points."""
+        if self._outline is None:
+            self._outline = Outline()
+        return self._outline.follow(self.steps, self.values)
 
     @property
     def last(self) -> float:
         """The newest value; NaN when there is none."""
         return self.values[-1] if self.values else math.nan
+
+
+@dataclass
+class SmoothedCurve(Curve):
+    """The exponential moving average of a curve that grows."""
+
+    weight: float = 0.9
+    _average: float = 0.0
+    _norm: float = 0.0
+
+    def follow(self, curve: Curve) -> None:
+        """Takes the points that ``curve`` got since the last call."""
+        for index in range(len(self.steps), len(curve.steps)):
+            value = curve.values[index]
+            if math.isfinite(value):
+                self._average = self.weight * self._average + (1 - self.weight) * value
+                self._norm = self.weight * self._norm + (1 - self.weight)
+                value = self._average / self._norm
+            else:
+                value = math.nan
+            self.steps.append(curve.steps[index])
+            self.values.append(value)
+
+
+class Outline:
+    """A reduction of a curve that grows: parts of equally many points, each reduced. When there are too many
+    parts, two become one."""
+
+    def __init__(self) -> None:
+        self._each = FIRST_PART  # points of the curve in a part
+        self._parts: list[tuple[list[float], list[float]]] = []  # the whole ones
+
+    def follow(self, xs: Sequence[float], ys: Sequence[float]) -> tuple[list[float], list[float]]:
+        """The reduced points of a curve that has grown since the last call."""
+        count = min(len(xs), len(ys))
+        while (len(self._parts) + 1) * self._each <= count:
+            start = len(self._parts) * self._each
+            self._parts.append(reduce_part(xs, ys, start, start + self._each))
+            if len(self._parts) >= MOST_PARTS:
+                self._join()
+        rest = len(self._parts) * self._each
+        parts = [*self._parts, reduce_part(xs, ys, rest, count)] if rest < count else self._parts
+        return [x for part in parts for x in part[0]], [y for part in parts for y in part[1]]
+
+    def _join(self) -> None:
+        pairs = zip(self._parts[::2], self._parts[1::2], strict=True)
+        joined = [(first[0] + second[0], first[1] + second[1]) for first, second in pairs]
+        self._parts = [reduce_part(xs, ys, 0, len(xs)) for xs, ys in joined]
+        self._each *= 2
 
 
 @dataclass
@@ -88,3 +158,58 @@ def smooth(values: Iterable[float], weight: float = 0.9) -> list[float]:
         else:
             out.append(math.nan)
     return out
+
+
+def reduce(xs: Sequence[float], ys: Sequence[float], columns: int) -> tuple[list[float], list[float]]:
+    """Reduces a curve to at most four points for each of ``columns`` equal parts of the x range: the lowest
+    and the highest value in their order, and a NaN before or after them where values are not finite.
+
+    ``xs`` is ascending. A column of gaps becomes one gap. Min-max reduction as in m4 (Jugel et al. 2014),
+    without first and last value.
+    """
+    count = min(len(xs), len(ys))
+    if count == 0:
+        return [], []
+    left, right = float(xs[0]), float(xs[count - 1])
+    if columns <= 1 or not right > left:
+        return reduce_part(xs, ys, 0, count)
+    out_x: list[float] = []
+    out_y: list[float] = []
+    start = 0
+    for column in range(1, columns + 1):
+        # the last column takes the rest, so that rounding of the edges never loses the last point
+        edge = left + (right - left) * column / columns
+        end = count if column == columns else bisect_left(xs, edge, start, count)
+        if end > start:
+            column_x, column_y = reduce_part(xs, ys, start, end)
+            out_x += column_x
+            out_y += column_y
+            start = end
+    return out_x, out_y
+
+
+def reduce_part(
+    xs: Sequence[float], ys: Sequence[float], start: int, end: int
+) -> tuple[list[float], list[float]]:
+    """The points ``start`` to ``end`` (excluded, at least one) as :func:`reduce` keeps them in one column."""
+    values = ys[start:end]
+    if math.isfinite(sum(values)):  # fast path: no gap
+        low, high = min(values), max(values)
+        first, second = sorted((start + values.index(low), start + values.index(high)))
+        picked = [first] if first == second else [first, second]
+        return [float(xs[i]) for i in picked], [float(ys[i]) for i in picked]
+    finite = [i for i in range(start, end) if math.isfinite(ys[i])]
+    if not finite:
+        return [float(xs[start])], [math.nan]
+    lowest, highest = min(finite, key=ys.__getitem__), max(finite, key=ys.__getitem__)
+    first, second = sorted((lowest, highest))
+    picked = [first] if first == second else [first, second]
+    gaps = [i for i in range(start, end) if not math.isfinite(ys[i])]
+    out_x, out_y = [float(xs[i]) for i in picked], [float(ys[i]) for i in picked]
+    if gaps[0] < first:
+        out_x.insert(0, float(xs[gaps[0]]))
+        out_y.insert(0, math.nan)
+    if gaps[-1] > first:
+        out_x.append(float(xs[max(gaps[-1], second)]))
+        out_y.append(math.nan)
+    return out_x, out_y

@@ -234,8 +234,8 @@ async def test_retention_is_drawn_with_its_interval(fake: FakeRun, size: tuple[i
         else:
             assert "4 probes of 42 of 452 items" in pane(app).query_one("#about Feed", Feed).text
         plot = pane(app).query_one("#kl RunPlot", RunPlot)
-        general = "gen" if size[0] == 120 else "general"  # a shorter name where the plot is narrow
-        await until(lambda: all(name in plot.text for name in (general, "task", "95%")))
+        # a shorter name where the plot is narrow
+        await until(lambda: all(name in plot.text for name in ("gen", "task", "95%")))
         assert "KL 0.20, on the task 0.30" in words(app) or size[0] < 120
 
 

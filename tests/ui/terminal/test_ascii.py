@@ -69,9 +69,10 @@ def test_line_styles_stay_distinct_with_every_marker() -> None:
     for marker in plot_draw.STYLES:
         for weight in ("normal", "thick"):
             options = plot_draw.PlotOptions(marker=marker, weight=weight)  # type: ignore[arg-type]
-            for symbol in (options.mark, options.glyph):
-                found = [symbol(style) for style in ("thin", "thick", "points", "dashed")]
-                assert len(set(found)) == 4
+            styles = ("thin", "thick", "points", "dashed")
+            drawn = [(options.mark(style), plot_draw.WIDE.get((style, weight))) for style in styles]  # type: ignore[arg-type, call-overload]
+            found = [options.glyph(style) for style in styles]  # type: ignore[arg-type]
+            assert len(set(drawn)) == len(set(found)) == 4
             if marker == "ascii":
                 assert "".join(found).isascii()
 

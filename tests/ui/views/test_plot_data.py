@@ -1,9 +1,8 @@
-"""The reduction and the axes of plots: properties that must hold for any curve."""
+"""The axes of plots, and the range of a curve after its steep start."""
 
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from itertools import pairwise
 
 import pytest
@@ -14,70 +13,15 @@ from tui_lab.ui.views.plot_data import (
     linear_axis,
     log_axis,
     nice_step,
+    place,
     quantity,
-    reduce,
+    row_axis,
+    settled_from,
     steps_axis,
     tick_label,
 )
 
 finite = st.floats(-1e9, 1e9)
-values = st.one_of(finite, finite, finite, st.sampled_from([math.nan, math.inf, -math.inf]))
-curves = st.lists(values, min_size=1, max_size=300)
-
-
-def column_of(x: float, left: float, right: float, columns: int) -> int:
-    """Which of ``columns`` parts of left..right holds x: written again, by counting edges."""
-    edges = [left + (right - left) * c / columns for c in range(1, columns)]
-    return sum(x >= edge for edge in edges)
-
-
-@settings(max_examples=300, deadline=None)
-@given(ys=curves, columns=st.integers(2, 60), gap=st.integers(1, 7))
-def test_each_column_keeps_its_extremes_and_its_gaps(ys: list[float], columns: int, gap: int) -> None:
-    xs = [float(i * gap) for i in range(len(ys))]
-    out_x, out_y = reduce(xs, ys, columns)
-    assert len(out_x) == len(out_y)
-    assert out_x == sorted(out_x)
-    before: dict[int, list[float]] = {}
-    after: dict[int, list[float]] = {}
-    for x, y in zip(xs, ys, strict=True):
-        before.setdefault(column_of(x, xs[0], xs[-1], columns) if len(xs) > 1 else 0, []).append(y)
-    for x, y in zip(out_x, out_y, strict=True):
-        after.setdefault(column_of(x, xs[0], xs[-1], columns) if len(xs) > 1 else 0, []).append(y)
-    assert before.keys() == after.keys()
-    for column, all_values in before.items():
-        kept = after[column]
-        assert len(kept) <= 4
-        finite_before = [y for y in all_values if math.isfinite(y)]
-        finite_after = [y for y in kept if math.isfinite(y)]
-        if finite_before:
-            assert min(finite_after) == min(finite_before)
-            assert max(finite_after) == max(finite_before)
-        else:
-            assert not finite_after
-        assert any(map(math.isnan, kept)) == any(not math.isfinite(y) for y in all_values)
-
-
-@settings(max_examples=200, deadline=None)
-@given(ys=curves, columns=st.integers(2, 60))
-def test_no_line_crosses_a_gap_between_columns(ys: list[float], columns: int) -> None:
-    xs = [float(i) for i in range(len(ys))]
-    out_x, out_y = reduce(xs, ys, columns)
-    for (x1, y1), (x2, y2) in pairwise(zip(out_x, out_y, strict=True)):
-        if not (math.isfinite(y1) and math.isfinite(y2)):
-            continue
-        left, right = column_of(x1, xs[0], xs[-1], columns), column_of(x2, xs[0], xs[-1], columns)
-        if left != right:
-            between = ys[bisect_left(xs, x1) : bisect_left(xs, x2) + 1]
-            assert all(map(math.isfinite, between))
-
-
-def test_a_spike_of_one_step_in_a_hundred_thousand_survives() -> None:
-    ys = [1.0] * 100_000
-    ys[54_321] = 99.0
-    out_x, out_y = reduce(range(100_000), ys, 100)
-    assert max(out_y) == 99.0 and out_x[out_y.index(99.0)] == 54_321.0
-    assert len(out_x) <= 400
 
 
 @given(span=st.floats(1e-9, 1e9), most=st.integers(1, 12))
@@ -105,6 +49,67 @@ def test_a_linear_axis_contains_the_data_and_has_distinct_labels(
 
 
 @pytest.mark.parametrize(
+    ("low", "high", "rows", "labels"),
+    [
+        # ten rows of four dots from 0 to 3: a tick every three rows is one unit, a row a third
+        (0.0, 3.0, 10, {0: "0", 3: "1", 6: "2", 9: "3"}),
+        # retention: the row of the threshold 0.9 bears its label, and none other
+        (0.78, 1.02, 9, {1: "0.8", 4: "0.9", 7: "1.0"}),
+        (0.0, 2e-4, 7, {0: "0", 3: "1e-4", 6: "2e-4"}),
+        (-1.0, 1.0, 9, {0: "-1.0", 2: "-0.5", 4: "0", 6: "0.5", 8: "1.0"}),
+    ],
+)
+def test_ticks_worked_by_hand(low: float, high: float, rows: int, labels: dict[int, str]) -> None:
+    axis = row_axis(low, high, rows, 4)
+    found = {place(tick, axis, rows * 4): label for tick, label in zip(axis.ticks, axis.labels, strict=True)}
+    assert found == {row * 4: label for row, label in labels.items()}, "each on the lowest dot of its row"
+
+
+@settings(max_examples=200)
+@given(
+    low=st.floats(-1e6, 1e6),
+    span=st.floats(1e-3, 1e6),
+    rows=st.integers(3, 60),
+    dots=st.sampled_from([1, 2, 4]),
+    from_zero=st.booleans(),
+)
+def test_rows_between_ticks_are_equal_and_hold_the_data(
+    low: float, span: float, rows: int, dots: int, from_zero: bool
+) -> None:
+    high = low + span
+    axis = row_axis(low, high, rows, dots, from_zero=from_zero)
+    placed = [place(tick, axis, rows * dots) for tick in axis.ticks]
+    assert placed and all(dot % dots == 0 for dot in placed)
+    assert len({after - before for before, after in pairwise(placed)}) <= 1
+    assert len(set(axis.labels)) == len(axis.labels)
+    slack = 1e-5 * (axis.high - axis.low)
+    assert axis.low - slack <= low and high <= axis.high + slack
+    shown = [float(label) for label in axis.labels]
+    assert shown == pytest.approx(list(axis.ticks), rel=1e-2, abs=1e-9 + 1e-2 * (axis.high - axis.low))
+
+
+def test_a_steep_start_is_left_out_and_a_spike_later_is_not() -> None:
+    # ten steps from 11 down to 2, then between 1.0 and 1.4
+    steps = list(range(1, 101))
+    values = [float(12 - step) for step in range(1, 11)] + [1.0 + 0.1 * (step % 5) for step in range(11, 101)]
+    assert settled_from([(steps, values)]) == 11.0
+    spiked = [*values[:80], 9.0, *values[81:]]
+    assert settled_from([(steps, spiked)]) is None, "a spike within the rest belongs to its range"
+    assert settled_from([(steps, [5.0 - step / 100 for step in steps])]) is None, (
+        "a straight fall is no start"
+    )
+    assert settled_from([(steps[:3], values[:3])]) is None
+    gaps = [math.nan if step in (2, 50) else value for step, value in zip(steps, values, strict=True)]
+    assert settled_from([(steps, gaps)]) == 11.0
+
+
+def test_the_start_of_any_curve_counts() -> None:
+    steps = list(range(101))
+    calm = [1.0 + 0.01 * (step % 7) for step in steps]
+    assert settled_from([(steps, calm), ([0, 50, 100], [8.0, 1.02, 1.01])]) == 1.0
+
+
+@pytest.mark.parametrize(
     ("value", "step", "label"),
     [
         (0.0, 1.0, "0"),
@@ -114,6 +119,8 @@ def test_a_linear_axis_contains_the_data_and_has_distinct_labels(
         (1e-3, 5e-4, "1e-3"),
         (0.004, 0.002, "0.004"),
         (0.25, 0.05, "0.25"),
+        (250_000.0, 50_000.0, "2.5e5"),
+        (100_002.0, 2.0, "100002"),
     ],
 )
 def test_tick_labels(value: float, step: float, label: str) -> None:

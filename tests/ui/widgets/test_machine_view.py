@@ -89,7 +89,7 @@ def test_the_forecast_is_drawn_as_a_dashed_line(run: Run, marker: Any) -> None:
     dash = "-" if marker == "ascii" else "╌"
     [line] = [row for row in rows[1:-2] if any(dash in text and role == "forecast" for text, role in row)]
     # beyond the newest step nothing hides it
-    assert sum(text.count(dash) for text, role in line if role == "forecast") > 40
+    assert sum(text.count(dash) for text, role in line if role == "forecast") > 25
     assert plain(rows).count("forecast") == 1
 
 

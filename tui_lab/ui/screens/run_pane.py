@@ -98,7 +98,7 @@ class RunPane(Pane):
     def draw_run(self, key: str, state: RunState) -> None:
         """Draws the state of run ``key`` below the lines at the top; called when it has changed."""
         for plot in self.query(RunPlot):
-            plot.show_run(key, state, self.status in ENDED)
+            plot.show_run(key, state, self.status in ENDED, self._flags)
 
     def forget_run(self) -> None:
         """Another run is shown from now on."""

@@ -1,11 +1,9 @@
-"""The numbers behind a plot: reduction of long curves to a few points per column, and axes with readable
-ticks. Pure functions. The reduction keeps the lowest and the highest value of every column, so that no
-spike is lost; a value that is not finite is a gap."""
+"""The numbers behind a plot: axes with round ticks on even rows, the range of a curve after its steep start,
+and values in words. Pure functions; a value that is not finite is a gap."""
 
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -16,60 +14,6 @@ Unit = Literal["number", "bytes", "short"]
 
 _BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _SHORT_UNITS = ("", "k", "M", "G", "T")
-
-
-def reduce(xs: Sequence[float], ys: Sequence[float], columns: int) -> tuple[list[float], list[float]]:
-    """Reduces a curve to at most four points for each of ``columns`` equal parts of the x range: the lowest
-    and the highest value in their order, and a NaN before or after them where values are not finite.
-
-    ``xs`` is ascending. A column of gaps becomes one gap. Min-max reduction as in m4 (Jugel et al. 2014),
-    without first and last value.
-    """
-    count = min(len(xs), len(ys))
-    if count == 0:
-        return [], []
-    left, right = float(xs[0]), float(xs[count - 1])
-    if columns <= 1 or not right > left:
-        return _reduce_column(xs, ys, 0, count)
-    out_x: list[float] = []
-    out_y: list[float] = []
-    start = 0
-    for column in range(1, columns + 1):
-        # the last column takes the rest, so that rounding of the edges never loses the last point
-        edge = left + (right - left) * column / columns
-        end = count if column == columns else bisect_left(xs, edge, start, count)
-        if end > start:
-            column_x, column_y = _reduce_column(xs, ys, start, end)
-            out_x += column_x
-            out_y += column_y
-            start = end
-    return out_x, out_y
-
-
-def _reduce_column(
-    xs: Sequence[float], ys: Sequence[float], start: int, end: int
-) -> tuple[list[float], list[float]]:
-    values = ys[start:end]
-    if math.isfinite(sum(values)):  # fast path: no gap
-        low, high = min(values), max(values)
-        first, second = sorted((start + values.index(low), start + values.index(high)))
-        picked = [first] if first == second else [first, second]
-        return [float(xs[i]) for i in picked], [float(ys[i]) for i in picked]
-    finite = [i for i in range(start, end) if math.isfinite(ys[i])]
-    if not finite:
-        return [float(xs[start])], [math.nan]
-    lowest, highest = min(finite, key=ys.__getitem__), max(finite, key=ys.__getitem__)
-    first, second = sorted((lowest, highest))
-    picked = [first] if first == second else [first, second]
-    gaps = [i for i in range(start, end) if not math.isfinite(ys[i])]
-    out_x, out_y = [float(xs[i]) for i in picked], [float(ys[i]) for i in picked]
-    if gaps[0] < first:
-        out_x.insert(0, float(xs[gaps[0]]))
-        out_y.insert(0, math.nan)
-    if gaps[-1] > first:
-        out_x.append(float(xs[max(gaps[-1], second)]))
-        out_y.append(math.nan)
-    return out_x, out_y
 
 
 # --------------------------------------------------------------------------------------------------
@@ -109,10 +53,11 @@ def tick_label(value: float, step: float) -> str:
     """``value`` with as many decimals as the tick step needs."""
     if value == 0:
         return "0"
-    if step < 1e-3:
-        mantissa, exponent = f"{value:.1e}".split("e")
+    if step < 1e-3 and abs(value) < 1:
+        digits = max(1, math.floor(math.log10(abs(value))) - math.floor(math.log10(step) + 1e-9))
+        mantissa, exponent = f"{value:.{digits}e}".split("e")
         return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
-    if abs(value) >= 1e5:
+    if abs(value) >= 1e5 and step >= abs(value) / 1e3:
         return f"{value:.3g}".replace("e+0", "e").replace("e+", "e")
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))
     return f"{value:.{decimals}f}"
@@ -135,10 +80,7 @@ def linear_axis(
     """An axis over low..high, widened to round values, with at most ``most`` + 2 ticks."""
     if from_zero:
         low, high = min(low, 0.0), max(high, 0.0)
-    largest = max(abs(low), abs(high))
-    if not high - low > max(largest * MIN_RELATIVE_SPAN, MIN_SPAN):
-        pad = largest * 0.05 if largest > MIN_RELATIVE_SPAN else 1.0
-        low, high = low - pad, high + pad
+    low, high = _widened(low, high)
     divisor, name = scale_of(max(abs(low), abs(high)), unit)
     step = nice_step((high - low) / divisor, most)
     first = math.floor(low / divisor / step + 1e-9)
@@ -148,6 +90,61 @@ def linear_axis(
     suffix = name if unit == "short" else ""
     labels = tuple(tick_label(mark, step) + (suffix if mark else "") for mark in marks)
     return Axis(low, high, tuple(mark * divisor for mark in marks), labels, "" if suffix else name)
+
+
+#: Rows between two ticks of an axis with even rows.
+TICKS_APART = range(1, 9)
+
+
+def row_axis(
+    low: float, high: float, rows: int, dots: int, *, from_zero: bool = False, unit: Unit = "number"
+) -> Axis:
+    """An axis over ``rows`` rows of ``dots`` dots each that holds low..high. Its ticks are round values, lie
+    equally many rows apart, each on the lowest dot of its row, so that the row with a label holds the values
+    from that label on. The axis begins at the lowest dot and ends at the highest."""
+    if from_zero:
+        low, high = min(low, 0.0), max(high, 0.0)
+    low, high = _widened(low, high)
+    divisor, name = scale_of(max(abs(low), abs(high)), unit)
+    low, high = low / divisor, high / divisor
+    least = (high - low) / rows
+    power = math.floor(math.log10(least))
+    usual = max(1 if rows < 6 else 2, round(rows / 5))
+    found: list[tuple[float, float, int, int]] = []
+    for step in (factor * 10.0**exponent for exponent in range(power, power + 3) for factor in (1, 2, 5)):
+        for apart in TICKS_APART:
+            row = step / apart
+            first = math.floor(low / row + 1e-6)
+            if first * row + row * (rows - 1 / dots) < high - row * 1e-6:
+                break  # more ticks' rows make a row hold less
+            if rows - 1 >= -first % apart:  # the first tick is in view
+                shown = (rows - 1 - -first % apart) // apart + 1
+                score = least / row - 0.03 * abs(apart - usual) - 0.2 * max(0, min(3, rows // 3) - shown)
+                found.append((score, step, apart, first))
+    if not found:
+        return linear_axis(low * divisor, high * divisor, max(1, rows // 3), unit=unit)
+    _, step, apart, first = max(found)
+    row = step / apart
+    numbers = range(math.ceil(first / apart), (first + rows - 1) // apart + 1)
+    suffix = name if unit == "short" else ""
+    labels = tuple(tick_label(n * step, step) + (suffix if n else "") for n in numbers)
+    ticks = tuple(n * step * divisor for n in numbers)
+    top = (first + rows - 1 / dots) * row
+    return Axis(first * row * divisor, top * divisor, ticks, labels, "" if suffix else name)
+
+
+def _widened(low: float, high: float) -> tuple[float, float]:
+    """The range, or one around it where its ticks would be equal."""
+    largest = max(abs(low), abs(high))
+    if high - low > max(largest * MIN_RELATIVE_SPAN, MIN_SPAN):
+        return low, high
+    pad = largest * 0.05 if largest > MIN_RELATIVE_SPAN else 1.0
+    return low - pad, high + pad
+
+
+def place(value: float, axis: Axis, dots: int) -> int:
+    """The dot of ``dots`` on an axis that a value lies on, from 0; outside of them where it is outside."""
+    return math.floor(round(0.5 + (dots - 1) * (value - axis.low) / (axis.high - axis.low), 6))
 
 
 def log_axis(low: float, high: float, most: int) -> Axis:
@@ -180,6 +177,34 @@ def steps_axis(low: float, high: float, most: int) -> Axis:
     step = max(1.0, nice_step(high - low, most))
     marks = [i * step for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
     return Axis(low, high, tuple(marks), tuple(f"{mark:.0f}" for mark in marks))
+
+
+#: A start is steep when it lies outside of the range of the rest, which is this share of all steps, widened
+#: by this share of itself at both ends, and when leaving it out makes the range this many times smaller.
+REST, MARGIN, SMALLER = 0.75, 0.25, 2.0
+#: A curve with fewer points in the rest has no steep start.
+FEWEST_POINTS = 6
+
+
+def settled_from(curves: Sequence[tuple[Sequence[float], Sequence[float]]]) -> float | None:
+    """The first x from which on the y of all curves (each xs, ys) stay in the range that they settle in;
+    None where the start is not steep: then the whole range is worth showing."""
+    points = [(x, y) for xs, ys in curves for x, y in zip(xs, ys, strict=True) if math.isfinite(y)]
+    if not points:
+        return None
+    left, right = min(x for x, _ in points), max(x for x, _ in points)
+    rest = [y for x, y in points if x > left + (1 - REST) * (right - left)]
+    if len(rest) < FEWEST_POINTS:
+        return None
+    low, high = min(rest), max(rest)
+    span = max(high - low, 0.01 * max(abs(low), abs(high)))
+    low, high = low - MARGIN * span, high + MARGIN * span
+    outside = [x for x, y in points if not low <= y <= high]
+    every = [y for _, y in points]
+    if not outside or max(every) - min(every) < SMALLER * (high - low):
+        return None
+    last = max(outside)
+    return min((x for x, _ in points if x > last), default=None)
 
 
 def quantity(value: float, unit: Unit) -> str:

@@ -1,19 +1,20 @@
-"""Draws curves as rows of text with plotext: a pure function of data, width and height. Every span of
-characters has a role (``train``, ``axis`` …) instead of a colour, so that a change of theme needs no new
-drawing. Series also differ by their markers, which the legend shows next to the names.
-
-plotext has one global figure: it is cleared before and after, and may be used from one thread only. It is
-imported at the first drawing, after the lab's first frame."""
+"""Draws curves as rows of text: a pure function of data, width and height. The axes are made here, so that a
+label stands in the row that holds its value; plotext draws the lines. Every span of characters has a role
+(``train``, ``axis`` …) instead of a colour, so that a change of theme needs no new drawing. Series also
+differ by their markers, which the legend shows next to the names."""
 
 from __future__ import annotations
 
 import math
-import re
 import textwrap
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from tui_lab.core.format import plural
+from tui_lab.runs.curves import reduce
+from tui_lab.ui.views.plot_canvas import Cell, Stroke, canvas, dots_of, joined, line
 from tui_lab.ui.views.plot_data import (
     Axis,
     Unit,
@@ -21,11 +22,14 @@ from tui_lab.ui.views.plot_data import (
     linear_axis,
     log_axis,
     logarithm,
+    place,
     quantity,
-    reduce,
+    row_axis,
+    settled_from,
     steps_axis,
 )
-from tui_lab.ui.views.spans import TextSpan, fit
+from tui_lab.ui.views.plot_spark import sparkline
+from tui_lab.ui.views.spans import TextSpan, cut, fit
 
 Marker = Literal["braille", "block", "ascii"]
 LineStyle = Literal["thin", "thick", "points", "dashed"]
@@ -37,7 +41,7 @@ PlotRow = list[TextSpan]
 STYLES: dict[str, dict[str, tuple[str, str, str, str]]] = {
     "braille": {
         "thin": ("braille", "⠒⠒", "braille", "⠶⠶"),
-        "thick": ("hd", "▀▀", "hd", "██"),
+        "thick": ("braille", "⠶⠶", "braille", "⣿⣿"),
         "points": ("●", "●", "◆", "◆"),
         "dashed": ("╌", "╌╌", "╍", "╍╍"),
     },
@@ -56,11 +60,15 @@ STYLES: dict[str, dict[str, tuple[str, str, str, str]]] = {
 }
 #: Drawing order: thresholds and forecasts first, then lines, then points.
 LAYERS = {"dashed": 0, "thin": 1, "thick": 1, "points": 2}
-#: Dots per cell (horizontal, vertical) of the markers with subcell resolution.
-DOTS = {"braille": (2, 4), "hd": (2, 2)}
+#: Dots below one another in a line, by style and weight.
+WIDE = {("thin", "normal"): 1, ("thick", "normal"): 2, ("thin", "thick"): 2, ("thick", "thick"): 3}
 _TO_ASCII = str.maketrans("│┤├└─┬┴┼┌┐┘–×·…", "||++-++++++-x..")
-_SPAN = re.compile(r"(?:\x1b\[38;5;(\d+)m)?([^\x1b\n]*)(?:\x1b\[0m)?")
-MIN_WIDTH, MIN_HEIGHT = 16, 5
+#: A smaller plot is one line of characters with its last, lowest and highest value.
+MIN_WIDTH, MIN_HEIGHT = 20, 6
+#: Plots of fewer rows have no row of marks and no second line of legend.
+ROOMY_HEIGHT = 9
+#: Points of a curve in view that are drawn from the curve itself; of more from its outline.
+MOST_RAW_POINTS = 8_000
 #: A curve that begins within this share of the x range is drawn from zero on.
 NEAR_ZERO = 0.1
 
@@ -69,7 +77,8 @@ NEAR_ZERO = 0.1
 class PlotSeries:
     """One curve. ``role``: its colour in the theme. ``xs`` is ascending; NaN in ``ys`` is a gap. ``mark``: a
     character that replaces the marker of ``style``. ``shows_last``: the legend has its newest value.
-    ``brief``: a shorter name for a narrow legend. A series without ``name`` is not in the legend."""
+    ``brief``: a shorter name for a narrow legend. A series without ``name`` is not in the legend. ``outline``
+    gives the curve in fewer points, see :meth:`tui_lab.runs.curves.Curve.outline`."""
 
     name: str
     role: str
@@ -79,6 +88,26 @@ class PlotSeries:
     mark: str = ""
     shows_last: bool = True
     brief: str = ""
+    outline: Callable[[], tuple[Sequence[float], Sequence[float]]] | None = field(default=None, repr=False)
+
+    def points(self, low: float = -math.inf, high: float = math.inf) -> tuple[list[float], list[float]]:
+        """The points with x in low..high and one beside each end; of a long curve those of its outline."""
+        xs, ys = self.xs, self.ys
+        start, end = self._between(xs, low, high)
+        if end - start > MOST_RAW_POINTS and self.outline is not None:
+            xs, ys = self.outline()
+            start, end = self._between(xs, low, high)
+        return list(xs[start:end]), list(ys[start:end])
+
+    @staticmethod
+    def _between(xs: Sequence[float], low: float, high: float) -> tuple[int, int]:
+        return max(0, bisect_left(xs, low) - 1), min(len(xs), bisect_right(xs, high) + 1)
+
+    def at(self, x: float) -> float:
+        """The value at the last point at or before x, else at the first; NaN without points."""
+        if not len(self.xs):
+            return math.nan
+        return float(self.ys[max(0, bisect_right(self.xs, x) - 1)])
 
     @property
     def last(self) -> float:
@@ -91,8 +120,9 @@ class PlotOptions:
     """How a plot is drawn.
 
     ``empty``: text while there is no data. ``weight``: "thick" makes every line a dot wider, for projectors.
-    ``x_high``: the planned end of x, so that progress shows; 0 for the end of the data. ``values``: newest
-    values in the legend. ``whole_x``: x counts steps.
+    ``settle``: the y axis leaves out a steep start. ``x_low`` and ``x_high``: x that the axis has at least;
+    NaN for the data's. ``view``: the part of x that is shown, (low, high). ``values``: newest values in the
+    legend. ``whole_x``: x counts steps. ``cursor``: the x whose values the legend shows.
     """
 
     title: str = ""
@@ -102,9 +132,13 @@ class PlotOptions:
     unit: Unit = "number"
     log: bool = False
     from_zero: bool = False
-    x_high: float = 0.0
+    settle: bool = False
+    x_low: float = math.nan
+    x_high: float = math.nan
+    view: tuple[float, float] | None = None
     values: bool = True
     whole_x: bool = True
+    cursor: float = math.nan
 
     def mark(self, style: LineStyle) -> str:
         """plotext's marker of a line style."""
@@ -115,22 +149,66 @@ class PlotOptions:
         return STYLES[self.marker][style][3 if self.weight == "thick" else 1]
 
 
+@dataclass(frozen=True)
+class PlotMark:
+    """A glyph above the x axis: a checkpoint, a probe, a red flag. A later mark covers an earlier one."""
+
+    x: float
+    glyph: str
+    role: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A drawn plot. ``note``: what its scale leaves out. ``left``: the first column of the canvas, whose
+    columns stand for ``x_axis``; None in a plot without one."""
+
+    rows: list[PlotRow]
+    note: str = ""
+    left: int = 0
+    columns: int = 0
+    x_axis: Axis | None = None
+
+    def x_at(self, column: int) -> float:
+        """The x of a column of the plot; NaN where there is none."""
+        if self.x_axis is None or not 0 <= column - self.left < self.columns:
+            return math.nan
+        share = (column - self.left) / max(1, self.columns - 1)
+        return self.x_axis.low + share * (self.x_axis.high - self.x_axis.low)
+
+
 def draw(
     series: Sequence[PlotSeries], width: int, height: int, options: PlotOptions | None = None
 ) -> list[PlotRow]:
-    """Draws ``height`` rows of exactly ``width`` cells: a heading with the legend, then the plot."""
+    """The rows of :func:`draw_plot`."""
+    return draw_plot(series, width, height, options).rows
+
+
+def draw_plot(
+    series: Sequence[PlotSeries],
+    width: int,
+    height: int,
+    options: PlotOptions | None = None,
+    marks: Sequence[PlotMark] = (),
+) -> Drawing:
+    """Draws ``height`` rows of exactly ``width`` cells: the legend, then the plot; a sparkline where it is
+    too small for a plot."""
     options = options or PlotOptions()
     if width < 1 or height < 1:
-        return []
-    heading = _heading(series, width, options)
-    shown = [_finite_part(one, options.log) for one in series]
+        return Drawing([])
+    x_range = _x_range(series, options)
+    dots = width * dots_of(options.mark("thin"))[0]
+    shown = [_finite_part(one, x_range, dots, options.log) for one in series]
     if not any(ys for _, ys in shown):
-        return _empty(heading, width, height, options)
-    if width < MIN_WIDTH or height < MIN_HEIGHT:
-        rows = [heading] + [[(" " * width, "axis")] for _ in range(height - 1)]
+        drawing = Drawing(_empty(_heading(series, width, 1, options)[0], width, height, options))
+    elif width < MIN_WIDTH or height < MIN_HEIGHT:
+        drawing = Drawing(_spark(series, width, height, options))
     else:
-        rows = [heading, *_figure(series, shown, width, height - 1, options)]
-    return [_ascii(row) for row in rows] if options.marker == "ascii" else rows
+        drawing = _figure(series, shown, width, height, options, marks)
+    if options.marker == "ascii":
+        drawing = replace(drawing, rows=[_ascii(row) for row in drawing.rows])
+    return drawing
 
 
 def plain(rows: Sequence[PlotRow]) -> str:
@@ -138,12 +216,32 @@ def plain(rows: Sequence[PlotRow]) -> str:
     return "\n".join("".join(text for text, _ in row) for row in rows)
 
 
-def _finite_part(one: PlotSeries, log: bool) -> tuple[list[float], list[float]]:
-    """The points in drawn coordinates; empty lists when none can be drawn."""
-    ys = [(logarithm if log else bounded)(y) for y in one.ys]
-    if not any(map(math.isfinite, ys)):
-        return [], []
-    return list(one.xs), list(ys)
+def _x_range(series: Sequence[PlotSeries], options: PlotOptions) -> tuple[float, float]:
+    """The first and the last x of the plot."""
+    if options.view is not None:
+        return options.view
+    filled = [one for one in series if len(one.xs)]
+    # a threshold or a forecast is as long as there is room
+    curves = [one for one in filled if one.style != "dashed"] or filled
+    ends = [float(x) for one in curves for x in (one.xs[0], one.xs[-1])]
+    wanted = [x for x in (options.x_low, options.x_high) if math.isfinite(x)]
+    left, right = min([*ends, *wanted], default=0.0), max([*ends, *wanted], default=1.0)
+    if options.whole_x and 0 < left <= right * NEAR_ZERO:
+        left = 0.0  # so that plots side by side begin alike
+    return left, right
+
+
+def _finite_part(
+    one: PlotSeries, x_range: tuple[float, float], dots: int, log: bool
+) -> tuple[list[float], list[float]]:
+    """The points in view in drawn coordinates, reduced to ``dots`` columns for the whole of x; empty lists
+    when none can be drawn."""
+    left, right = x_range
+    xs, ys = one.points(left, right)
+    if one.style != "points" and not one.mark and len(xs) > dots and right > left:
+        xs, ys = reduce(xs, ys, max(2, math.ceil(dots * min(1.0, (xs[-1] - xs[0]) / (right - left)))))
+    ys = [(logarithm if log else bounded)(y) for y in ys]
+    return (xs, ys) if any(map(math.isfinite, ys)) else ([], [])
 
 
 def _ascii(row: PlotRow) -> PlotRow:
@@ -164,77 +262,138 @@ def _cut(row: PlotRow, width: int) -> PlotRow:
     return out
 
 
-def _heading(series: Sequence[PlotSeries], width: int, options: PlotOptions) -> PlotRow:
-    """Title, then sample, name and newest value of each series. A narrow heading has no values, then brief
-    names, then an ellipsis in place of the last series."""
+def _heading(series: Sequence[PlotSeries], width: int, most: int, options: PlotOptions) -> list[PlotRow]:
+    """Title, then sample, name and newest value of each series, in at most ``most`` rows. A heading with too
+    little room has no values, then brief names, then an ellipsis in place of the last series."""
     named = [one for one in series if one.name]
-    for values, brief in ((options.values, False), (False, False), (False, True)):
-        row = _legend(named, options, values, brief)
-        if len(plain([row]).rstrip()) <= width:
-            return _cut(row, width)
+    if not named and not options.title and math.isnan(options.cursor):
+        return [_cut([], width)]
+    pointed = math.isfinite(options.cursor)
+    styles = (
+        (options.values or pointed, False),
+        (options.values or pointed, True),
+        (False, False),
+        (False, True),
+    )
+    for rows in range(1, most + 1):
+        for values, brief in styles[: 2 if rows < most or pointed else 4]:
+            found = _wrapped(_legend(named, options, values, brief), width)
+            if 0 < len(found) <= rows:
+                return [_cut(row, width) for row in found]
+    row = [span for part in _legend(named, options, False, True) for span in part]
     while len(row) > 1 and len(plain([row]).rstrip()) >= width:
-        del row[-2:]
+        row.pop()
+    if row[-1][1] not in ("legend", "title") and len(row) > 1:
+        row.pop()
     text, role = row[-1]
-    return _cut([*row[:-1], (fit(f"{text.rstrip()}…", min(width, len(text) + 1)), role)], width)
+    return [_cut([*row[:-1], (fit(f"{text.rstrip()}…", min(width, len(text) + 1)), role)], width)]
 
 
-def _legend(named: Sequence[PlotSeries], options: PlotOptions, values: bool, brief: bool) -> PlotRow:
-    row: PlotRow = [(f"{options.title} " if options.title else "", "title")]
+def _wrapped(parts: Sequence[PlotRow], width: int) -> list[PlotRow]:
+    """The parts of a legend in as few rows as they need; none where a part is too long."""
+    rows: list[PlotRow] = [[]]
+    for part in parts:
+        if rows[-1] and len(plain([[*rows[-1], *part]]).rstrip()) > width:
+            rows.append([])
+            part = [(part[0][0].lstrip(), part[0][1]), *part[1:]]
+        rows[-1] = [*rows[-1], *part]
+    too_long = any(len(plain([row]).rstrip()) > width for row in rows)
+    return [] if too_long else rows
+
+
+def _legend(named: Sequence[PlotSeries], options: PlotOptions, values: bool, brief: bool) -> list[PlotRow]:
+    pointed = math.isfinite(options.cursor)
+    title = f"{options.title} " if options.title else ""
+    parts: list[PlotRow] = [[(title, "title")]] if title else []
+    if pointed:
+        at = f"step {options.cursor:.0f}" if options.whole_x else f"at {quantity(options.cursor, 'number')}"
+        parts.append([(f"{' ' if title else ''}{at} ", "title")])
     for one in named:
-        shown = values and one.shows_last and math.isfinite(one.last)
-        value = f" {quantity(one.last, options.unit)}" if shown else ""
-        gap = " " if not brief and (options.title or len(row) > 1) else ""
-        row.append((f"{gap}{one.mark or options.glyph(one.style)} ", one.role))
-        row.append((f"{(brief and one.brief) or one.name}{value} ", "legend"))
-    return row
+        shown = one.at(options.cursor) if pointed else one.last if one.shows_last else math.nan
+        value = f" {quantity(shown, options.unit)}" if values and math.isfinite(shown) else ""
+        gap = " " if not brief and parts else ""
+        sample = (f"{gap}{one.mark or options.glyph(one.style)} ", one.role)
+        parts.append([sample, (f"{(brief and one.brief) or one.name}{value} ", "legend")])
+    return parts
+
+
+def _spark(series: Sequence[PlotSeries], width: int, height: int, options: PlotOptions) -> list[PlotRow]:
+    """The most important series in one row, with its last, lowest and highest value where there are rows."""
+    drawable = [one for one in series if one.style != "dashed" and any(map(math.isfinite, one.points()[1]))]
+    if not drawable:
+        drawable = [one for one in series if any(map(math.isfinite, one.points()[1]))]
+    one = next((each for each in drawable if each.style == "thick"), drawable[0])
+    ys = one.points(*(options.view or (-math.inf, math.inf)))[1]
+    finite = [y for y in ys if math.isfinite(y)] or [math.nan]
+    value = one.at(options.cursor) if math.isfinite(options.cursor) else one.last
+    label = f"{options.title or one.name} {quantity(value, options.unit)}".strip()
+    levels = sparkline(ys, width, ascii_only=options.marker == "ascii")
+    low, high = (quantity(found, options.unit) for found in (min(finite), max(finite)))
+    rows: list[PlotRow] = [[(cut(label, width), "legend")], [(levels, one.role)]]
+    rows.append([(cut(f"min {low}  max {high}", width), "axis")])
+    if height == 1:
+        free = width - len(label) - 1
+        rows = [
+            [(f"{label} ", "legend"), (sparkline(ys, free, ascii_only=options.marker == "ascii"), one.role)]
+        ]
+    rows = [_cut(row, width) for row in rows[:height]]
+    return rows + [_cut([], width) for _ in range(height - len(rows))]
 
 
 def _empty(heading: PlotRow, width: int, height: int, options: PlotOptions) -> list[PlotRow]:
     rows = [heading] + [[(" " * width, "axis")] for _ in range(height - 1)]
     lines = textwrap.wrap(options.empty, max(1, width - 4))
     top = max(min(1, height - 1), (height - len(lines)) // 2)
-    for number, line in enumerate(lines):
+    for number, text in enumerate(lines):
         if top + number < height:
-            rows[top + number] = _cut([(line.center(width), "legend")], width)
+            rows[top + number] = _cut([(text.center(width), "legend")], width)
     return [_ascii(row) for row in rows] if options.marker == "ascii" else rows
 
 
-def _axes(
-    shown: Sequence[tuple[list[float], list[float]]], width: int, height: int, options: PlotOptions
-) -> tuple[Axis, Axis]:
-    values = [y for _, ys in shown for y in ys if math.isfinite(y)]
+def _y_axis(
+    series: Sequence[PlotSeries],
+    shown: Sequence[tuple[list[float], list[float]]],
+    rows: int,
+    options: PlotOptions,
+) -> tuple[Axis, str]:
+    """The y axis, and what it leaves out."""
+    note = ""
+    start = -math.inf
+    if options.settle and options.view is None:
+        curves = [data for one, data in zip(series, shown, strict=True) if one.style != "dashed"]
+        if (found := settled_from(curves)) is not None:
+            start = found
+            note = f"scale without the first {plural(_left_out(series, start), 'step')}"
+    low_x, high_x = options.view or (-math.inf, math.inf)
+    values = [
+        y
+        for one, (xs, ys) in zip(series, shown, strict=True)
+        for x, y in zip(xs, ys, strict=True)
+        if math.isfinite(y) and (one.style == "dashed" or max(start, low_x) <= x <= high_x)
+    ]
+    if not values:  # a view between two points
+        values = [y for _, ys in shown for y in ys if math.isfinite(y)]
     low, high = min(values), max(values)
-    most_y = max(1, min(6, (height - 2) // 2))
     if options.log:
-        y_axis = log_axis(10**low, 10**high, most_y)
-    else:
-        y_axis = linear_axis(low, high, most_y, from_zero=options.from_zero, unit=options.unit)
-    ends = [x for xs, _ in shown for x in (xs[:1] + xs[-1:])]
-    right = max(*ends, options.x_high)
-    if options.whole_x:
-        left = min(ends)
-        if 0 < left <= right * NEAR_ZERO:
-            left = 0.0  # so that plots side by side begin alike
-        x_axis = steps_axis(left, right, max(1, width // 10))
-    else:
-        x_axis = linear_axis(min(ends), right, max(1, width // 12))
-    return x_axis, y_axis
+        return log_axis(10**low, 10**high, max(1, min(6, (rows - 1) // 2))), note
+    dots = dots_of(options.mark("thin"))[1]
+    return row_axis(low, high, rows, dots, from_zero=options.from_zero, unit=options.unit), note
 
 
-def _segments(xs: Sequence[float], ys: Sequence[float]) -> list[tuple[list[float], list[float]]]:
+def _left_out(series: Sequence[PlotSeries], start: float) -> int:
+    """Steps before ``start`` in the longest series."""
+    return max(bisect_left(one.xs, start) for one in series)
+
+
+def _segments(points: Sequence[tuple[float, float]]) -> list[list[tuple[float, float]]]:
     """The parts of a curve between its gaps."""
-    out: list[tuple[list[float], list[float]]] = []
-    open_ = False
-    for x, y in zip(xs, ys, strict=True):
-        if not math.isfinite(y):
-            open_ = False
-            continue
-        if not open_:
-            out.append(([], []))
-            open_ = True
-        out[-1][0].append(x)
-        out[-1][1].append(y)
-    return out
+    out: list[list[tuple[float, float]]] = [[]]
+    for x, y in points:
+        if math.isfinite(y):
+            out[-1].append((x, y))
+        elif out[-1]:
+            out.append([])
+    return [part for part in out if part]
 
 
 def _figure(
@@ -243,65 +402,126 @@ def _figure(
     width: int,
     height: int,
     options: PlotOptions,
-) -> list[PlotRow]:
-    import plotext
-
-    x_axis, y_axis = _axes([data for data in shown if data[1]], width, height, options)
-    label_width = max((len(label) for label in y_axis.labels), default=0)
-    if y_axis.unit:
-        label_width = max(label_width, len(y_axis.unit))
-    canvas_width = max(1, width - label_width - 1)
-    x_step = (x_axis.high - x_axis.low) / canvas_width
-    y_step = (y_axis.high - y_axis.low) / max(1, height - 2)
-    plotext.clear_figure()
-    try:
-        plotext.limit_size(False, False)
-        plotext.plot_size(width, height)
-        plotext.theme("clear")
-        plotext.xaxes(True, False)
-        plotext.yaxes(True, False)
-        plotext.xlim(x_axis.low, x_axis.high)
-        plotext.ylim(y_axis.low, y_axis.high)
-        plotext.xticks(x_axis.ticks, x_axis.labels)
-        plotext.yticks(y_axis.ticks, [label.rjust(label_width) for label in y_axis.labels])
-        numbered = enumerate(zip(series, shown, strict=True), start=1)
-        for number, (one, (xs, ys)) in sorted(numbered, key=lambda each: LAYERS[each[1][0].style]):
-            mark = one.mark or options.mark(one.style)
-            for part_x, part_y in _segments(*reduce(xs, ys, canvas_width)):
-                if one.mark or one.style == "points" or len(part_x) == 1:
-                    plotext.scatter(part_x, part_y, marker=mark, color=number)
-                    continue
-                if options.weight == "thick" and mark in DOTS:
-                    across, down = DOTS[mark]
-                    shifted = [min(x + x_step / across, x_axis.high) for x in part_x]
-                    below = [max(y - y_step / down, y_axis.low) for y in part_y]
-                    # forth, back a dot lower, and forth again: as two curves one would erase the other's dots
-                    part_x, part_y = part_x + part_x[::-1] + shifted, part_y + below[::-1] + part_y
-                plotext.plot(part_x, part_y, marker=mark, color=number)
-        text = plotext.build()
-    finally:
-        plotext.clear_figure()
-    roles = {str(number): one.role for number, one in enumerate(series, start=1)}
-    rows = [_cut(_spans(line, roles), width) for line in text.split("\n")[:height]]
-    rows += [_cut([], width) for _ in range(height - len(rows))]
-    if y_axis.unit:
-        corner = y_axis.unit.rjust(label_width)
-        rows[-1] = _cut([(corner, "axis"), *_without_first(rows[-1], len(corner))], width)
-    return rows
+    marks: Sequence[PlotMark],
+) -> Drawing:
+    roomy = height >= ROOMY_HEIGHT
+    heading = _heading([one for one in series if one.style != "dashed"], width, 2 if roomy else 1, options)
+    marked = roomy and bool(marks)
+    rows = height - len(heading) - 2 - marked
+    y_axis, note = _y_axis(series, shown, rows, options)
+    label_width = max(len(label) for label in (*y_axis.labels, y_axis.unit))
+    columns = max(1, width - label_width - 1)
+    left, right = _x_range(series, options)
+    x_axis = (
+        steps_axis(left, right, max(1, columns // 10))
+        if options.whole_x
+        else linear_axis(left, right, max(1, columns // 12))
+    )
+    strokes: list[Stroke] = []
+    down = dots_of(options.mark("thin"))[1]
+    numbered = zip(series, shown, strict=True)
+    for one, data in sorted(numbered, key=lambda each: LAYERS[each[0].style]):
+        strokes += _strokes(one, data, (x_axis, columns), (y_axis, rows), options)
+    cells = canvas(strokes, columns, rows)
+    for one in series:
+        if one.style == "dashed" and one.name and len(one.ys):
+            value = one.last if not options.log else logarithm(one.last)
+            row = rows - 1 - place(value, y_axis, rows * down) // down if math.isfinite(value) else -1
+            if 0 <= row < rows:
+                _label_line(cells[row], f" {one.name} {quantity(one.last, options.unit)} ", one.role)
+    if math.isfinite(options.cursor) and 0 <= (at := place(options.cursor, x_axis, columns)) < columns:
+        for row_cells in cells:
+            if row_cells[at][0] == " ":
+                row_cells[at] = ("│", "title")
+    labels = {
+        place(t, y_axis, rows * down) // down: label
+        for t, label in zip(y_axis.ticks, y_axis.labels, strict=True)
+    }
+    body: list[PlotRow] = []
+    for number, row_cells in enumerate(cells):
+        label = labels.get(rows - 1 - number, "")
+        body.append(joined([(label.rjust(label_width) + ("┤" if label else "│"), "axis"), *row_cells]))
+    if marked:
+        body.append(_marks_row(marks, x_axis, columns, label_width))
+    body += _x_rows(x_axis, columns, label_width, y_axis.unit)
+    return Drawing([*heading, *(_cut(row, width) for row in body)], note, label_width + 1, columns, x_axis)
 
 
-def _without_first(row: PlotRow, count: int) -> PlotRow:
-    """The row without its first ``count`` cells."""
-    out: PlotRow = []
-    for text, role in row:
-        if count >= len(text):
-            count -= len(text)
+def _strokes(
+    one: PlotSeries,
+    data: tuple[list[float], list[float]],
+    x_columns: tuple[Axis, int],
+    y_rows: tuple[Axis, int],
+    options: PlotOptions,
+) -> list[Stroke]:
+    """A series in dots of its marker."""
+    (x_axis, columns), (y_axis, rows) = x_columns, y_rows
+    xs, ys = data
+    if not ys or x_axis.high <= x_axis.low:
+        return []
+    base_across, base_down = dots_of(options.mark("thin"))
+    mark = one.mark or options.mark(one.style)
+    mark_across, mark_down = dots_of(mark)
+    wide, tall = columns * base_across, rows * base_down
+    points = list(zip(xs, ys, strict=True))
+
+    def cell(x: int, y: int) -> tuple[int, int]:
+        return x * mark_across // base_across, y * mark_down // base_down
+
+    def dot(x: float, y: float) -> tuple[int, int]:
+        # what leaves the plot goes one height beyond it, which is steep enough to look the same
+        across, up = place(x, x_axis, wide), place(y, y_axis, tall)
+        return max(-wide, min(2 * wide, across)), max(-tall, min(2 * tall, up))
+
+    dots: list[tuple[int, int]] = []
+    for part in _segments(points):
+        placed = list(dict.fromkeys(dot(x, y) for x, y in part))
+        if one.mark or one.style == "points":
+            dots += placed
+        elif one.style == "dashed":
+            dots += line([cell(*each) for each in placed], rows * mark_down)
+        else:
+            dots += line(placed, tall, WIDE[one.style, options.weight] if base_down > 1 else 1)
+    if one.style != "dashed" and (mark_across, mark_down) != (base_across, base_down):
+        dots = [cell(*each) for each in dots]
+    return [Stroke(one.role, mark, list(dict.fromkeys(dots)))]
+
+
+def _label_line(cells: list[Cell], label: str, role: str) -> None:
+    """Writes the label of a horizontal line on it, at the end where it covers less."""
+    if len(label) + 4 > len(cells):
+        return
+    right = len(cells) - len(label) - 1
+
+    def covered(start: int) -> int:
+        return sum(text != " " and found != role for text, found in cells[start : start + len(label)])
+
+    start = min((right, 1), key=covered)
+    cells[start : start + len(label)] = [(character, role) for character in label]
+
+
+def _marks_row(marks: Sequence[PlotMark], x_axis: Axis, columns: int, label_width: int) -> PlotRow:
+    cells: list[Cell] = [(" ", "axis")] * columns
+    for mark in marks:
+        if 0 <= (at := place(mark.x, x_axis, columns)) < columns:
+            cells[at] = (mark.glyph, mark.role)
+    return joined([(" " * label_width + "│", "axis"), *cells])
+
+
+def _x_rows(x_axis: Axis, columns: int, label_width: int, unit: str) -> list[PlotRow]:
+    """The x axis and its labels; the unit of the y axis in the corner."""
+    rule, labels = ["─"] * columns, [" "] * (columns + label_width + 1)
+    labels[label_width - len(unit) : label_width] = list(unit)
+    free = label_width + (1 if unit else 0)
+    for tick, label in zip(x_axis.ticks, x_axis.labels, strict=True):
+        at = place(tick, x_axis, columns)
+        if not 0 <= at < columns:
             continue
-        out.append((text[count:], role))
-        count = 0
-    return out
-
-
-def _spans(line: str, roles: dict[str, str]) -> PlotRow:
-    """One line of plotext's output as spans."""
-    return [(match[2], roles.get(match[1] or "", "axis")) for match in _SPAN.finditer(line) if match[2]]
+        start = min(label_width + 1 + at - (len(label) - 1) // 2, len(labels) - len(label))
+        if start < free:
+            start = free if at == 0 and free + len(label) <= len(labels) else -1
+        if start >= 0:
+            rule[at] = "┬"
+            labels[start : start + len(label)] = list(label)
+            free = start + len(label) + 1
+    return [[(" " * label_width + "└" + "".join(rule), "axis")], [("".join(labels), "axis")]]

@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 
 from tui_lab.core.format import memory_name
 from tui_lab.retention.statistics import Interval
-from tui_lab.runs.curves import Curve, Track, smooth
+from tui_lab.runs.curves import Curve, Track
+from tui_lab.runs.flags import Flag
 from tui_lab.runs.state import RunState
-from tui_lab.ui.views.plot_draw import LineStyle, PlotOptions, PlotSeries
+from tui_lab.ui.views.plot_draw import LineStyle, PlotMark, PlotOptions, PlotSeries
 from tui_lab.ui.views.run import MEMORY_ROLES
 
 #: A smoothed curve is drawn from this many points on.
@@ -36,9 +37,11 @@ Maker = Callable[[RunState], Sequence[PlotSeries]]
 def loss_series(state: RunState) -> list[PlotSeries]:
     """Training loss, raw and smoothed, and validation loss, in nats per token."""
     loss, validation = state.loss, state.validation
-    series = [PlotSeries("train", "train", loss.steps, loss.values)]
+    series = [PlotSeries("train", "train", loss.steps, loss.values, outline=loss.outline)]
     if len(loss.values) >= SMOOTHED_FROM:
-        series.append(PlotSeries("smoothed", "smoothed", loss.steps, smooth(loss.values, SMOOTHING), "thick"))
+        smoothed = loss.smoothed(SMOOTHING)
+        points = smoothed.steps, smoothed.values
+        series.append(PlotSeries("smoothed", "smoothed", *points, "thick", outline=smoothed.outline))
     if validation.values:
         points = validation.steps, validation.values
         series.append(PlotSeries("validation", "validation", *points, "points", brief="valid"))
@@ -66,12 +69,16 @@ def memory_series(state: RunState) -> list[PlotSeries]:
     for number, (label, curve) in enumerate(curves.items()):
         name, brief = MEMORY_LEGEND.get(label) or (memory_name(label), "")
         role, style = MEMORY_ROLES.get(label, "memory"), styles[number % 3]
-        series.append(PlotSeries(name, role, curve.steps, curve.values, style, brief=brief))
+        series.append(
+            PlotSeries(name, role, curve.steps, curve.values, style, brief=brief, outline=curve.outline)
+        )
     return series
 
 
 def one_series(name: str, role: str, curve: Curve) -> list[PlotSeries]:
-    return [PlotSeries(name, role, curve.steps, curve.values)] if curve.values else []
+    if not curve.values:
+        return []
+    return [PlotSeries(name, role, curve.steps, curve.values, outline=curve.outline)]
 
 
 def bars(role: str, steps: Sequence[int], figures: Sequence[Interval]) -> PlotSeries:
@@ -111,28 +118,62 @@ def kl_series(state: RunState) -> list[PlotSeries]:
     ]
 
 
+#: Plots that show when checkpoints, probes and red flags were.
+MARKED = ("loss", "retention", "kl")
+#: Ends of the x axis of a run that trains: round numbers, so that the axis seldom changes.
+ROUND_ENDS = (1, 1.5, 2, 3, 4, 5, 6, 8, 10)
+
+
+def run_marks(state: RunState, flags: Sequence[Flag]) -> list[PlotMark]:
+    """Probes, checkpoints and red flags, the most important last."""
+    probes = [PlotMark(probe.step, "○", "retained", "probe") for probe in state.item_probes]
+    saved = [PlotMark(each.step, "◆", "validation", "checkpoint") for each in state.checkpoints]
+    roles = {"red": "state-failed", "amber": "state-paused"}
+    flagged = [PlotMark(flag.step, "!", roles[flag.severity], flag.name) for flag in flags]
+    return [*probes, *saved, *flagged]
+
+
+def last_step(state: RunState, ended: bool) -> float:
+    """The end of the x axis of all plots of a run: its last step, or a round number after it while it trains;
+    never after the planned end."""
+    step = float(max(state.step, 1))
+    if not ended:
+        power = 10.0 ** math.floor(math.log10(step))
+        step = next((end * power for end in ROUND_ENDS if end * power >= step * 1.02), step)
+    return max(float(state.step), min(step, float(state.total_steps))) if state.total_steps else step
+
+
 PLOTS: dict[str, tuple[PlotOptions, Maker]] = {
-    "loss": (PlotOptions("loss", "The loss appears here after the first step.", from_zero=True), loss_series),
+    "loss": (
+        PlotOptions("loss", "The loss appears here after the first step.", x_low=0.0, settle=True),
+        loss_series,
+    ),
     "retention": (
-        PlotOptions("", "What the model still knows appears here with the first probe."),
+        PlotOptions("", "What the model still knows appears here with the first probe.", x_low=0.0),
         retention_series,
     ),
     "kl": (
-        PlotOptions("KL", "The distance from the base appears here with the first probe.", from_zero=True),
+        PlotOptions(
+            "KL", "The distance from the base appears here with the first probe.", from_zero=True, x_low=0.0
+        ),
         kl_series,
     ),
     "memory": (
-        PlotOptions("memory", "Memory appears here after the first step.", unit="bytes", from_zero=True),
+        PlotOptions(
+            "memory", "Memory appears here after the first step.", unit="bytes", from_zero=True, x_low=0.0
+        ),
         memory_series,
     ),
     "speed": (
         PlotOptions(
-            "speed", "Tokens a second appear here after the first step.", unit="short", from_zero=True
+            "speed", "Tokens a second appear here after the first step.", unit="short", x_low=0.0, settle=True
         ),
         lambda state: one_series("tok/s", "throughput", state.tok_per_s),
     ),
     "rate": (
-        PlotOptions("learning rate", "The learning rate appears here after the first step.", from_zero=True),
+        PlotOptions(
+            "learning rate", "The learning rate appears here after the first step.", from_zero=True, x_low=0.0
+        ),
         lambda state: one_series("lr", "learning-rate", state.learning_rate),
     ),
 }

@@ -77,9 +77,8 @@ def options_for(metric: str, axis: str, title: str) -> dict[str, object]:
     return {
         "title": title,
         "empty": EMPTY[metric],
-        "from_zero": metric != "retention",
+        "settle": metric != "retention",
         "whole_x": axis == "steps",
-        "x_high": 0.0,
     }
 
 

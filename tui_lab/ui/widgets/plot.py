@@ -4,16 +4,27 @@ and never while hidden, and redraws only the rows that differ."""
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from textual import events
+from textual.message import Message
+
 from tui_lab.ui.terminal.output import PLOT, Paced
-from tui_lab.ui.views.plot_draw import PlotOptions, PlotSeries, draw
+from tui_lab.ui.views.plot_draw import Drawing, PlotMark, PlotOptions, PlotSeries, draw_plot
 from tui_lab.ui.widgets.rows import RowsWidget
 
 
 class Plot(RowsWidget):
     """Curves, drawn with plotext. :meth:`show` gives it data."""
+
+    class Pointed(Message):
+        """A place on the plot was clicked."""
+
+        def __init__(self, x: float) -> None:
+            super().__init__()
+            self.x = x
 
     DEFAULT_CSS = """
     Plot { width: 1fr; height: 1fr; min-height: 5; }
@@ -25,6 +36,8 @@ class Plot(RowsWidget):
         super().__init__(id=id, classes=classes)
         self.options = options or PlotOptions()
         self._series: Callable[[], Sequence[PlotSeries]] = tuple
+        self._marks: Callable[[], Sequence[PlotMark]] = tuple
+        self._drawing = Drawing([])
         self.builds = 0  # drawings so far, for tests and benchmarks
         self._version: object = None
         self._dirty = True
@@ -32,14 +45,19 @@ class Plot(RowsWidget):
 
     # ------------------------------------------------------------------ data
 
-    def show(self, series: Callable[[], Sequence[PlotSeries]], version: object) -> None:
-        """Sets the curves. ``version`` identifies their state (such as the number of points): nothing happens
-        while it is equal. ``series`` is called at the next drawing, so that nothing is computed for a hidden
-        plot."""
+    def show(
+        self,
+        series: Callable[[], Sequence[PlotSeries]],
+        version: object,
+        marks: Callable[[], Sequence[PlotMark]] = tuple,
+    ) -> None:
+        """Sets the curves, and the marks above the x axis. ``version`` identifies their state (such as the
+        number of points): nothing happens while it is equal. ``series`` is called at the next drawing, so
+        that nothing is computed for a hidden plot."""
         if version == self._version:
             return
         self._version = version
-        self._series = series
+        self._series, self._marks = series, marks
         self._request_draw()
 
     def set_options(self, **changes: Any) -> None:
@@ -83,7 +101,17 @@ class Plot(RowsWidget):
             self._paced.now()
 
     def _draw(self) -> None:
-        rows = draw(self._series(), *self.size, self.options)
+        self._drawing = draw_plot(self._series(), *self.size, self.options, self._marks())
         self.builds += 1
         self._dirty = False
-        self.set_rows(rows)
+        self.set_rows(self._drawing.rows)
+        if self._drawing.note != self.border_subtitle:
+            self.border_subtitle = self._drawing.note
+
+    # ------------------------------------------------------------------ mouse
+
+    def on_mouse_down(self, event: events.MouseDown) -> None:
+        at = event.get_content_offset(self)
+        x = self._drawing.x_at(at.x) if at is not None else math.nan
+        if math.isfinite(x):
+            self.post_message(self.Pointed(x))
