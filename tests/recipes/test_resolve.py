@@ -184,14 +184,6 @@ def test_methods_without_layers_name_none(method: str) -> None:
     assert resolved(method=method, target_modules="nonsense").values.target_modules == []
 
 
-def test_weights_that_do_not_fit_are_warned_of() -> None:
-    big = Model(parameters=3_000_000_000)
-    assert any("out of memory" in text for text in resolved(CPU, big).warnings)  # 12 GB in float32
-    assert not any("out of memory" in text for text in resolved(CPU, big, quantization="nf4").warnings)
-    full = resolved(AMPERE, big, method="full", learning_rate=1e-5)
-    assert any("44.7 GiB" in text for text in full.warnings)  # 48e9 bytes
-
-
 def test_a_large_model_on_a_cpu_is_warned_of() -> None:
     assert any("uses no GPU" in text for text in resolved(CPU).warnings)
     assert not any("uses no GPU" in text for text in resolved(AMPERE).warnings)

@@ -123,10 +123,9 @@ def prepare_all(args: argparse.Namespace, grid: SweepGrid, action: str) -> list[
 def check_downloads(prepared: Sequence[PreparedRun]) -> list[str]:
     """What the runs will download, one sentence for each model that is not on this machine. Raises LabError
     where the hub refuses a model or a data set, or cannot be reached."""
-    from tui_lab.data import hub
+    from tui_lab.data import preflight
 
-    for data in dict.fromkeys(each.recipe.data for each in prepared):
-        hub.preflight(data)
+    preflight.check_data(name for each in prepared for name in preflight.data_of(each.recipe))
     models = dict.fromkeys((each.entry.loadable, each.recipe.revision) for each in prepared)
     plans = [download.preflight(location, revision) for location, revision in models]
     return [plan.text for plan in plans if plan is not None]

@@ -47,9 +47,21 @@ def read_raw(
         return read_folder(path, max_rows, on_bytes)
     if path.exists():
         return _read_one(source, path, max_rows, on_bytes)
-    if HUB_NAME.match(source) and data_suffix(path) not in EXTENSIONS and not path.parent.is_dir():
+    if _is_hub_name(source, path):
         return _read_hub(source, max_rows)
     raise LabError(_missing(source, path, list(bundled_names)))
+
+
+def check_exists(source: str, bundled_names: Iterable[str] = ()) -> None:
+    """Raises LabError for a name that is no file, no folder and cannot be one of the hub. Reads nothing."""
+    path = expanded(source)
+    if not path.exists() and not _is_hub_name(source, path):
+        raise LabError(_missing(source, path, list(bundled_names)))
+
+
+def _is_hub_name(source: str, path: Path) -> bool:
+    suffix = data_suffix(path)
+    return bool(HUB_NAME.match(source)) and suffix not in EXTENSIONS and not path.parent.is_dir()
 
 
 def _missing(source: str, path: Path, bundled_names: list[str]) -> str:

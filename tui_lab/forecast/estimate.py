@@ -286,4 +286,4 @@ def largest_text(largest: LargestFit, recipe: Recipe) -> str:
     rows = recipe.per_device_train_batch_size
     length = f"{largest.length:,} tokens" if largest.length else "no length"
     limit = ", the model's maximum" if largest.length == largest.length_limit else ""
-    return f"surely fits at most: {at}; {length} at batch {rows}{limit}"
+    return f"largest safe: {at}; {length} at batch {rows}{limit}"

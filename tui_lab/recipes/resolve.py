@@ -46,7 +46,6 @@ VARLEN_TORCH = (2, 11)
 CPU_PARAMETERS_LIMIT = 200_000_000
 #: The shortest useful row, in tokens (also the lower limit of max_length).
 SHORTEST_ROW = 16
-BYTES_A_PARAMETER = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "nf4": 0.53}
 VALIDATIONS_A_RUN = 8
 
 
@@ -149,7 +148,6 @@ def resolve(recipe: Recipe, device: DeviceFacts, model: ModelFacts) -> Resolutio
         _trackers,
     ):
         settle(case)
-    _check_memory(case)
     return found
 
 
@@ -476,21 +474,3 @@ def _trackers(case: _Case) -> None:
             )
         where = "into the run's folder" if name == "tensorboard" else f"to {name}, as {name} is set up here"
         case.note("report_to", name, f"figures and settings of this run also go {where}")
-
-
-def _check_memory(case: _Case) -> None:
-    """Warns when the weights alone exceed the device's memory; the forecast covers the rest."""
-    if not case.model.parameters or not case.device.memory_bytes:
-        return
-    if case.recipe.method == "full":
-        kind, each = "weights, gradients and AdamW's states", 16.0
-    elif case.found.values.quantization == "nf4":
-        kind, each = "4-bit weights", BYTES_A_PARAMETER["nf4"]
-    else:
-        kind, each = "weights", BYTES_A_PARAMETER[case.found.values.compute_dtype]
-    if (needed := case.model.parameters * each) > case.device.memory_bytes:
-        case.found.warnings.append(
-            f"the {kind} alone take about {format.size(needed)} and {case.device.name} has "
-            f"{format.size(case.device.memory_bytes)}: it will run out of memory; use quantization = "
-            "'nf4' with method = 'lora', or a smaller model"
-        )

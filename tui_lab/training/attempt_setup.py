@@ -13,6 +13,7 @@ from typing import Protocol
 import msgspec
 from msgspec.structs import replace
 
+from tui_lab.core.format import size
 from tui_lab.core.versions import versions_of
 from tui_lab.data import prompt_settings, replay, templates
 from tui_lab.data.prepare import PreparedData
@@ -232,6 +233,12 @@ def write_forecast(
             device=kind,
         )
     )
+    if resolved.device.memory_bytes and found.low_bytes > resolved.device.memory_bytes:
+        has = f"{resolved.device.name} has {size(resolved.device.memory_bytes)}"
+        text = (
+            f"the run needs {size(found.total_bytes)} and {has}: `tui-lab forecast` lists what makes it fit"
+        )
+        context.events.write(WarningEvent(text=text))
 
 
 # --------------------------------------------------------------------------------------------------

@@ -95,8 +95,8 @@ def words(app: LabApp) -> str:
 
 
 async def ready(app: LabApp) -> None:
-    await until(lambda: "starts the run" in screen_text(app), what=screen_text(app))
-    await until(lambda: pane(app).summary_view.forecast is not None)
+    await until(lambda: pane(app).is_filled and pane(app).summary_view.forecast is not None)
+    await until(lambda: "▶" in screen_text(app) or "✗" in screen_text(app), what=screen_text(app))
 
 
 async def worked_out(app: LabApp) -> tuple[remedies.Remedy, ...]:
@@ -130,7 +130,7 @@ async def test_one_key_makes_it_fit_and_takes_it_back(places: Callable[..., None
         best = (await worked_out(app))[0]
         assert shown(app).estimate.verdict == remedies.OVER
         await until(lambda: "✗ does not fit" in words(app), what=words(app))
-        await until(lambda: f"f: {best.text}" in words(app), what=words(app))
+        await until(lambda: f"f makes it fit: {best.text}" in words(app), what=words(app))
         before = dict(pane(app).values)
         await pilot.press("f")
         await until(lambda: shown(app).estimate.verdict == remedies.FITS)

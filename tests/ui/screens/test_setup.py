@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from textual.widgets import Input
 
 from tests.ui.helpers import said, screen_text, until
 from tui_lab.core.errors import LabError
+from tui_lab.pocket import MODEL_DIR
 from tui_lab.runs import launch
 from tui_lab.runs.folder import Run, list_runs
 from tui_lab.runs.queue import queue
 from tui_lab.ui.app import LabApp
+from tui_lab.ui.screens.ask_name import AskName
 from tui_lab.ui.screens.setup import SetupPane
+from tui_lab.ui.widgets.chooser import Chooser
 
 
 class Child:
@@ -180,16 +185,110 @@ async def test_a_refused_model_cannot_be_picked() -> None:
         assert pane(app).values["model"] == "pocket"
 
 
-async def test_a_model_is_typed_and_an_unknown_one_is_named() -> None:
+async def test_a_list_is_filtered_and_enter_takes_the_first() -> None:
     app = LabApp()
     async with app.run_test(size=(100, 30)) as pilot:
         await ready(app)
-        await pilot.press("slash", *"poket", "enter")
-        await until(lambda: any("poket" in n.message for n in app._notifications))
-        assert pane(app).values["model"] == "pocket"
-        await pilot.press("slash", *"smollm2-135m", "enter")
+        await pilot.press("slash", *"smol135")
+        chooser = pane(app).query_one("#model-list", Chooser)
+        await until(lambda: chooser.shown and "SmolLM2-135M" in chooser.shown[0].id)
+        await pilot.press("escape")
+        await until(lambda: len(chooser.shown) == len(chooser.items))
+        await pilot.press("slash", *"pythia 70", "enter")
+        await until(lambda: pane(app).values["model"] == "EleutherAI/pythia-70m")
+        assert len(chooser.shown) == len(chooser.items) and app.focused is chooser.list
+
+
+async def test_the_filter_is_of_the_list_that_has_the_focus() -> None:
+    app = LabApp()
+    async with app.run_test(size=(200, 60)) as pilot:
+        await ready(app)
+        for key, name, text, found in (
+            ("p", "presets", "reas", "reasoning"), ("d", "data", "shop", "support"), ("m", "models", "gpt2",
+            "gpt2"),
+        ):  # fmt: skip
+            await pilot.press(key, "slash", *text)
+            chooser = pane(app).query_one(f"#{name} Chooser", Chooser)
+            await until(lambda c=chooser, f=found: c.shown and f in c.shown[0].id)  # type: ignore[misc]
+            await pilot.press("escape")
+        pane(app).action_show("fields")
+        await pilot.press("slash", *"warm")
+        await until(lambda: "warm-up steps" in screen_text(app) and "LoRA rank r" not in screen_text(app))
+        await pilot.press("escape")
+        await until(lambda: "LoRA rank r" in screen_text(app))
+
+
+async def test_a_model_that_is_not_in_the_list_is_asked_for_and_an_error_stays_in_the_dialog() -> None:
+    app = LabApp()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await ready(app)
+        await pilot.press("slash", *"smolm2", "down", "down", "down", "down", "down", "down", "down", "enter")
+        await until(lambda: isinstance(app.screen, AskName))
+        asked = app.screen
+        assert isinstance(asked, AskName) and asked.query_one(Input).value == "smolm2"
+        await pilot.press("enter")
+        await until(
+            lambda: "'smolm2' is not known" in " ".join(screen_text(app).split()), what=screen_text(app)
+        )
+        assert asked.query_one(Input).value == "smolm2" and asked.is_current
+        await pilot.press("ctrl+u", *"smollm2-135m", "enter")
+        await until(lambda: isinstance(app.screen, SetupPane))
         await until(lambda: pane(app).values["model"] == "HuggingFaceTB/SmolLM2-135M")
         assert "trains" in screen_text(app)
+
+
+async def test_a_model_folder_is_described_as_a_model(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    shutil.copytree(MODEL_DIR, folder)
+    app = LabApp()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await ready(app)
+        pane(app)._named("models", str(folder))
+        chooser = pane(app).query_one("#model-list", Chooser)
+        await until(lambda: any(item.id == str(folder) for item in chooser.items))
+        item = next(item for item in chooser.items if item.id == str(folder))
+        assert item.columns[0] == "mine" and item.columns[1] == "4.23 M" and item.columns[3] == "folder"
+        assert "llama, 5 layers of 256" in item.about and "JSONL" not in item.about
+        await until(lambda: next(i for i in chooser.items if i.id == str(folder)).columns[2].startswith("✓"))
+        await pilot.pause()
+
+
+async def test_models_are_sorted_by_how_they_fit() -> None:
+    app = LabApp()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await ready(app)
+        chooser = pane(app).query_one("#model-list", Chooser)
+        await until(lambda: sum(item.columns[2] != "" for item in chooser.items) > 20)
+        await pilot.press("greater_than_sign", "greater_than_sign", "greater_than_sign")
+        await until(lambda: "here▴" in screen_text(app))
+        found = pane(app).marks.found.models
+        needed = [
+            found[item.id].needed_bytes or 0
+            for item in chooser.shown
+            if item.id in found and found[item.id].verdict == "fits"
+        ]
+        assert needed == sorted(needed) and len(needed) > 10 and chooser.shown[-1].refused
+        await pilot.press("I")
+        await until(lambda: "here▾" in screen_text(app))
+        assert chooser.shown[-1].id == "pocket"
+
+
+async def test_nothing_that_cannot_be_had_looks_as_if_it_could_start() -> None:
+    """Offline, a model whose files are not here is an obstacle with the key that removes it."""
+    app = LabApp()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await ready(app)
+        pane(app)._take("model", "google/gemma-3-270m")
+        await pilot.pause()
+        assert "starts the run" not in screen_text(app)
+        await until(lambda: "cannot be reached" in " ".join(screen_text(app).split()), what=screen_text(app))
+        text = " ".join(screen_text(app).split())
+        assert "m chooses another" in text and "starts the run" not in text and "gated" in text
+        pane(app)._take("model", "pocket")
+        await until(lambda: "starts the run" in screen_text(app))
+        pane(app)._take("data", "/nowhere/rows.jsonl")
+        await until(lambda: "There is no data file" in " ".join(screen_text(app).split()))
+        assert "starts the run" not in screen_text(app)
 
 
 async def test_a_file_is_previewed(jobs_here: None, tmp_path: Path) -> None:

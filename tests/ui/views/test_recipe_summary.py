@@ -9,6 +9,7 @@ from tui_lab.hardware.device import DeviceFacts
 from tui_lab.recipes.presets import make_recipe
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.ui.views.recipe_summary import command_line, summarise
+from tui_lab.ui.views.start_check import Access
 from tui_lab.ui.views.summary_text import summary_content
 
 CPU = DeviceFacts("cpu", "the CPU", 16 << 30, False, 2)
@@ -28,7 +29,7 @@ def test_trained_parameters_of_lora_on_qwen_by_hand() -> None:
     assert found.share is not None and abs(found.share - found.trainable / 494_032_768) < 1e-12
     assert any("bf16" in reason for _, _, reason in found.reasons)
     assert not found.refusals
-    told = summary_content(found, "c").plain
+    told = summary_content(found, "c", Access()).plain
     assert "compute_dtype = bfloat16: bf16" in told and "target_modules = q_proj, v_proj: " in told
 
 

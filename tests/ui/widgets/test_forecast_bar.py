@@ -93,7 +93,7 @@ def test_a_forecast_over_the_limit_names_remedy_and_key(mode: str) -> None:
     ways = remedies(found)
     text = "\n".join(line.plain for line in lines(ForecastView(found, ways, keys=KEYS), 60, mode))  # type: ignore[arg-type]
     assert "✗ does not fit" in text and "GiB short" in text
-    assert f"x: {ways[0].text}" in text and f"X: {len(ways)} ways" in text
+    assert f"x makes it fit: {ways[0].text}" in text and f"X: {len(ways)} ways" in text
     assert "(GPU 1)" in text or "GPU 1: NVIDIA L4" in text
     assert "time:" in text
     if mode == "full":

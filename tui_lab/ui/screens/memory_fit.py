@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol, cast
 
 from tui_lab.core.errors import LabError
-from tui_lab.ui.actions.registry import keys_of
+from tui_lab.ui.actions.registry import first_key
 from tui_lab.ui.screens.pane import Pane
 
 if TYPE_CHECKING:
@@ -210,7 +210,7 @@ class MemoryFit:
                 self._progress,
                 len(self.budgets),
                 self._can_undo(),
-                {name: keys_of(action, self._pane.keymap) for name, action in _KEYS.items()},
+                keys={name: first_key(action, self._pane.keymap) for name, action in _KEYS.items()},
             )
         )
 

@@ -11,7 +11,7 @@ from textual.widgets import Static
 
 from tui_lab.ui.actions.modal import Dialog
 from tui_lab.ui.actions.registry import bindings
-from tui_lab.ui.screens.setup_items import MODEL_WIDTHS, model_item
+from tui_lab.ui.screens.setup_items import MODEL_COLUMNS, model_item
 from tui_lab.ui.widgets.chooser import Chooser
 from tui_lab.ui.widgets.dialogs import AskText
 
@@ -44,7 +44,7 @@ class PickModel(Dialog[tuple[str, str] | None]):
 
     def compose_body(self) -> ComposeResult:
         yield Static(id="precision")
-        yield Chooser(MODEL_WIDTHS, "reading the catalog …", "another: a folder or a hub name …")
+        yield Chooser(MODEL_COLUMNS, "reading the catalog …", "another: a folder or a hub name …")
 
     def on_mount(self) -> None:
         self._draw()

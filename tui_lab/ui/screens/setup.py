@@ -7,16 +7,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from textual import on, work
+from textual import on
 from textual.app import ComposeResult
 from textual.containers import Container, Vertical
 from textual.widgets import OptionList
 
-from tui_lab.core.errors import LabError
 from tui_lab.ui.actions.registry import bindings, first_key
 from tui_lab.ui.screens import setup_items as items
 from tui_lab.ui.screens.memory_fit import MemoryFit
 from tui_lab.ui.screens.pane import Pane
+from tui_lab.ui.screens.setup_access import AccessCheck
+from tui_lab.ui.screens.setup_marks import FitMarks, MarkRequest
+from tui_lab.ui.screens.setup_preview import DataPreview
 from tui_lab.ui.widgets.chooser import Chooser
 from tui_lab.ui.widgets.panel import as_panel
 from tui_lab.ui.widgets.tab_bar import TabBar
@@ -31,8 +33,6 @@ if TYPE_CHECKING:
     from tui_lab.ui.widgets.form import FieldsForm
     from tui_lab.ui.widgets.preview import Preview
     from tui_lab.ui.widgets.summary_view import SummaryView
-
-PREVIEW_ROWS = 3
 
 
 class SetupPane(Pane):
@@ -70,10 +70,13 @@ class SetupPane(Pane):
         self.summary: RecipeSummary | None = None
         self._entries: list[Entry] = []
         self._presets: dict[str, Preset] = {}
-        self._typed: dict[str, list[str]] = {"models": [], "data": []}
+        self._typed: list[str] = []  # data that is not in the list
+        self._typed_models: list[Entry] = []
         self._filled = self._starting = False
-        self._previewed: object = None
         self.memory = MemoryFit(self, self)
+        self.marks = FitMarks(self, self._show_marks)
+        self.data_preview = DataPreview(self, lambda: self.preview, self.memory.set_data)
+        self.access = AccessCheck(self, self._show_summary)
 
     def compose_body(self) -> ComposeResult:
         yield TabBar(items.section_tabs({}, self.keymap))
@@ -117,19 +120,16 @@ class SetupPane(Pane):
         sections = {
             "models": Vertical(
                 Chooser(
-                    items.MODEL_WIDTHS,
+                    items.MODEL_COLUMNS,
                     "reading the catalog…",
                     "other: a folder or a hub id…",
                     id="model-list",
                 ),
                 id="models",
             ),
-            "presets": Vertical(
-                Chooser(items.PRESET_WIDTHS, "reading presets…", id="preset-list"), id="presets"
-            ),
             "data": Vertical(
                 Chooser(
-                    items.DATA_WIDTHS,
+                    items.DATA_COLUMNS,
                     "reading data sets…",
                     "other: a file, a folder or a hub name…",
                     id="data-list",
@@ -138,6 +138,9 @@ class SetupPane(Pane):
                     "Here rows appear as the model sees them, with the tokens that are trained.", id="preview"
                 ),
                 id="data",
+            ),
+            "presets": Vertical(
+                Chooser(items.PRESET_COLUMNS, "reading presets…", id="preset-list"), id="presets"
             ),
             "fields": Vertical(FieldsForm(id="form"), id="fields"),
         }
@@ -153,8 +156,7 @@ class SetupPane(Pane):
         self._load_presets()
         self._load_models()
         self.memory.start_watching()
-        data = self.query_one("#data-list", Chooser)
-        data.set_items(items.with_typed(items.bundled_items(), self._typed["data"]))
+        self._show_data()
         self._filled = True
         self.action_show(self.query_one(TabBar).active)
 
@@ -163,7 +165,6 @@ class SetupPane(Pane):
 
         presets, messages = list_presets()
         self._presets = {preset.name: preset for preset in presets}
-        self.query_one("#preset-list", Chooser).set_items([items.preset_item(preset) for preset in presets])
         for message in messages:
             self.notice(message, "warning")
         usable = [preset.name for preset in presets if not preset.problems]
@@ -179,11 +180,48 @@ class SetupPane(Pane):
 
     def _show_models(self, entries: list[Entry]) -> None:
         self._entries = entries
-        chooser = self.query_one("#model-list", Chooser)
-        chooser.chosen = str(self.values.get("model", ""))
-        chooser.set_items(
-            items.with_typed([items.model_item(entry) for entry in entries], self._typed["models"])
+        self.query_one("#model-list", Chooser).chosen = str(self.values.get("model", ""))
+        self._show_marks()
+        self._update_marks()
+
+    def _show_data(self) -> None:
+        data = self.query_one("#data-list", Chooser)
+        data.set_items(items.with_typed(items.bundled_items(), self._typed))
+
+    def _all_entries(self) -> list[Entry]:
+        typed = [entry for entry in self._typed_models if all(entry.id != each.id for each in self._entries)]
+        return [*self._entries, *typed] if self._entries else []
+
+    def _show_marks(self) -> None:
+        """Shows models and presets with what is known of how they fit."""
+        found, model = self.marks.found, str(self.values.get("model", ""))
+        self.query_one("#model-list", Chooser).set_items(
+            [items.model_item(entry, found.models.get(entry.id)) for entry in self._all_entries()]
         )
+        self.query_one("#preset-list", Chooser).set_items(
+            [
+                items.preset_item(preset, self._base(name, model), found.presets.get(name))
+                for name, preset in self._presets.items()
+            ]
+        )
+
+    def _update_marks(self) -> None:
+        """Has the marks worked out again, if the recipe or the machine has changed."""
+        if self.memory.budget is None or not self._entries or not self.preset:
+            return
+        entries, model = self._all_entries(), str(self.values.get("model", ""))
+        others = {key: value for key, value in self.overrides.items() if key != "model"}
+        pinned = {key: value for key, value in others.items() if key != "data"}
+        request = MarkRequest(
+            next((entry for entry in entries if entry.id == model), None),
+            entries,
+            {entry.id: {**self._base(self.preset, entry.id), **others} for entry in entries},
+            {name: self._base(name, model) for name, each in self._presets.items() if not each.problems},
+            pinned,
+            self.memory.budget,
+            self.memory.data,
+        )
+        self.marks.update(request)
 
     # ------------------------------------------------------------------ choosing
 
@@ -192,7 +230,7 @@ class SetupPane(Pane):
         remaining = {key: value for key, value in self.overrides.items() if key in ("model", "data")}
         dropped = len(self.overrides) - len(remaining)
         self.preset, self.overrides = name, remaining
-        self.base = self._base()
+        self.base = self._own_base()
         self.values = {**self.base, **remaining}
         self.query_one("#preset-list", Chooser).choose(name)
         self.form.load(self.values, self.base)
@@ -201,19 +239,24 @@ class SetupPane(Pane):
             self.notice(f"{name}: {fields} went back to the preset's values")
         self._show_choice()
 
-    def _base(self) -> dict[str, object]:
-        """The preset over the defaults; a preset may say otherwise for the bundled model."""
+    def _base(self, name: str, model: str) -> dict[str, object]:
+        """A preset over the defaults; a preset may say otherwise for the bundled model."""
         from tui_lab.recipes.recipe import FIELDS
 
-        preset = self._presets[self.preset]
-        model = self.overrides.get("model", preset.values.get("model", FIELDS["model"].default))
         defaults = {key: info.default for key, info in FIELDS.items()}
-        return {**defaults, **preset.values_for(str(model)), "preset": self.preset}
+        return {**defaults, **self._presets[name].values_for(model), "preset": name}
+
+    def _own_base(self) -> dict[str, object]:
+        """The chosen preset for the chosen model."""
+        from tui_lab.recipes.recipe import FIELDS
+
+        own = self._presets[self.preset].values.get("model", FIELDS["model"].default)
+        return self._base(self.preset, str(self.overrides.get("model", own)))
 
     def _take(self, key: str, value: str) -> None:
         """A model or data."""
         self.overrides[key] = self.values[key] = value
-        if (base := self._base()) != self.base:
+        if (base := self._own_base()) != self.base:
             self.base, self.values = base, {**base, **self.overrides}
             self.form.load(self.values, self.base)
         self.form.values[key] = value
@@ -243,9 +286,15 @@ class SetupPane(Pane):
             self.memory.budget,
             self.memory.data,
         )
-        self.summary_view.show(self.summary, self.keys("setup.start"), self.keys("setup.copy"))
+        self.access.update(self.summary.recipe, self.summary.entry)
+        self._show_summary()
         self.memory.show()
         self.form.set_advice(self._advice())
+        self._update_marks()
+
+    def _show_summary(self) -> None:
+        if self.summary is not None:
+            self.summary_view.show(self.summary, self.access.found)
 
     def _differing(self) -> dict[str, object]:
         """What the command must say beyond preset, model and data."""
@@ -279,7 +328,7 @@ class SetupPane(Pane):
 
     @on(Chooser.Picked, "#model-list")
     def _model_picked(self, event: Chooser.Picked) -> None:
-        entry = next((e for e in self._entries if e.id == event.item_id), None)
+        entry = next((e for e in self._all_entries() if e.id == event.item_id), None)
         if entry and entry.refused and not (entry.needs_flag and self.values.get("allow_large")):
             self.notice(entry.refused, "error")
             return
@@ -288,43 +337,37 @@ class SetupPane(Pane):
     @on(Chooser.Picked, "#data-list")
     def _data_picked(self, event: Chooser.Picked) -> None:
         self._take("data", event.item_id)
-        self._preview()
+        self.data_preview.show(self.values)
 
     @on(Chooser.TypeName)
     def _name_requested(self, event: Chooser.TypeName) -> None:
-        self._ask("models" if event.chooser.id == "model-list" else "data")
+        self._ask("models" if event.chooser.id == "model-list" else "data", event.text)
 
-    def _ask(self, section: str) -> None:
+    def _ask(self, section: str, text: str = "") -> None:
+        from tui_lab.ui.screens.ask_name import AskName, DataNames, ModelNames
+
         if section == "models":
-            question, example = "Model: a local folder or a hub id", "Qwen/Qwen3-0.6B  or  ~/models/mine"
+            names: DataNames | ModelNames = ModelNames(self._entries, self.values.get("allow_large") is True)
         else:
-            question = "Data: a JSON, JSONL, CSV, Parquet or text file, a folder, or a hub name"
-            example = "~/data/train.jsonl"
-        self.ask(question, "", partial(self._named, section), example)
+            names = DataNames()
+        self.app.push_screen(AskName(names, text), partial(self._named, section))
 
-    def _named(self, section: str, name: str) -> None:
-
+    def _named(self, section: str, name: str | None) -> None:
+        """Takes a name that was typed and checked."""
         if not name:
             return
-        self._typed[section].append(name)
         if section == "models":
             from tui_lab.models import catalog
 
-            try:
-                entry = catalog.find(name, allow_large=bool(self.values.get("allow_large")))
-            except LabError as error:
-                self._typed[section].pop()
-                self.notice(error, "error")
-                return
-            self._typed[section][-1] = entry.id
+            entry = catalog.find(name, allow_large=self.values.get("allow_large") is True)
+            self._typed_models = [*(each for each in self._typed_models if each.id != entry.id), entry]
             self._take("model", entry.id)
-            self._show_models(self._entries)
+            self._show_marks()
         else:
+            self._typed.append(name)
             self._take("data", name)
-            self.query_one("#data-list", Chooser).set_items(
-                items.with_typed(items.bundled_items(), self._typed["data"])
-            )
-            self._preview()
+            self._show_data()
+            self.data_preview.show(self.values)
 
     def on_fields_form_changed(self, event: FieldsForm.Changed) -> None:
         self.values = {**self.values, **event.values}
@@ -333,40 +376,6 @@ class SetupPane(Pane):
             **{k: v for k, v in self._differing().items() if k not in ("model", "data", "preset")},
         }
         self.update_summary()
-
-    # ------------------------------------------------------------------ preview
-
-    def _preview(self) -> None:
-        keys = (
-            "data", "model", "data_format", "columns", "max_length", "chat_template", "max_rows", "revision",
-            "validation_fraction", "deduplicate", "seed", "thinking",
-        )  # fmt: skip
-        request = {key: self.values[key] for key in keys if key in self.values} | {"rows": PREVIEW_ROWS}
-        if request != self._previewed:
-            self._previewed = request
-            self._run_preview(request)
-
-    @work(exclusive=True, group="preview", description="preview the data", exit_on_error=False)
-    async def _run_preview(self, request: dict[str, object]) -> None:
-        from tui_lab.core.job_client import run_job
-        from tui_lab.data.preview import PreviewAnswer
-
-        view = self.preview
-        name = Path(str(request["data"])).name
-        view.show_text(f"reading {name}…")
-        try:
-            answer = await run_job(
-                "tui_lab.data.preview",
-                request,
-                lambda text, *_: view.show_text(f"{name}: {text}…"),
-                answer=PreviewAnswer,
-            )
-        except LabError as error:
-            self._previewed = None  # asking again tries again
-            view.show_text(f"✗ {error}", "$text-error")
-        else:
-            view.show_answer(answer)
-            self.memory.set_data(request, answer.facts)
 
     # ------------------------------------------------------------------ actions
 
@@ -378,16 +387,40 @@ class SetupPane(Pane):
                 widget.focus()
                 break
         if name == "data" and self.values:
-            self._preview()
+            self.data_preview.show(self.values)
 
     def activate(self, name: str) -> None:
         super().activate(name)
         for other, _ in items.SECTIONS:
             self.set_class(other == name, f"-{other}")
 
+    def _list(self) -> Chooser | FieldsForm | None:
+        """The list that has the focus, else the one that is shown."""
+        from tui_lab.ui.widgets.form import FieldsForm
+
+        if self.focused is not None:
+            for each in self.focused.ancestors_with_self:
+                if isinstance(each, Chooser | FieldsForm):
+                    return each
+        name = self.query_one(TabBar).active
+        return self.form if name == "fields" else self.query(f"#{name} Chooser").first(Chooser)
+
+    def action_filter(self) -> None:
+        """Filters the list that has the focus."""
+        if (found := self._list()) is not None:
+            found.open_filter()
+
     def action_type_name(self) -> None:
-        active = self.query_one(TabBar).active
-        self._ask("data" if active == "data" else "models")
+        """Asks for a folder, a file or a hub name."""
+        self._ask("data" if self.query_one(TabBar).active == "data" else "models")
+
+    def action_sort(self, by: int) -> None:
+        if isinstance(found := self._list(), Chooser):
+            found.sort(by)
+
+    def action_reverse(self) -> None:
+        if isinstance(found := self._list(), Chooser):
+            found.reverse()
 
     def action_copy_command(self) -> None:
         if self.summary is not None:
@@ -411,11 +444,12 @@ class SetupPane(Pane):
             self.in_thread(partial(self._queue, recipe), self._queued, "queue")
 
     def _queue(self, recipe: Recipe) -> tuple[str, subprocess.Popen[bytes] | None]:
-        from tui_lab.models import catalog, download
+        from tui_lab.data import preflight
         from tui_lab.runs.queue import queue
 
-        # a model that the hub refuses is reported now, not when its turn in the queue comes
-        download.preflight(catalog.find(recipe.model, recipe.allow_large).loadable, recipe.revision)
+        preflight.preflight(
+            recipe
+        )  # what cannot be had is reported now, not when its turn in the queue comes
         environment = self.memory.launch_environment() or {}
         (run,) = queue.add([recipe], gpus=environment.get(queue.GPUS_ENV))
         held = queue.read().held
@@ -470,13 +504,13 @@ class SetupPane(Pane):
         self.in_thread(self._launch, lambda started: self.lab.open_run(*started), "start")
 
     def _launch(self) -> tuple[str, subprocess.Popen[bytes]]:
-        from tui_lab.models import catalog, download
+        from tui_lab.data import preflight
         from tui_lab.runs import launch
 
         assert self.summary is not None and self.summary.recipe is not None
         recipe = self.summary.recipe
         try:
-            download.preflight(catalog.find(recipe.model, recipe.allow_large).loadable, recipe.revision)
+            preflight.preflight(recipe)
             environment = self.memory.launch_environment()
             run, process = launch.create_and_start(recipe, environment=environment)
             return run.id, process

@@ -39,7 +39,8 @@ Mode = Literal["brief", "legend", "full"]
 @dataclass(frozen=True)
 class ForecastView:
     """Everything that the bar shows. ``remedies`` and ``largest`` are None until they are computed;
-    ``probing``: progress of the memory probe; ``places``: number of GPUs to choose from."""
+    ``probing``: progress of the memory probe; ``places``: number of GPUs to choose from; ``has_headline``:
+    what stops a run stands above the bar."""
 
     estimate: RunEstimate
     remedies: tuple[Remedy, ...] | None = None
@@ -47,6 +48,7 @@ class ForecastView:
     probing: str = ""
     places: int = 1
     applied: bool = False
+    has_headline: bool = False
     keys: dict[str, str] = field(default_factory=dict)
 
 
@@ -98,7 +100,7 @@ def lines(shown: ForecastView, width: int, mode: Mode) -> list[Content]:
     found = shown.estimate
     memory = found.memory
     made: list[Content] = []
-    if found.budget.problem:
+    if found.budget.problem and not shown.has_headline:
         made.append(Content.assemble((f"No run can start here: {sanitize(found.budget.problem)}", "$error")))
     if memory is None:
         made.append(
@@ -106,17 +108,18 @@ def lines(shown: ForecastView, width: int, mode: Mode) -> list[Content]:
         )
         made += _probe_lines(shown)
         if found.probe is not None:
-            made.append(_verdict(shown))
+            made.append(verdict(shown))
     else:
         free = found.budget.free_bytes
+        says = [] if shown.has_headline and found.verdict == OVER else [verdict(shown)]
         if mode == "brief":
             of = _of(found, short=True)
             made.append(
                 Content.assemble(bar(memory, free, max(8, min(width // 3, width - len(of) - 1))), " ", of)
             )
-            made += [_verdict(shown), *_probe_lines(shown)]
+            made += [*says, *_probe_lines(shown)]
             return [*made, Content(sanitize(wording.cost_line(found)))]
-        made += [bar(memory, free, width), _of(found), _verdict(shown), *_probe_lines(shown)]
+        made += [bar(memory, free, width), _of(found), *says, *_probe_lines(shown)]
         made += [_row(part, memory) for part in memory.parts] if mode == "full" else [_legend(memory)]
         if shown.largest is not None and shown.largest.batch != 0:
             made.append(_largest(shown.largest))
@@ -147,7 +150,8 @@ def _of(found: RunEstimate, short: bool = False) -> Content:
     return Content.assemble((total, "bold"), (f" ({interval}", "$text-muted"), f" of {of}")
 
 
-def _verdict(shown: ForecastView) -> Content:
+def verdict(shown: ForecastView) -> Content:
+    """Whether it fits, and if not, the key that makes it fit."""
     found = shown.estimate
     text = wording.verdict_text(found)
     if found.verdict == UNKNOWN:
@@ -155,12 +159,15 @@ def _verdict(shown: ForecastView) -> Content:
     undo = f"; {shown.keys['fit']} undoes it" if shown.applied and "fit" in shown.keys else ""
     if found.verdict not in (OVER, TIGHT):
         return Content.assemble((f"✓ {text}", "$text-success"), (undo, "$text-muted"))
-    mark, colour = ("✗", "bold $text-error") if found.verdict == OVER else ("!", "$text-warning")
+    mark, colour = ("✗", "bold $text-error") if found.verdict == OVER else ("≈", "$text-warning")
     parts: list[Any] = [(f"{mark} {text}", colour)]
     if shown.applied:
         parts.append((undo, "$text-muted"))
     elif shown.remedies:
-        parts += [". ", (f"{shown.keys.get('fit', '')}: ", "bold"), shown.remedies[0].text]
+        parts += [
+            (f" · {shown.keys.get('fit', '')} makes it fit", "bold"),
+            (f": {shown.remedies[0].text}", "$text-muted"),
+        ]
         if len(shown.remedies) > 1:
             parts.append((f" ({shown.keys.get('ways', '')}: {len(shown.remedies)} ways)", "$text-muted"))
     elif shown.remedies is not None and wording.nothing_helps(found, shown.remedies):
@@ -200,5 +207,5 @@ def _row(part: MemoryPart, memory: MemoryForecast) -> Content:
 
 
 def _largest(largest: LargestFit) -> Content:
-    length = f", or {largest.length:,} tokens" if largest.length else ""
-    return Content.assemble(("surely fits up to ", "$text-muted"), f"batch {largest.batch:,}{length}")
+    length = f"; or max length {largest.length:,}" if largest.length else ""
+    return Content.assemble(("Largest safe batch ", "$text-muted"), f"{largest.batch:,}{length}")

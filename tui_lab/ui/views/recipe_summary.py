@@ -103,10 +103,6 @@ def summarise(
             )
     except LabError as error:
         refusals.append(str(error))
-    if entry.gated:
-        warnings.append(f"{entry.label} is gated: accept its licence on the hub and log in before the run")
-    if not entry.on_disk and entry.where in ("catalog", "hub"):
-        warnings.append(f"{entry.label} is not on this disk: the run downloads it first")
     return RecipeSummary(
         recipe=recipe,
         entry=entry,

@@ -1,4 +1,4 @@
-"""The summary of a recipe as text: whether it can start, trained parameters, warnings, the equivalent
+"""The summary of a recipe as text: what is downloaded, trained parameters, warnings, the equivalent
 command, and the reasons for what was resolved. Pure."""
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from textual.content import Content
 from tui_lab.core.format import count
 from tui_lab.core.sanitize import sanitize
 from tui_lab.ui.views.recipe_summary import RecipeSummary
+from tui_lab.ui.views.start_check import Access, download_line
 
 
 def numbers_content(summary: RecipeSummary) -> Content:
@@ -34,18 +35,12 @@ def method_content(summary: RecipeSummary) -> Content:
     return Content.assemble(*parts)
 
 
-def head_content(summary: RecipeSummary, start_keys: str) -> Content:
-    """Whether the run can start, and if not, why."""
-    if not summary.refusals:
-        return Content.styled(f"▶ {start_keys} starts the run", "bold $text-success")
-    refusals = (Content.styled(f"✗ {sanitize(refusal)}", "$text-error") for refusal in summary.refusals)
-    return Content("\n").join(refusals)
-
-
-def summary_content(summary: RecipeSummary, copy_keys: str) -> Content:
+def summary_content(summary: RecipeSummary, copy_keys: str, access: Access) -> Content:
     """The text below the forecast."""
     parts: list[Any] = []
     if summary.entry is not None and summary.recipe is not None:
+        if (line := download_line(summary, access)) is not None:
+            parts += [line, "\n"]
         parts += [numbers_content(summary), "\n"]
     for warning in summary.warnings:
         parts.append((f"! {sanitize(warning)}\n", "$text-warning"))
@@ -57,7 +52,7 @@ def summary_content(summary: RecipeSummary, copy_keys: str) -> Content:
     if summary.entry is not None and summary.recipe is not None:
         parts += [method_content(summary), "\n"]
     if summary.reasons:
-        parts.append(("\nresolved for this machine\n", "$text-muted"))
+        parts.append(("\nResolved settings\n", "$text-muted"))
     for field, value, reason in summary.reasons:
         parts += [(f"{field}{f' = {sanitize(value)}' if value else ''}: ", "bold"), f"{sanitize(reason)}\n"]
     return Content.assemble(*parts)

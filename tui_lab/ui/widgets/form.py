@@ -20,6 +20,8 @@ from textual.widgets.option_list import Option
 from tui_lab.core.sanitize import sanitize
 from tui_lab.recipes.recipe import FIELDS, RecipeProblem, check_values, parse_value
 from tui_lab.ui.actions.registry import bindings
+from tui_lab.ui.actions.search_line import SearchLine
+from tui_lab.ui.views.fuzzy import score
 
 LABEL_WIDTH = 22
 #: Groups that a first run does not need: closed until they are opened or contain a value that differs.
@@ -89,6 +91,7 @@ class FieldsForm(Vertical):
         self._open: set[str] = set()
 
     def compose(self) -> ComposeResult:
+        yield SearchLine("part of a name; Escape shows all")
         yield Rows(id="rows")
         yield Static(id="about")
         yield Input(id="editor", compact=True)
@@ -121,13 +124,13 @@ class FieldsForm(Vertical):
         rows, cursor = self._rows, self.key
         rows.clear_options()
         options: list[Option] = []
-        group = ""
+        group, query = "", self.query_one(SearchLine).value
         for name, info in FIELDS.items():
             if name in ELSEWHERE:
                 continue
-            if info.group != group:
+            if info.group != group and (not query or self._shown(name)):
                 group = info.group
-                foldable = group in CLOSED_AT_FIRST
+                foldable = group in CLOSED_AT_FIRST and not query
                 prompt = self._group_prompt(group) if foldable else Content(group)
                 options.append(Option(prompt, id=f"group-{group}", disabled=not foldable))
             if self._shown(name):
@@ -140,9 +143,44 @@ class FieldsForm(Vertical):
             rows.highlighted = 1
         self._describe()
 
+    # ------------------------------------------------------------------ the filter
+
+    def open_filter(self) -> None:
+        """Opens the line that filters the fields."""
+        self.query_one(SearchLine).open_search()
+
+    @on(Input.Changed, "SearchLine")
+    def _filtered(self, event: Input.Changed) -> None:
+        event.stop()
+        self._fill()
+
+    @on(Input.Submitted, "SearchLine")
+    def _filter_taken(self, event: Input.Submitted) -> None:
+        event.stop()
+        self._rows.focus()
+
+    def on_key(self, event: events.Key) -> None:
+        """Escape shows all fields again; the arrows go from the filter into the list."""
+        line = self.query_one(SearchLine)
+        if event.key == "escape" and (line.has_focus or line.value) and not self._editing:
+            line.close_search()
+            self._rows.focus()
+        elif event.key in ("down", "up") and line.has_focus:
+            self._rows.focus()
+        else:
+            return
+        event.stop()
+        event.prevent_default()
+
+    # ------------------------------------------------------------------ groups
+
     def _shown(self, name: str) -> bool:
         group = FIELDS[name].group
-        return name not in ELSEWHERE and (group not in CLOSED_AT_FIRST or group in self._open)
+        if name in ELSEWHERE:
+            return False
+        if query := self.query_one(SearchLine).value:
+            return bool(score(query, f"{name} {FIELDS[name].label}", f"{FIELDS[name].help} {group}"))
+        return group not in CLOSED_AT_FIRST or group in self._open
 
     def _set_in(self, groups: tuple[str, ...]) -> list[str]:
         """Fields of these groups whose value is not the default."""
@@ -186,7 +224,9 @@ class FieldsForm(Vertical):
     def go_to(self, key: str) -> None:
         """Moves the cursor to a field."""
         if key in FIELDS and not self._shown(key):
-            self.toggle(FIELDS[key].group)
+            self.query_one(SearchLine).close_search()
+            self._open.add(FIELDS[key].group)
+            self._fill()
         rows = self._rows
         rows.highlighted = rows.get_option_index(key)
 
@@ -203,7 +243,7 @@ class FieldsForm(Vertical):
         self.problems = check_values(self.values)
         self._rewrite()
         group = FIELDS[key].group
-        if group in CLOSED_AT_FIRST:
+        if group in CLOSED_AT_FIRST and not self.query_one(SearchLine).value:
             index = self._rows.get_option_index(f"group-{group}")
             self._rows.replace_option_prompt_at_index(index, self._group_prompt(group))
         self.post_message(self.Changed(dict(self.values), key))
@@ -272,8 +312,8 @@ class FieldsForm(Vertical):
     # ------------------------------------------------------------------ editing
 
     def _row_top(self, key: str) -> int:
-        """The row of a field, relative to the top of the list."""
-        top = 0
+        """The row of a field, relative to the top of the form."""
+        top = self._rows.virtual_region.y
         for option in self._rows.options:
             if option.id == key:
                 break

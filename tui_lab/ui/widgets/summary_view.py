@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.content import Content
@@ -11,7 +14,8 @@ from tui_lab.ui.actions.registry import first_key
 from tui_lab.ui.terminal.textual_internals import keymap_of
 from tui_lab.ui.views.forecast import ForecastView
 from tui_lab.ui.views.recipe_summary import RecipeSummary
-from tui_lab.ui.views.summary_text import head_content, summary_content
+from tui_lab.ui.views.start_check import Access, headline
+from tui_lab.ui.views.summary_text import summary_content
 from tui_lab.ui.widgets.forecast_bar import ForecastBar
 
 
@@ -34,16 +38,38 @@ class SummaryView(VerticalScroll):
         yield ForecastBar()
         yield Static(id="rest")
 
-    def show(self, summary: RecipeSummary, start_keys: str, copy_keys: str) -> None:
-        self.query_one("#head", Static).update(head_content(summary, start_keys))
-        explain, whether = (first_key(each, keymap_of(self)) for each in ("app.explain", "app.whether"))
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._summary: RecipeSummary | None = None
+        self._access = Access()
+        self._forecast: ForecastView | None = None
+
+    def show(self, summary: RecipeSummary, access: Access) -> None:
+        """Shows a recipe, and whether its files can be had."""
+        self._summary, self._access = summary, access
+        copy, explain, whether = (self._key(each) for each in ("setup.copy", "app.explain", "app.whether"))
         hint = f"\n{explain} explains what has the focus. {whether}: fine-tune, or prompt, or retrieve?"
-        rest = summary_content(summary, copy_keys).append_text(hint, "$text-muted")
+        rest = summary_content(summary, copy, access).append_text(hint, "$text-muted")
         self.query_one("#rest", Static).update(rest)
+        self._show_headline()
 
     def show_forecast(self, shown: ForecastView | None) -> None:
-        self.query_one(ForecastBar).show(shown)
+        """Shows what the recipe takes."""
+        self._forecast = shown
+        self._show_headline()
+
+    def _show_headline(self) -> None:
+        if self._summary is None:
+            return
+        keys = {name: self._key(f"setup.{name}") for name in ("start", "models", "data", "fields")}
+        shown = self._forecast
+        self.query_one("#head", Static).update(headline(self._summary, shown, self._access, keys))
+        is_above = not self._access.problem  # then the headline says whether it fits
+        self.query_one(ForecastBar).show(shown and replace(shown, has_headline=is_above))
+
+    def _key(self, action: str) -> str:
+        return first_key(action, keymap_of(self))
 
     @property
     def forecast(self) -> ForecastView | None:
-        return self.query_one(ForecastBar).shown
+        return self._forecast

@@ -1,0 +1,89 @@
+"""The marks of Setup's lists: whether each model fits this machine with the present recipe, and each preset
+with the present model. Worked out in a thread, a moment after the last change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+from tui_lab.ui.screens.pane import Pane
+
+if TYPE_CHECKING:
+    from textual.timer import Timer
+
+    from tui_lab.forecast.cost import DataFacts
+    from tui_lab.forecast.machine_fit import MachineFit
+    from tui_lab.hardware.memory_budget import MemoryBudget
+    from tui_lab.models.catalog import Entry
+
+#: Seconds after a change until the marks are worked out again.
+AFTER_S = 0.3
+
+
+@dataclass(frozen=True)
+class MarkRequest:
+    """What the marks are of. ``models`` and ``presets``: the values of the recipe with each of them, by
+    id."""
+
+    entry: Entry | None
+    entries: Sequence[Entry]
+    models: Mapping[str, Mapping[str, object]]
+    presets: Mapping[str, Mapping[str, object]]
+    pinned: Mapping[str, object]
+    budget: MemoryBudget
+    data: DataFacts | None
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Whether each fits, by id; empty until it is known."""
+
+    models: Mapping[str, MachineFit] = field(default_factory=dict)
+    presets: Mapping[str, MachineFit] = field(default_factory=dict)
+
+
+class FitMarks:
+    """``found`` are the present marks; ``show`` is called when they change."""
+
+    def __init__(self, pane: Pane, show: Callable[[], object]) -> None:
+        self._pane, self._show = pane, show
+        self.found = Marks()
+        self._request: MarkRequest | None = None
+        self._timer: Timer | None = None
+
+    def update(self, request: MarkRequest) -> None:
+        """Works the marks out again if the request is another one."""
+        if request == self._request:
+            return
+        self._request = request
+        if self._timer is not None:
+            self._timer.stop()
+        self._timer = self._pane.set_timer(AFTER_S, self._start)
+
+    def _start(self) -> None:
+        if self._request is not None:
+            self._pane.in_thread(partial(work_out, self._request), self._take, "marks")
+
+    def _take(self, found: Marks) -> None:
+        if found != self.found:
+            self.found = found
+            self._show()
+
+
+def work_out(request: MarkRequest) -> Marks:
+    """The marks, in about a millisecond each."""
+    from tui_lab.forecast.machine_fit import machine_fit
+
+    budget, data = request.budget, request.data
+    models = {
+        entry.id: machine_fit(request.models[entry.id], request.pinned, entry, budget)
+        for entry in request.entries
+        if not entry.refused and entry.id in request.models
+    }
+    presets = {}
+    if request.entry is not None:
+        for name, values in request.presets.items():
+            presets[name] = machine_fit(values, {}, request.entry, budget, data)
+    return Marks(models, presets)
