@@ -83,7 +83,7 @@ def test_the_same_in_words(lab: Answer, monkeypatch: pytest.MonkeyPatch) -> None
     assert re.search(r"^weights +[\d,]{10,}", out, re.M) and re.search(r"^total +[\d,]{10,}", out, re.M)
     assert "does not fit:" in out and "on an empty T4" in out
     assert "to make it fit:" in out and "batch 4 → " in out and "exact: the same 8 rows a step" in out
-    assert "surely fits at most:" in out and "playground:" in out
+    assert "largest safe:" in out and "playground:" in out
     assert " kWh" in out and " EUR" in out and "kg CO₂" in out and "assumed speed" in out
 
 
