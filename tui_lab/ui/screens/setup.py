@@ -389,6 +389,9 @@ class SetupPane(Pane):
         if name == "data" and self.values:
             self.data_preview.show(self.values)
 
+    def action_tab(self, name: str) -> None:
+        self.action_show(name)
+
     def activate(self, name: str) -> None:
         super().activate(name)
         for other, _ in items.SECTIONS:

@@ -37,7 +37,7 @@ class MarkRequest:
 
 
 @dataclass(frozen=True)
-class Marks:
+class ListMarks:
     """Whether each fits, by id; empty until it is known."""
 
     models: Mapping[str, MachineFit] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class FitMarks:
 
     def __init__(self, pane: Pane, show: Callable[[], object]) -> None:
         self._pane, self._show = pane, show
-        self.found = Marks()
+        self.found = ListMarks()
         self._request: MarkRequest | None = None
         self._timer: Timer | None = None
 
@@ -66,13 +66,13 @@ class FitMarks:
         if self._request is not None:
             self._pane.in_thread(partial(work_out, self._request), self._take, "marks")
 
-    def _take(self, found: Marks) -> None:
+    def _take(self, found: ListMarks) -> None:
         if found != self.found:
             self.found = found
             self._show()
 
 
-def work_out(request: MarkRequest) -> Marks:
+def work_out(request: MarkRequest) -> ListMarks:
     """The marks, in about a millisecond each."""
     from tui_lab.forecast.machine_fit import machine_fit
 
@@ -86,4 +86,4 @@ def work_out(request: MarkRequest) -> Marks:
     if request.entry is not None:
         for name, values in request.presets.items():
             presets[name] = machine_fit(values, {}, request.entry, budget, data)
-    return Marks(models, presets)
+    return ListMarks(models, presets)
