@@ -85,7 +85,7 @@ async def test_the_verdict_the_table_and_what_next(size: tuple[int, int], own_fo
             await pilot.press("t")
         await until(lambda: "2. Train again with" in screen_text(app))
         if size[0] > 100:  # everything at once
-            parts = ("before", "Flipped: 1 lost, 1 gained", "retention over steps", "at several strengths")
+            parts = ("before", "Flipped: 1 lost, 1 gained", "Retention over steps", "at several strengths")
             for part in parts:
                 await until(lambda: part in screen_text(app), what=part)  # noqa: B023
 
