@@ -152,8 +152,8 @@ def test_the_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
     head, base, whole, best, warning = out.splitlines()
     assert "exact" in head and "everyday, 452 items" in head
     assert "██████████" in base and "1.000 (0.980 to 1.020)  ✓ kept  ← recommended" in base
-    # what is no number is a dash, never a word of a programming language
-    assert "0.500 (−∞ to –)  ? cannot tell" in whole and "nan" not in out
+    # a base at chance has no retention
+    assert "? n/a: base at chance" in whole and "0.500" not in whole and "nan" not in out
     assert best == "Recommended: 0, since it keeps." and "\x1b" not in warning
     assert asked == [SweepRequest(run="latest", suite="everyday", keep=0.95)]
 

@@ -18,7 +18,7 @@ def actions(run: AdviceInput) -> list[str]:
 
 def test_a_red_run_is_given_the_cheapest_remedy_first() -> None:
     assert actions(RED) == [
-        "Sweep the strength",
+        "Measure the strength curve",
         "Train again with replay_fraction 0.1 (or the preset keeper)",
         "Halve the learning rate, to 1.0e-3",
         "Train an adapter instead",
@@ -52,10 +52,10 @@ def test_memorising_and_the_worst_category_appear_in_the_advice() -> None:
     [
         (AdviceInput(), "Measure retention"),
         (AdviceInput(verdict="cannot_tell"), "Use a suite that the base model can solve"),
-        (AdviceInput(verdict="green", gained=0.7), "Use this run"),
-        (AdviceInput(verdict="green"), "Use this run"),
+        (AdviceInput(verdict="green", gained=0.7), "Export this run"),
+        (AdviceInput(verdict="green"), "Export this run"),
         (AdviceInput(verdict="green", gained=0.01), LEARN_MORE),
-        (AdviceInput(verdict="amber"), "Sweep the strength"),
+        (AdviceInput(verdict="amber"), "Measure the strength curve"),
     ],
 )
 def test_the_first_advice(run: AdviceInput, first: str) -> None:

@@ -14,8 +14,8 @@ def test_green_when_nothing_was_lost():
     found = judge_paired(Paired(452, 440, 5, 4, 3), 0.25)
     assert found.colour == "green"
     assert found.above_chance is not None and found.above_chance.low > 0.9
-    assert found.sentence.startswith("Kept: 99.7%")  # (444 − 113) / (445 − 113) = .99699
-    assert "5 forgotten, 4 gained of 452 items" in found.sentence
+    assert found.sentence.startswith("Kept 99.7% of what it knew")  # (444 − 113) / (445 − 113) = .99699
+    assert "5 lost, 4 gained of 452 items" in found.sentence
 
 
 def test_red_when_much_was_lost():
@@ -30,7 +30,7 @@ def test_red_when_much_was_lost():
 def test_amber_when_the_interval_contains_the_threshold():
     found = judge_paired(Paired(100, 72, 10, 4, 14), 0.25)
     assert found.colour == "amber"
-    assert "contains the threshold of 90%" in found.sentence
+    assert "includes the 90% threshold" in found.sentence
 
 
 def test_few_items_without_flips_are_not_green():

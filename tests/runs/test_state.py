@@ -458,15 +458,21 @@ def test_a_repeated_probe_replaces_the_first() -> None:
 
 def test_retention_above_chance_is_the_headline() -> None:
     state = RunState()
-    state.apply(
-        parse([item_probe(3, 0.9) | {"above_chance": figure("nan", "-inf", 0.7), "verdict": "cannot_tell"}])
-    )
-    assert state.retention is not None and math.isnan(state.retention.value)
-    assert state.retention.low == -math.inf and state.verdict == "cannot_tell"
+    state.apply(parse([item_probe(3, 0.9) | {"above_chance": figure(0.6, "-inf", 0.7), "verdict": "amber"}]))
+    assert state.retention is not None and state.retention.value == 0.6
+    assert state.retention.low == -math.inf and state.verdict == "amber"
     state.apply(
         parse([event("kl_probe", step=3, general=figure("nan", "nan", "nan"), task=figure(0.1, 0, 1))])
     )
     assert math.isnan(state.kl_probes[0].general.value)
+
+
+def test_neither_a_base_at_chance_nor_one_before_training_has_a_retention() -> None:
+    state = RunState()
+    state.apply(parse([item_probe(0, 1.0) | {"when": "start"}]))
+    assert state.verdict == "baseline" and state.retention is None
+    state.apply(parse([item_probe(3, -0.5, "cannot_tell")]))
+    assert state.verdict == "cannot_tell" and state.retention is None
 
 
 @pytest.mark.parametrize(

@@ -150,7 +150,7 @@ def _table(result: SuiteResult, compared: SuiteComparison) -> list[str]:
 
 def _row(name: str, each: SuiteComparison, width: int) -> str:
     found = each.headline
-    interval = format.interval(found.value, found.low, found.high, 3)
+    interval = "" if math.isnan(found.value) else format.interval(found.value, found.low, found.high, 3)
     return (
         f"  {sanitize(name)[:width]:<{width}}  {each.n:>6,}  {each.pre:>7.3f}  {each.post:>7.3f}  "
         f"{interval:<26}  {each.b:>4,}  {each.c:>6,}  {verdicts.verdict_label(each.verdict)}"

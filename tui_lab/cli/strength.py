@@ -4,6 +4,7 @@ strength, and saving the adapter at one."""
 from __future__ import annotations
 
 import argparse
+import math
 
 from tui_lab.cli import jobs
 from tui_lab.cli.options import EXIT_OK
@@ -79,11 +80,15 @@ def _print_curve(curve: StrengthCurve) -> None:
     print(f"strength  {metric:>{_BAR + 7}}  {'retention':>{_BAR + 7}} on {suite}, {curve.n:,} items")
     best = curve.recommended.strength
     for point in curve.points:
-        retention = point.retention
+        retention = point.headline
+        ends = f"{format.decimal(retention.low)} to {format.decimal(retention.high)}"
+        figures = f"{_bar(retention.value)} ({ends})"
+        if math.isnan(retention.value):
+            figures = " " * (_BAR + 7)
         mark = "  ← recommended" if point.strength == best else ""
         print(
             f"{point.strength:8.2f}  {_bar(point.acquisition)}  "
-            f"{_bar(retention.value)} ({format.decimal(retention.low)} to {format.decimal(retention.high)})  "
+            f"{figures}  "
             f"{sanitize(verdicts.verdict_label(point.verdict))}{mark}"
         )
     reason = sanitize(curve.recommended.reason)

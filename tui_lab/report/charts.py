@@ -206,8 +206,8 @@ def _intervals(name: str, colour: int, xs: Sequence[float], estimates: Sequence[
 
 def _retention(state: RunState, threshold: float | None) -> Chart | None:
     probes = state.item_probes
-    if not probes:
-        return None
+    if not any(math.isfinite(probe.headline.value) for probe in probes):
+        return None  # a base at chance has no retention
     series = [
         _intervals("retention", 3, [probe.step for probe in probes], [probe.headline for probe in probes])
     ]
@@ -281,7 +281,7 @@ def strength_chart(sweep: StrengthCurve) -> Chart | None:
     strengths = [point.strength for point in points]
     series = (
         _intervals("score on the new task", 2, strengths, gains),
-        _intervals("retention", 3, strengths, [point.retention for point in points]),
+        _intervals("retention", 3, strengths, [point.headline for point in points]),
     )
     shown = tuple(one for one in series if any(map(math.isfinite, one.ys)))
     return Chart("strength", "Gain and retention by strength", "share", shown, x_name="strength")

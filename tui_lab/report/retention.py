@@ -12,7 +12,7 @@ from tui_lab.report.charts import Table, some, strength_chart
 from tui_lab.report.content import ReportContent, flips
 from tui_lab.retention.results import SuiteComparison, SuiteResult
 from tui_lab.retention.statistics import Interval
-from tui_lab.runs.verdicts import VERDICTS
+from tui_lab.runs.verdicts import BASELINE, NOT_MEASURABLE, VERDICTS
 
 #: Each verdict as a sign and a word, so that colour is not needed to tell them apart.
 VERDICT_NAMES = {name: f"{glyph} {word}" for name, (glyph, word) in VERDICTS.items()}
@@ -20,8 +20,8 @@ MEANING = (
     "Retention is the share of the base's knowledge that the tuned model still has: right answers after, of "
     "right answers before, each minus the chance level where a suite has choices to guess from. The interval "
     "is at 95%. The verdict is kept if the whole interval is above the threshold, forgotten if all of it is "
-    "below, undecided if it contains the threshold, and cannot tell if the base itself was hardly better "
-    "than chance."
+    f"below, undecided if it includes the threshold, and {NOT_MEASURABLE} if the base itself was hardly "
+    "better than chance."
 )
 HEADERS = (
     "suite / category", "items", "chance", "before", "after", "retention", "95% interval", "lost", "gained",
@@ -49,14 +49,19 @@ def summary(report: ReportContent) -> Iterator[tuple[str, str]]:
     for suite, result in report.measured.suites.items():
         if (compared := result.comparison) is not None:
             found = compared.headline
-            text = f"{decimal(found.value)} ({bounds(found)}), {verdict(compared.verdict)}"
-            yield f"retention on {suite}", text
+            yield f"retention on {suite}", _headline(found, compared.verdict)
     if not report.measured.suites and report.log.item_probes:
         probe = report.log.item_probes[-1]
         newest = probe.headline
         where = f"{integer(probe.n)} items of {probe.suite} at step {integer(probe.step)}"
-        text = f"{decimal(newest.value)} ({bounds(newest)}), {verdict(probe.verdict)}; {where}"
-        yield "retention by the last probe", text
+        yield "retention by the last probe", f"{_headline(newest, probe.outcome)}; {where}"
+
+
+def _headline(found: Interval, name: str) -> str:
+    """A retention with its interval and verdict; the verdict alone where there is no retention."""
+    if name == BASELINE or math.isnan(found.value):
+        return verdict(name)
+    return f"{decimal(found.value)} ({bounds(found)}), {verdict(name)}"
 
 
 def retention(report: ReportContent) -> Iterator[Block]:
@@ -131,7 +136,7 @@ def _probes(report: ReportContent) -> Iterator[Block]:
                 decimal(probe.headline.value),
                 bounds(probe.headline),
                 decimal(probe.logprob_change.value if probe.logprob_change else None),
-                verdict(probe.verdict),
+                verdict(probe.outcome),
             )
             for probe in some(report.log.item_probes, PROBES_SHOWN)
         ]
@@ -173,8 +178,8 @@ def strength(report: ReportContent) -> Iterator[Block]:
             significant(point.strength),
             decimal(point.acquisition),
             bounds(point.acquisition_interval),
-            decimal(point.retention.value),
-            bounds(point.retention),
+            decimal(point.headline.value),
+            bounds(point.headline),
             integer(point.b),
             integer(point.c),
             verdict(point.verdict),

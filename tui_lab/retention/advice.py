@@ -38,17 +38,20 @@ class AdviceInput:
 
 @dataclass(frozen=True)
 class Advice:
-    """One action, and why it should help."""
+    """One action, and why it should help. ``command``: the lab's action that does it, if one does."""
 
     action: str
     reason: str
+    command: str = ""
 
 
 def advise(run: AdviceInput) -> tuple[Advice, ...]:
     """The advice, the most useful and cheapest first."""
     match run.verdict:
         case "":
-            return (Advice("Measure retention", "it is not known yet what this run forgot"),)
+            return (
+                Advice("Measure retention", "it is not known yet what this run forgot", "retention.measure"),
+            )
         case "cannot_tell":
             return (
                 Advice(
@@ -69,11 +72,13 @@ def advise(run: AdviceInput) -> tuple[Advice, ...]:
         found.append(
             Advice(
                 f"Halve the learning rate, to {run.learning_rate / 2:.1e}".replace("e-0", "e-"),
-                "smaller steps stay closer to the base and keep most of the gain",
+                "smaller steps stay closer to the base and keep most of the acquisition",
             )
         )
     if run.method == "full":
-        found.append(Advice("Train an adapter instead", "LoRA forgets less at the same gain on most tasks"))
+        found.append(
+            Advice("Train an adapter instead", "LoRA forgets less at the same acquisition on most tasks")
+        )
     if not run.kl_weight:
         reason = "forgetting follows the distance from the base on general text, which the penalty limits"
         found.append(Advice("Add KL to the base, kl_weight 0.1", reason))
@@ -81,26 +86,27 @@ def advise(run: AdviceInput) -> tuple[Advice, ...]:
         reason = f"{run.worst_lost} items were lost there, more than in any other category"
         found.append(Advice(f"Replay rows about {run.worst_category}", reason))
     if run.verdict == "amber":
-        reason = "the interval contains the threshold; more items make it narrower"
+        reason = "the interval includes the threshold; more items make it narrower"
         found.append(Advice("Measure more items, or also another suite", reason))
     return tuple(found)
 
 
 def _advise_green(run: AdviceInput) -> tuple[Advice, ...]:
     if run.gained is not None and run.gained < SMALL_GAIN:
-        reason = f"retention is high, but it gained only {run.gained:.2f} on the new task"
+        reason = f"retention is high, but acquisition rose by {run.gained:.2f} only"
         return (Advice("Double the rank, train longer, or raise the learning rate (to 5e-4)", reason),)
-    return (Advice("Use this run", "retention is significantly above its threshold"),)
+    return (Advice("Export this run", "its retention is surely above the threshold", "app.export"),)
 
 
 def _strength(run: AdviceInput) -> list[Advice]:
     if run.strength_refused:
         return []
     if not run.strength_tried:
-        return [Advice("Sweep the strength", "a weaker adapter often retains more; no training is needed")]
+        reason = "a weaker adapter often retains more; no training is needed"
+        return [Advice("Measure the strength curve", reason, "retention.sweep")]
     if run.strength is not None and 0 < run.strength < 1:
-        reason = "the best strength of the sweep with enough retention"
-        return [Advice(f"Save strength {run.strength:g}", reason)]
+        reason = "it has the best acquisition with enough retention"
+        return [Advice(f"Save strength {run.strength:g}", reason, "retention.save")]
     return []
 
 

@@ -23,7 +23,7 @@ from tui_lab.retention.scoring.metrics import ItemScore, Metric
 from tui_lab.retention.statistics import Interval, Paired
 from tui_lab.retention.suites import records
 from tui_lab.retention.suites.records import Suite
-from tui_lab.retention.verdict import THRESHOLD, Verdict, judge_interval, judge_paired
+from tui_lab.retention.verdict import THRESHOLD, Verdict, deciding, judge_interval, judge_paired
 
 VERSION = 1
 #: The largest file that is read; a whole benchmark takes a few tens of MB.
@@ -91,8 +91,8 @@ class SuiteComparison(msgspec.Struct):
 
     @property
     def headline(self) -> Interval:
-        """The retention that decides: above chance where the suite has a chance level."""
-        return self.above_chance or self.retention
+        """The retention that decides; see :func:`~tui_lab.retention.verdict.deciding`."""
+        return deciding(self.verdict, self.retention, self.above_chance)
 
     @property
     def counts(self) -> Paired:

@@ -34,6 +34,9 @@ class Interval:
     high: float
 
 
+NO_INTERVAL = Interval(math.nan, math.nan, math.nan)
+
+
 @dataclass(frozen=True)
 class Paired:
     """Counts of the same items before and after: `a` right both times, `b` lost (1→0), `c` gained (0→1),

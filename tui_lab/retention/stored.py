@@ -15,6 +15,7 @@ from tui_lab.retention import results, strength_grid
 from tui_lab.retention.results import SuiteResult
 from tui_lab.retention.scoring.metrics import Metric
 from tui_lab.retention.statistics import Interval
+from tui_lab.retention.verdict import deciding
 
 FOLDER = "retention"
 STRENGTH, ACQUISITION, PROBE_BASE = "strength.json", "acquisition.json", "probe_base.json"
@@ -77,6 +78,11 @@ class StrengthPoint(msgspec.Struct, frozen=True):
     b: int | None = None  # items lost
     c: int | None = None  # items gained
     mcnemar_p: float = NAN
+
+    @property
+    def headline(self) -> Interval:
+        """The retention; none where the base is at chance, also in files of earlier versions."""
+        return deciding(self.verdict, self.retention, None)
 
 
 class Recommendation(msgspec.Struct, frozen=True):

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from tui_lab.retention.statistics import (
+    NO_INTERVAL,
     Interval,
     Paired,
     items_needed,
@@ -20,6 +21,8 @@ from tui_lab.retention.statistics import (
 )
 
 Colour = Literal["green", "amber", "red", "cannot_tell"]
+#: The verdict where the base is not clearly above guessing: its retention says nothing and is not shown.
+CANNOT_TELL: Final = "cannot_tell"
 THRESHOLD = 0.9
 #: The base must be this many standard errors above chance for a loss to be measurable.
 CLEAR_OF_CHANCE = 3.0
@@ -51,7 +54,7 @@ def judge_paired(
         )
     deciding = retained if above is None else above
     colour = colour_of(deciding, threshold)
-    flips = f"{paired.b} forgotten, {paired.c} gained of {paired.n:,} items"
+    flips = f"{paired.b} lost, {paired.c} gained of {paired.n:,} items"
     sentence = f"{_lead(colour, deciding, above is not None, threshold, level)}; {flips}."
     if colour == "amber":
         sentence += _more_items(paired, threshold, chance or 0.0)
@@ -76,6 +79,12 @@ def judge_interval(
     return Verdict(
         colour, retained, above, math.nan, _lead(colour, retained, above is not None, threshold, level) + "."
     )
+
+
+def deciding(verdict: str, retained: Interval, above_chance: Interval | None) -> Interval:
+    """The retention that a verdict is about: above chance where the suite has a chance level; none where the
+    base is at chance."""
+    return NO_INTERVAL if verdict == CANNOT_TELL else above_chance or retained
 
 
 def colour_of(retained: Interval, threshold: float = THRESHOLD) -> Colour:
@@ -108,11 +117,11 @@ def _cannot_tell(pre: float, pre_se: float, chance: float | None, n: int) -> str
 
 def _lead(colour: Colour, retained: Interval, above: bool, threshold: float, level: float) -> str:
     what = "of what it knew above chance" if above else "of its score"
-    figures = f"{retained.value:.1%} {what} ({level:.0%} interval {retained.low:.1%} to {retained.high:.1%})"
+    interval = f"the {level:.0%} interval, {retained.low:.1%} to {retained.high:.1%},"
     return {
-        "green": f"Kept: {figures}, all of it above {threshold:.0%}",
-        "red": f"Forgotten: {figures}, all of it below {threshold:.0%}",
-        "amber": f"Undecided: {figures}; the interval contains the threshold of {threshold:.0%}",
+        "green": f"Kept {retained.value:.1%} {what}: {interval} is above the {threshold:.0%} threshold",
+        "red": f"Kept only {retained.value:.1%} {what}: {interval} is below the {threshold:.0%} threshold",
+        "amber": f"Kept {retained.value:.1%} {what}: {interval} includes the {threshold:.0%} threshold",
         "cannot_tell": "Cannot tell: the scores are not numbers",
     }[colour]
 

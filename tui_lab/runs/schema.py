@@ -23,6 +23,7 @@ from tui_lab.core.privacy import without_secrets
 from tui_lab.core.records import jsonable, validation_sentence, with_texts_cut
 from tui_lab.hardware.telemetry import GpuRecord, ProcessRecord
 from tui_lab.retention.statistics import Interval
+from tui_lab.retention.verdict import deciding
 from tui_lab.runs.event_parts import (
     Acquisition,
     CostFacts,
@@ -35,6 +36,7 @@ from tui_lab.runs.event_parts import (
     ScoredExample,
     Step,
 )
+from tui_lab.runs.verdicts import BASELINE
 
 EVENTS_VERSION = 1
 
@@ -366,8 +368,13 @@ class ItemProbeEvent(RunEvent, tag="item_probe", kw_only=True, frozen=True):
 
     @property
     def headline(self) -> Interval:
-        """The retention that the verdict judges: above chance where the suite has a chance level."""
-        return self.above_chance or self.retention
+        """The retention that the verdict judges; see :func:`~tui_lab.retention.verdict.deciding`."""
+        return deciding(self.verdict, self.retention, self.above_chance)
+
+    @property
+    def outcome(self) -> str:
+        """The verdict; before any training the base is compared with itself, which is none."""
+        return BASELINE if self.when == "start" else self.verdict
 
 
 # --------------------------------------------------------------------------------------------------

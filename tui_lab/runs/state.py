@@ -17,6 +17,7 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.format import as_float
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.retention.statistics import Interval
+from tui_lab.retention.verdict import CANNOT_TELL
 from tui_lab.runs.curves import Curve
 from tui_lab.runs.event_parts import MOST_STEPS
 from tui_lab.runs.events import EventTail, LogLine, last_event
@@ -55,6 +56,7 @@ from tui_lab.runs.schema import (
     WarningEvent,
 )
 from tui_lab.runs.telemetry import Telemetry
+from tui_lab.runs.verdicts import BASELINE
 from tui_lab.runs.wording import download_detail
 
 #: Events of the feed and samples at most: a run of a week must not fill the lab's memory.
@@ -276,13 +278,16 @@ class RunState:
 
     @property
     def retention(self) -> Interval | None:
-        """The newest retention with its interval; None before the first item probe."""
-        return self.item_probes[-1].headline if self.item_probes else None
+        """The newest retention with its interval; None before the first item probe of a tuned model, and
+        where the base is at chance."""
+        newest = self.item_probes[-1] if self.item_probes else None
+        return newest.headline if newest and newest.outcome not in (BASELINE, CANNOT_TELL) else None
 
     @property
     def verdict(self) -> str:
-        """The newest item probe's verdict: green, amber, red or cannot_tell; "" before the first."""
-        return self.item_probes[-1].verdict if self.item_probes else ""
+        """The newest item probe's verdict, one of :data:`tui_lab.runs.verdicts.VERDICTS`; "" before the
+        first."""
+        return self.item_probes[-1].outcome if self.item_probes else ""
 
     @property
     def peak_memory(self) -> dict[str, float]:

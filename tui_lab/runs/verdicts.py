@@ -3,11 +3,17 @@ never shown by colour alone."""
 
 from __future__ import annotations
 
+#: In place of a retention that says nothing: the base itself hardly knows the suite.
+NOT_MEASURABLE = "n/a: base at chance"
+#: The verdict on the base compared with itself, before any training.
+BASELINE = "baseline"
+
 VERDICTS: dict[str, tuple[str, str]] = {
     "green": ("✓", "kept"),
     "amber": ("~", "undecided"),
     "red": ("✗", "forgotten"),
-    "cannot_tell": ("?", "cannot tell"),
+    "cannot_tell": ("?", NOT_MEASURABLE),
+    BASELINE: ("·", "baseline measured"),
 }
 
 

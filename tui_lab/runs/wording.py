@@ -11,6 +11,7 @@ from tui_lab.core import format
 from tui_lab.core.format import interval, plural, significant
 from tui_lab.core.sanitize import sanitize
 from tui_lab.retention.statistics import Interval
+from tui_lab.retention.verdict import CANNOT_TELL
 from tui_lab.runs.schema import (
     ArmedEvent,
     CheckpointEvent,
@@ -39,7 +40,7 @@ from tui_lab.runs.schema import (
     ValidationEvent,
     WarningEvent,
 )
-from tui_lab.runs.verdicts import VERDICTS
+from tui_lab.runs.verdicts import BASELINE, VERDICTS
 
 _ARMED = "the run stops when retention is significantly under its threshold"
 _NOT_ARMED = "the run continues at any retention"
@@ -114,7 +115,9 @@ def sentence(event: RunEvent, longest: int | None = None) -> str:
             return f"armed: {_ARMED}" if event.on else f"not armed: {_NOT_ARMED}"
         case ItemProbeEvent():
             items = f" on {event.n} items of {text(event.suite)}" if event.n is not None else ""
-            _, verdict = VERDICTS.get(event.verdict, ("", text(event.verdict.replace("_", " "))))
+            _, verdict = VERDICTS.get(event.outcome, ("", text(event.outcome.replace("_", " "))))
+            if event.outcome in (BASELINE, CANNOT_TELL):
+                return f"retention{items} at step {event.step}: {verdict}"
             return f"retention {_interval(event.headline)}{items} at step {event.step}: {verdict}"
         case SavedEvent():
             size = f" ({format.size(event.bytes)})" if event.bytes is not None else ""

@@ -31,7 +31,7 @@ from tui_lab.retention.scoring.encode import row_length
 from tui_lab.retention.scoring.metrics import ItemScore
 from tui_lab.retention.suites import registry
 from tui_lab.retention.suites.records import Item, Suite
-from tui_lab.retention.verdict import judge_paired
+from tui_lab.retention.verdict import CANNOT_TELL, judge_paired
 from tui_lab.runs.event_parts import ProbeCost
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run
@@ -44,6 +44,7 @@ from tui_lab.runs.schema import (
     WarningEvent,
 )
 from tui_lab.runs.state import RunState
+from tui_lab.runs.verdicts import NOT_MEASURABLE
 from tui_lab.training import probe_base
 from tui_lab.training.probe_plan import (
     MOST_ITEMS,
@@ -256,7 +257,9 @@ class RetentionProbe:
         self._guarded(lambda: self._probe(trainer, True, True))
         if not self._results or self._results[-1].step != step:
             return "not done: the probe failed"
-        return f"retention {self._results[-1].retention:.2f} at step {step}"
+        newest = self._results[-1]
+        measured = f"{newest.retention:.2f}" if newest.certain else NOT_MEASURABLE
+        return f"retention {measured} at step {step}"
 
     def arm(self, on: bool, trainer: LabTrainer) -> str:
         """Switches stopping on lost retention on or off; the outcome in words."""
@@ -397,7 +400,7 @@ def right_logprob(item: Item, score: ItemScore) -> float:
 def _result(event: ItemProbeEvent) -> ItemProbeResult:
     """An item probe of this or an earlier attempt, for the stop rule."""
     return ItemProbeResult(
-        event.step, event.headline.value, as_float(event.mcnemar_p), event.verdict != "cannot_tell"
+        event.step, event.headline.value, as_float(event.mcnemar_p), event.verdict != CANNOT_TELL
     )
 
 

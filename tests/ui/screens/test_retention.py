@@ -76,16 +76,20 @@ async def test_the_verdict_the_table_and_what_next(size: tuple[int, int], own_fo
         await ready(app)
         await until(lambda: "✗ forgotten" in screen_text(app))
         text = screen_text(app)
-        assert "retention 48 % of what the base knew" in text
-        assert "threshold 0.9, set before the run: reject" in text
-        assert "new task 0.10 → 0.90" in text
-        assert "next: Sweep the strength" in text
+        assert "At most 46.5% of what it knew above chance is kept" in text
+        assert "acquisition 0.10 → 0.90" in text
+        assert "Next: Measure the strength curve (K)" in text
         assert "nature" in text
         if size[0] < 100:
             await pilot.press("t")
         await until(lambda: "2. Train again with" in screen_text(app))
         if size[0] > 100:  # everything at once
-            parts = ("before", "Flipped: 1 lost, 1 gained", "Retention over steps", "at several strengths")
+            parts = (
+                "90% threshold",
+                "Flipped: 1 lost, 1 gained",
+                "Retention over steps",
+                "at several strengths",
+            )
             for part in parts:
                 await until(lambda: part in screen_text(app), what=part)  # noqa: B023
 
@@ -99,7 +103,7 @@ async def test_the_gain_is_told_in_one_line_and_nothing_is_advised_that_cannot_b
         await ready(app)
         await until(lambda: "This run ended without saving" in screen_text(app))
         text = screen_text(app)
-        assert "new task 0.10 → 0.90" in text and "Measure retention" not in text
+        assert "acquisition 0.10 → 0.90" in text and "Measure retention" not in text
 
 
 async def test_a_flip_is_opened_and_the_next_one_after_it(own_folders: Path) -> None:
@@ -165,7 +169,7 @@ async def test_measuring_asks_for_a_suite_and_shows_what_was_found(own_folders: 
         ((module, request),) = jobs.requests
         assert module == "tui_lab.evaluation.evaluate"
         assert (request["run"], request["suites"]) == (run.id, ["everyday"])
-        await until(lambda: "accept" in screen_text(app))
+        await until(lambda: "Next: Export this run (e)" in screen_text(app))
         await pilot.press("K")
         await until(lambda: len(jobs.requests) == 2)
         assert jobs.requests[1][0] == "tui_lab.evaluation.strength_sweep"
@@ -194,7 +198,7 @@ async def test_a_measurement_that_fails_is_one_sentence(own_folders: Path, jobs:
         await ready(app)
         await pilot.press("K")
         await until(lambda: said(app, "the suite [b]x[/b] has no answers"))
-        assert "retention 48 %" in screen_text(app), "earlier results stay"
+        assert "At most 46.5%" in screen_text(app), "earlier results stay"
 
 
 async def test_another_run_is_chosen_and_a_run_without_weights_is_not_measured(

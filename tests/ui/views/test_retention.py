@@ -4,38 +4,116 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.cells import cell_len
 
 from tests.ui import sample_runs as made
+from tui_lab.core.records import from_plain
+from tui_lab.retention.results import SuiteComparison
 from tui_lab.ui.views import retention
+from tui_lab.ui.views import retention_forest as forest
 from tui_lab.ui.views.retention_data import read
 
 
+def compared(verdict: str, value: float = 0.415, **changes: Any) -> SuiteComparison:
+    made_of = made.comparison(0.9, 0.52, verdict, **{"above_chance": made.figure(value), **changes})
+    return from_plain(made_of, SuiteComparison, "the sample")
+
+
 @pytest.mark.parametrize(
-    ("verdict", "said"),
-    [("green", "accept"), ("red", "reject"), ("amber", "undecided"), ("cannot_tell", "no decision")],
+    ("verdict", "value", "sentence", "decides"),
+    [
+        (
+            "green",
+            0.98,
+            "At least 93.0% of what it knew above chance is kept, above the 90% threshold",
+            "93.0%",
+        ),
+        (
+            "red",
+            0.415,
+            "At most 46.5% of what it knew above chance is kept, below the 90% threshold",
+            "46.5%",
+        ),
+        ("amber", 0.9, "From 85.0% to 95.0% of what it knew above chance", "85.0% to 95.0%"),
+    ],
 )
-def test_verdicts_have_words_besides_colours(verdict: str, said: str) -> None:
+def test_the_verdict_is_a_sentence_with_the_figure_that_decides(
+    verdict: str, value: float, sentence: str, decides: str
+) -> None:
     words, colour = retention.verdict_label(verdict)
-    assert len(words.split()) >= 2
+    assert len(words.split()) >= 2, "a verdict has a word besides its colour"
     assert colour.startswith("$")
-    text = retention.decision(verdict, 0.9)
-    assert said in text
-    assert "0.9, set before the run" in text
+    text = retention.decision(compared(verdict, value), 0.9)
+    assert text.plain.startswith(sentence) and "40 lost, 2 gained of 100 items" in text.plain
+    (span,) = text.spans
+    assert (text.plain[span.start : span.end], span.style) == (decides, "bold")
 
 
-def test_the_table_has_suites_and_categories_and_fits_80_columns(own_folders: Path) -> None:
+def test_a_base_at_chance_has_no_retention() -> None:
+    hidden = compared("cannot_tell", -0.5, sentence="Cannot tell: the base scored 27.0%.")
+    assert retention.verdict_label("cannot_tell")[0] == "? n/a: base at chance"
+    assert retention.decision(hidden, 0.9).plain == "Cannot tell: the base scored 27.0%."
+    row = forest.ForestRow("everyday", "", hidden)
+    beside = forest.ForestRow("everyday", "nature", compared("red"))
+    for width in (40, 100):  # columns, and a plot
+        (line,) = [
+            text.plain for text in retention.lines([row, beside], 0.9, width) if "everyday" in text.plain
+        ]
+        assert "n/a" in line and "at chance" in line and "0.5" not in line and "●" not in line
+    assert "-0.5" not in forest.detail(row, 200)
+
+
+def test_the_forest_plot_has_one_axis_for_all_rows_and_fits(own_folders: Path) -> None:
     rows = retention.rows(read(made.make_run()))
-    assert [(suite, category) for suite, category, _, _ in rows] == [
+    assert [(row.suite, row.category) for row in rows] == [
         ("everyday", ""), ("everyday", "nature"), ("everyday", "numbers")]  # fmt: skip
-    head = retention.line(retention.COLUMNS)
-    assert all(len(line) == len(head) for _, _, line, _ in rows)
-    assert "0.900" in rows[0][2]
-    assert "0.520" in rows[0][2]
-    assert "0.415*" in rows[0][2], "(0.52 − 0.25) / (0.9 − 0.25), marked as above chance"
+    for width in (60, 79, 100, 160):
+        head, *lines = [each.plain for each in retention.lines(rows, 0.9, width)]
+        assert all(len(line) == len(head) <= width for line in lines)
+        assert "0.415*" in lines[0], "(0.52 − 0.25) / (0.9 − 0.25), marked as above chance"
+        # the interval of numbers, 0.95 to 1.05, is above the threshold: its bar is right of the line
+        threshold = lines[0].index("┊")
+        assert lines[2].index("┊") == threshold < lines[2].index("┣") < lines[2].index("●")
+        # that of nature is below it
+        assert lines[1].index("●") < lines[1].index("┫") < threshold == lines[1].index("┊")
+        assert "0.9" in head[threshold - 1 : threshold + 2], "the threshold is labelled"
+
+
+@given(
+    st.lists(st.tuples(*[st.floats(-3, 5)] * 3), min_size=1, max_size=5),
+    st.floats(0.1, 1),
+    st.integers(57, 200),
+)
+def test_a_forest_plot_is_in_the_order_of_its_figures(
+    figures: list[tuple[float, float, float]], threshold: float, width: int
+) -> None:
+    rows = []
+    for each in figures:
+        low, value, high = sorted(each)
+        figure = {"value": value, "low": low, "high": high}
+        rows.append(forest.ForestRow("everyday", "", compared("amber", above_chance=figure)))
+    form = forest.layout(rows, threshold, width)
+    assert form is not None
+    for row in rows:
+        text = "".join(piece for piece, _ in forest.row(row, form))
+        assert cell_len(text) <= width
+        found = row.compared.headline if row.compared else None
+        assert found is not None
+        axis = text[2 + forest.NAME_CELLS + 1 :][: form.cells]
+        if not form.low <= found.value <= form.high:
+            assert axis[0] == "◂" or axis[-1] == "▸"
+            continue
+        assert axis.count("●") == 1
+        line = axis.find("┊") if "┊" in axis else axis.find("┿")
+        if line >= 0 and found.value < threshold:
+            assert axis.index("●") <= line
+        elif line >= 0:
+            assert axis.index("●") >= line
 
 
 def test_lost_items_are_listed_first() -> None:
@@ -68,9 +146,8 @@ def test_shares_sum_to_one_or_are_unknown(values: list[float]) -> None:
 
 
 def test_a_narrow_table_keeps_the_interval_and_aligns_columns() -> None:
-    kept = read(made.make_run())
-    head = retention.line(retention.COLUMNS, 58)
-    lines = [line for _, _, line, _ in retention.rows(kept, 58)]
+    rows = retention.rows(read(made.make_run()))
+    head, *lines = [each.plain for each in retention.lines(rows, 0.9, 49)]
     assert all(len(line) == len(head) <= 58 for line in lines)
     assert "95%" in head and "before" not in head
     end = head.index("95%") + len("95%")

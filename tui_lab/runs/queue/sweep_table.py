@@ -6,8 +6,10 @@ import math
 from collections.abc import Sequence
 
 from tui_lab.core.format import UNKNOWN, compact, duration, size
+from tui_lab.retention.verdict import CANNOT_TELL
 from tui_lab.runs.index import RunSummary
 from tui_lab.runs.queue.sweep import format_value
+from tui_lab.runs.verdicts import BASELINE, NOT_MEASURABLE
 
 #: Columns of a sweep's table after the swept fields, and which of them are right-aligned.
 HEADERS = ("run", "state", "loss", "validation", "score", "retention", "peak memory", "time")
@@ -24,7 +26,9 @@ def score(run: RunSummary, digits: int = 2) -> str:
 
 def retention(run: RunSummary, interval: bool = True) -> str:
     """Retention, with its 95% interval."""
-    if math.isnan(run.retention):
+    if run.verdict == CANNOT_TELL:
+        return NOT_MEASURABLE if interval else "n/a"
+    if math.isnan(run.retention) or run.verdict == BASELINE:
         return UNKNOWN
     ends = f" ({run.retention_low:.2f}–{run.retention_high:.2f})" if interval else ""
     return f"{run.retention:.2f}{ends}"

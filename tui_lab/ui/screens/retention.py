@@ -24,9 +24,10 @@ from tui_lab.runs.folder import Run, is_locked, list_runs, open_run
 from tui_lab.ui.actions.registry import bindings
 from tui_lab.ui.screens.pane import Pane
 from tui_lab.ui.terminal.textual_internals import call_after_layout
-from tui_lab.ui.views import empty, retention, retention_data
+from tui_lab.ui.views import empty, retention, retention_data, retention_forest
+from tui_lab.ui.views.retention_forest import ForestRow
 from tui_lab.ui.widgets.panel import as_panel, panel_title
-from tui_lab.ui.widgets.retention_plots import RetentionPlot
+from tui_lab.ui.widgets.retention_plots import RetentionPlot, SuiteList
 from tui_lab.ui.widgets.tab_bar import TabBar, part_tabs
 
 TABS = (
@@ -40,9 +41,8 @@ TABS = (
 #: Three rows of two parts, the table the widest; a wide window has two rows of three.
 GRID_COLUMNS, GRID_ROWS = 110, 38
 WIDE_COLUMNS, WIDE_ROWS = 160, 28
-#: A window of fewer rows cuts the verdict's sentence to one line.
-ROWS_FOR_ALL = 24
 FIRST_SUITE = "everyday"
+SUITES_TITLE = "Retention"
 FLIPS_TITLE = "Items that flipped"
 #: The panels of plots.
 PLOTS = (
@@ -61,13 +61,13 @@ class RetentionPane(Pane):
     AUTO_FOCUS = "#suites OptionList"
     BINDINGS = bindings("retention")
     DEFAULT_CSS = """
-    RetentionPane #verdict { height: auto; min-height: 4; max-height: 7; padding: 0 1; background: $surface; }
-    RetentionPane.-grid #parts { layout: grid; grid-size: 24 3; grid-rows: 14 1fr 1fr; }
+    RetentionPane #verdict { height: auto; min-height: 3; max-height: 6; padding: 0 1; background: $surface; }
+    RetentionPane.-grid #parts { layout: grid; grid-size: 24 3; grid-rows: 16 1fr 1fr; }
     RetentionPane.-grid .part { display: block; height: 100%; column-span: 12; }
     RetentionPane.-grid #suites { column-span: 17; }
     RetentionPane.-grid #next { column-span: 7; }
     RetentionPane.-grid.-wide #parts {
-        grid-size: 3 2; grid-columns: 82 1fr 1fr; grid-rows: 1fr 1fr;
+        grid-size: 3 2; grid-columns: 86 1fr 1fr; grid-rows: 1fr 1fr;
     }
     RetentionPane.-grid.-wide .part, RetentionPane.-grid.-wide #suites, RetentionPane.-grid.-wide #next {
         column-span: 1;
@@ -77,6 +77,7 @@ class RetentionPane(Pane):
         text-wrap: nowrap; text-overflow: ellipsis; scrollbar-size-vertical: 1;
     }
     RetentionPane .head { height: 1; color: $text-muted; text-wrap: nowrap; text-overflow: clip; }
+    RetentionPane .detail { height: 1; color: $text-muted; text-wrap: nowrap; text-overflow: ellipsis; }
     RetentionPane #next Static { height: auto; padding: 0 1; }
     RetentionPane #flips OptionList { padding: 0 1; }
     """
@@ -89,10 +90,10 @@ class RetentionPane(Pane):
         self._known_points: dict[tuple[str, str], retention_data.KnownPoint] = {}
         self.progress = ""  # of the measurement in progress
         self._job: Worker[Any] | None = None
-        self._rows: list[tuple[str, str]] = []  # (suite, category) of the table's lines
+        self._rows: list[ForestRow] = []  # of the table's lines
         self._flips: list[int] = []
         self._flips_shown: tuple[list[tuple[int, str, str]], bool] = ([], False)
-        self._table_shown: list[tuple[str, str, str, str]] = []
+        self._table_shown: tuple[list[ForestRow], int] = ([], 0)
         self._notified: set[str] = set()  # problems that were shown
         self.grid = False
 
@@ -130,9 +131,10 @@ class RetentionPane(Pane):
         yield TabBar(part_tabs(TABS))
         with Container(id="parts"):
             with Vertical(id="suites", classes="part text -active") as part:
-                as_panel(part, "Before, after, retention (* above guessing)")
-                yield Static(Content(retention.line(retention.COLUMNS)), classes="head")
-                yield OptionList()
+                as_panel(part, SUITES_TITLE)
+                yield Static(classes="head")
+                yield SuiteList()
+                yield Static(classes="detail")
             with VerticalScroll(id="next", classes="part text") as part:
                 as_panel(part, "What to try next")
                 yield Static()
@@ -154,7 +156,6 @@ class RetentionPane(Pane):
         )
         self.set_class(self.grid, "-grid")
         call_after_layout(self, self._draw_verdict)  # its lines were cut for another width
-        call_after_layout(self, self._draw_table)
 
     def on_screen_resume(self) -> None:
         self.show_run(self.lab.run_id)
@@ -209,7 +210,7 @@ class RetentionPane(Pane):
     def _draw_advice(self) -> None:
         found = self._advice
         known = bool(found) or self.report is None
-        content = retention.advice_lines(found) if known else Content(self._not_measured)
+        content = retention.advice_lines(found, self.keymap) if known else Content(self._not_measured)
         self.query_one("#next Static", Static).update(content)
 
     @property
@@ -230,51 +231,60 @@ class RetentionPane(Pane):
         report = self.report
         width = max(20, self.size.width - 2)
         if report is None:
-            lines = [Content(empty.no_run_to_measure(self.keymap))]
+            lines = [Content(""), Content(empty.no_run_to_measure(self.keymap))]
         else:
             comparison = self._comparison
             label, colour = retention.verdict_label(comparison.verdict if comparison else "")
             start, end = report.acquisition
             name = retention_data.label(report.recipe, report.run.id)
-            gain = f"new task {decimal(start, 2)} → {decimal(end, 2)}"
+            gain = f"acquisition {decimal(start, 2)} → {decimal(end, 2)}"
             if len(f"{label}  {name}   {self.suite}   {gain}") <= width:
                 name += f"   {self.suite}"
-            sentence = comparison.sentence if comparison else self._not_measured
+            sentence = retention.decision(comparison, report.threshold)
             lines = [
                 Content.assemble(
                     (f"{label}  ", f"bold {colour}"), sanitize(name), (f"   {gain}", "$text-muted")
                 ),
-                Content(sanitize(sentence)),
-                Content(retention.decision(comparison.verdict if comparison else "", report.threshold)),
+                sentence if comparison else Content(self._not_measured),
                 Content.styled(
-                    sanitize(self.progress or retention.first_advice(self._advice)), "$text-muted"
+                    sanitize(self.progress or retention.first_advice(self._advice, self.keymap)),
+                    "$text-muted",
                 ),
             ]
-        # the verdict and its sentence are cut only in a low window
-        uncut = report is None or self.size.height >= ROWS_FOR_ALL
-        shown = [
-            each if uncut and at < 2 else each.truncate(width, ellipsis=True) for at, each in enumerate(lines)
-        ]
+        # the sentence is never cut
+        shown = [each if at == 1 else each.truncate(width, ellipsis=True) for at, each in enumerate(lines)]
         self.query_one("#verdict", Static).update(Content("\n").join(shown))
 
     def _draw_table(self) -> None:
         table = self.query_one("#suites OptionList", OptionList)
-        width = table.size.width
-        head = Content(retention.line(retention.COLUMNS, width))
+        width = table.outer_size.width - 1  # the cell of the scrollbar is always kept free
+        rows = retention.rows(self.report) if self.report else []
+        head, *lines = retention.lines(rows, self.report.threshold if self.report else 0.0, width)
         self.query_one("#suites .head", Static).update(head, layout=False)
-        rows = retention.rows(self.report, width) if self.report else []
-        if rows and rows == self._table_shown:
+        if rows and self.report:
+            limit = f"{retention_forest.THRESHOLD_LINE} {self.report.threshold:.0%} threshold"
+            as_panel(self.query_one("#suites"), SUITES_TITLE, state=f"95 % interval  {limit}  * above chance")
+        if rows and (rows, width) == self._table_shown:
             return  # the cursor stays where it is
-        self._table_shown = rows
-        self._rows = [(suite, category) for suite, category, _, _ in rows]
-        at = self._rows.index((self.suite, self.category)) if (self.suite, self.category) in self._rows else 0
+        self._table_shown = rows, width
+        self._rows = rows
+        self._draw_row_detail()
+        places = [(row.suite, row.category) for row in rows]
+        at = places.index((self.suite, self.category)) if (self.suite, self.category) in places else 0
         table.clear_options()
-        table.add_options([Option(Content.styled(line, colour)) for _, _, line, colour in rows])
+        table.add_options([Option(line) for line in lines])
         if rows:
             table.highlighted = at
         else:
             message = self._not_measured if self.report else "no run yet"
             table.add_option(Option(Content(f"  {message}"), disabled=True))
+
+    def _draw_row_detail(self) -> None:
+        """Every figure of the row under the cursor, because a plot has not all of them."""
+        view = self.query_one("#suites .detail", Static)
+        row = next((r for r in self._rows if (r.suite, r.category) == (self.suite, self.category)), None)
+        text = retention_forest.detail(row, max(20, view.size.width)) if row else ""
+        view.update(Content(text), layout=False)
 
     def _draw_flips(self) -> None:
         options = self.query_one("#flips OptionList", OptionList)
@@ -301,14 +311,20 @@ class RetentionPane(Pane):
             for plot in self.query(RetentionPlot):
                 plot.show_run(self.report, self.suite, self.points)
 
+    @on(SuiteList.Resized)
+    def _rows_fit_no_more(self) -> None:
+        self._draw_table()
+
     # ------------------------------------------------------------------ moving
 
     @on(OptionList.OptionHighlighted, "#suites OptionList")
     def _row_changed(self, event: OptionList.OptionHighlighted) -> None:
         if event.option_index >= len(self._rows):
             return
-        before, (self.suite, self.category) = self.suite, self._rows[event.option_index]
+        row = self._rows[event.option_index]
+        before, self.suite, self.category = self.suite, row.suite, row.category
         self._draw_verdict()
+        self._draw_row_detail()
         self._draw_flips()
         if self.suite != before:
             self._draw_plots()
@@ -393,7 +409,7 @@ class RetentionPane(Pane):
         lines = [
             (
                 f"{point.strength:g}" + (" ●" if point.strength == recommended else ""),
-                f"gain {decimal(point.acquisition)}, retention {decimal(point.retention.value)}",
+                f"gain {decimal(point.acquisition)}, retention {decimal(point.headline.value)}",
             )
             for point in points
         ]

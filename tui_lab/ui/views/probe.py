@@ -9,7 +9,7 @@ from tui_lab.core.format import decimal, interval
 from tui_lab.retention.statistics import Interval
 from tui_lab.runs.flags import Flag
 from tui_lab.runs.state import RunState
-from tui_lab.runs.verdicts import VERDICTS
+from tui_lab.runs.verdicts import BASELINE, VERDICTS
 from tui_lab.ui.views.spans import TextSpan, labelled
 
 ROLES = {"green": "retained", "amber": "undecided", "red": "forgotten", "cannot_tell": "undecided"}
@@ -36,10 +36,11 @@ def verdict_line(state: RunState) -> list[TextSpan]:
         probe = state.item_probes[-1]
         glyph, word, role = verdict_look(state.verdict)
         parts.append((f"{glyph} {word}", role))
-        parts.append((f"  retention {_interval(probe.headline)}", ""))
-        if probe.when == "start":
-            parts.append((f"  before any training, {_count(probe.n)} items", "axis"))
-        else:
+        if state.retention:
+            parts.append((f"  retention {_interval(state.retention)}", ""))
+        if state.verdict == BASELINE:
+            parts.append((f"  {_count(probe.n)} items of {probe.suite}", "axis"))
+        elif state.retention:
             lost, gained = _count(probe.b), _count(probe.c)
             parts.append((f"  {lost} lost, {gained} gained of {_count(probe.n)}", "axis"))
     if state.kl_probes:

@@ -5,7 +5,7 @@ sanitized."""
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from textual.content import Content
@@ -14,8 +14,11 @@ from tui_lab.core.format import bar, decimal
 from tui_lab.core.sanitize import sanitize
 from tui_lab.retention.advice import Advice
 from tui_lab.retention.results import SuiteComparison, SuiteResult
+from tui_lab.ui.actions.registry import first_key
+from tui_lab.ui.views import retention_forest
 from tui_lab.ui.views.probe import verdict_look
 from tui_lab.ui.views.retention_data import RetentionReport
+from tui_lab.ui.views.retention_forest import ForestRow
 from tui_lab.ui.views.spans import fit
 
 COLUMNS = ("", "suite / category", "n", "before", "after", "retention", "95%", "lost", "gained")
@@ -34,15 +37,25 @@ def verdict_label(verdict: str) -> tuple[str, str]:
     return f"{glyph} {word}", f"${role}" if role else ""
 
 
-def decision(verdict: str, threshold: float) -> str:
-    """The decision by the threshold that the recipe set before the run."""
-    decided = {
-        "green": "accept: retention is significantly above it",
-        "red": "reject: retention is significantly below it",
-        "amber": "undecided: the interval contains it",
-        "cannot_tell": "no decision: the base does not know this suite",
-    }.get(verdict, "no decision yet")
-    return f"threshold {threshold:g}, set before the run: {decided}"
+def decision(comparison: SuiteComparison | None, threshold: float) -> Content:
+    """The verdict in one sentence, with the figure that decides in bold: the end of the interval that is
+    nearest to the threshold that the recipe set before the run."""
+    if comparison is None:
+        return Content("")
+    found = comparison.headline
+    limit = f"the {threshold:.0%} threshold"
+    what = "of what it knew above chance" if comparison.above_chance else "of its score"
+    flips = f"; {comparison.b} lost, {comparison.c} gained of {comparison.n:,} items."
+    match comparison.verdict:
+        case "green":
+            figure, words = f"{found.low:.1%}", ("At least", f"above {limit}")
+        case "red":
+            figure, words = f"{found.high:.1%}", ("At most", f"below {limit}")
+        case "amber":
+            figure, words = f"{found.low:.1%} to {found.high:.1%}", ("From", f"which includes {limit}")
+        case _:
+            return Content(sanitize(comparison.sentence))
+    return Content.assemble(f"{words[0]} ", (figure, "bold"), f" {what} is kept, {words[1]}{flips}")
 
 
 def cells(name: str, comparison: SuiteComparison | None, n: int) -> tuple[str, ...]:
@@ -50,17 +63,21 @@ def cells(name: str, comparison: SuiteComparison | None, n: int) -> tuple[str, .
     if not comparison:
         return ("·", name, str(n), "–", "–", "–", "–", "", "")
     headline = comparison.headline
+    if not math.isfinite(headline.value):
+        unknown = ("n/a", "at chance")
+        return (*_sides(comparison, name), *unknown, str(comparison.b), str(comparison.c))
     return (
-        verdict_look(comparison.verdict)[0],
-        sanitize(name),
-        str(comparison.n),
-        decimal(comparison.pre),
-        decimal(comparison.post),
+        *_sides(comparison, name),
         decimal(headline.value) + ("" if comparison.above_chance is None else "*"),
         f"{decimal(headline.low)} – {decimal(headline.high)}",
         str(comparison.b),
         str(comparison.c),
     )
+
+
+def _sides(comparison: SuiteComparison, name: str) -> tuple[str, ...]:
+    glyph = verdict_look(comparison.verdict)[0]
+    return glyph, sanitize(name), str(comparison.n), decimal(comparison.pre), decimal(comparison.post)
 
 
 def line(row: Sequence[str], width: int = 0) -> str:
@@ -70,20 +87,29 @@ def line(row: Sequence[str], width: int = 0) -> str:
     return " ".join(fit(row[place], WIDTHS[place], right=place > 1) for place in shown)
 
 
-def rows(report: RetentionReport, width: int = 0) -> list[tuple[str, str, str, str]]:
-    """The table as (suite, category or "", line, colour)."""
+def rows(report: RetentionReport) -> list[ForestRow]:
+    """The suites, each before its categories."""
     found = []
     for suite, result in report.results.items():
-        comparison = result.comparison
-        _, colour = verdict_label(comparison.verdict if comparison else "")
-        found.append((suite, "", line(cells(suite, comparison, result.n), width), colour))
+        found.append(ForestRow(suite, "", result.comparison, result.n))
         parts: dict[str, SuiteComparison | None] = dict(result.categories)
         if result.held_back is not None:
             parts = {NOT_REHEARSED: result.held_back.comparison, **parts}
-        for name, each in parts.items():
-            _, colour = verdict_label(each.verdict if each else "")
-            found.append((suite, name, line(cells(f"  {name}", each, 0), width), colour))
+        found += [ForestRow(suite, name, each) for name, each in parts.items()]
     return found
+
+
+def lines(shown: Sequence[ForestRow], threshold: float, width: int) -> list[Content]:
+    """The head and the rows: a forest plot, or columns of numbers where the width has no place for it."""
+    form = retention_forest.layout(shown, threshold, width)
+    if form is not None:
+        drawn = [retention_forest.head(form), *(retention_forest.row(each, form) for each in shown)]
+        return [Content.assemble(*spans) for spans in drawn]
+    numbers = [Content(line(COLUMNS, width))]
+    for each in shown:
+        _, colour = verdict_label(each.compared.verdict if each.compared else "")
+        numbers.append(Content.styled(line(cells(each.name, each.compared, each.n), width), colour))
+    return numbers
 
 
 def flips(result: SuiteResult | None, category: str = "") -> list[tuple[int, str, str]]:
@@ -139,14 +165,19 @@ def item(result: SuiteResult, index: int, width: int) -> Content:
     return Content.assemble(*parts)
 
 
-def first_advice(found: Sequence[Advice]) -> str:
+def _suggested(advice: Advice, keymap: Mapping[str, str]) -> str:
+    """The action, with the key that does it."""
+    return f"{advice.action} ({first_key(advice.command, keymap)})" if advice.command else advice.action
+
+
+def first_advice(found: Sequence[Advice], keymap: Mapping[str, str]) -> str:
     """The first suggestion, in one line."""
-    return f"next: {found[0].action}: {found[0].reason}" if found else ""
+    return f"Next: {_suggested(found[0], keymap)}: {found[0].reason}" if found else ""
 
 
-def advice_lines(found: Sequence[Advice]) -> Content:
+def advice_lines(found: Sequence[Advice], keymap: Mapping[str, str]) -> Content:
     """All suggestions, in order."""
     parts: list[Any] = []
     for place, each in enumerate(found, 1):
-        parts += [(f"{place}. {each.action}", "bold"), f": {each.reason}.\n"]
+        parts += [(f"{place}. {_suggested(each, keymap)}", "bold"), f": {each.reason}.\n"]
     return Content.assemble(*parts)

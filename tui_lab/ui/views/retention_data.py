@@ -125,7 +125,7 @@ def point(report: RetentionReport, suite: str) -> RunPoint | None:
     if result and result.comparison:
         retention = result.comparison.headline.value
     elif report.state.item_probes and report.state.item_probes[-1].suite == suite:
-        retention = report.state.item_probes[-1].headline.value
+        retention = report.state.retention.value if report.state.retention else math.nan
     if not math.isfinite(end - start) or not math.isfinite(retention):
         return None
     return RunPoint(report.run.id, label(report.recipe, report.run.id), end - start, retention)

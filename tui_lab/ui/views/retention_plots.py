@@ -3,6 +3,7 @@ as points of retention over gain. Pure functions."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from tui_lab.retention.stored import StrengthCurve
@@ -23,8 +24,8 @@ TITLES = {
 def curve_series(report: RetentionReport, suite: str) -> list[PlotSeries]:
     """Retention with its 95 % interval at every item probe, and the threshold."""
     probes = [probe for probe in report.state.item_probes if probe.suite == suite]
-    if not probes:
-        return []
+    if not any(math.isfinite(probe.headline.value) for probe in probes):
+        return []  # a base at chance has no retention
     steps = [float(probe.step) for probe in probes]
     figures = [probe.headline for probe in probes]
     return [
@@ -40,7 +41,7 @@ def strength_series(curve: StrengthCurve) -> list[PlotSeries]:
     if not points:
         return []
     xs = [point.strength for point in points]
-    retention = [point.retention for point in points]
+    retention = [point.headline for point in points]
     return [
         PlotSeries("new task", "tuned-model", xs, [point.acquisition for point in points], "thick"),
         PlotSeries("retention", "retained", xs, [r.value for r in retention], "points"),

@@ -90,8 +90,8 @@ def bars(role: str, steps: Sequence[int], figures: Sequence[Interval]) -> PlotSe
 
 def retention_series(state: RunState) -> list[PlotSeries]:
     """Retention by item probes with its 95 % interval, and the threshold."""
-    if not state.item_probes:
-        return []
+    if not any(math.isfinite(probe.headline.value) for probe in state.item_probes):
+        return []  # a base at chance has no retention
     steps = [probe.step for probe in state.item_probes]
     figures = [probe.headline for probe in state.item_probes]
     series = [

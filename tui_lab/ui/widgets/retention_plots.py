@@ -1,9 +1,12 @@
-"""One plot of the Retention pane."""
+"""The plots of the Retention pane, and the list of suites, which is drawn for its width."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+
+from textual.message import Message
+from textual.widgets import OptionList
 
 from tui_lab.ui.views.retention_data import RetentionReport, RunPoint
 from tui_lab.ui.views.retention_plots import TITLES, curve_series, runs_series, strength_series
@@ -26,3 +29,13 @@ class RetentionPlot(Plot):
         else:
             made = runs_series(points, report.run.id)
         self.show(lambda: made, (report.run.id, suite, tuple((s.name, *s.xs, *s.ys) for s in made)))
+
+
+class SuiteList(OptionList):
+    """Suites and categories; says when it has another width."""
+
+    class Resized(Message):
+        pass
+
+    def on_resize(self) -> None:
+        self.post_message(self.Resized())
