@@ -15,7 +15,7 @@ from tui_lab.core.settings import Settings, SettingSource
 from tui_lab.ui import pane_switcher, replay_player
 from tui_lab.ui.actions import keymap, registry
 from tui_lab.ui.first_frame import FirstFrame
-from tui_lab.ui.open_screens import OPENERS, modal_is_open
+from tui_lab.ui.open_screens import OPENERS, close_modals, make_way, only_shows
 from tui_lab.ui.playground_process import PlaygroundProcess
 from tui_lab.ui.run_monitor import RunMonitor
 from tui_lab.ui.screens.pane import Pane
@@ -313,8 +313,9 @@ class LabApp(TerminalApp):
         return self.current_mode
 
     def action_pane(self, name: str) -> None:
-        """Goes to a pane, unless a modal screen is open or a newer request was carried out."""
-        if not modal_is_open(self):
+        """Goes to a pane and closes what lies above it, unless something unsaved would be lost or a newer
+        request was carried out."""
+        if close_modals(self):
             self.panes.request(name)
 
     def show_pane(self, name: str, requested_at: float) -> None:
@@ -333,9 +334,9 @@ class LabApp(TerminalApp):
     # ------------------------------------------------------------------ actions
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        # no palette above a modal screen: its commands would have to wait as well
+        # no palette above a dialog: its commands would have to wait as well
         waits = action == "command_palette" or (action == "open" and parameters == ("themes",))
-        if waits and len(self.screen_stack) > 1:
+        if waits and not all(map(only_shows, self.screen_stack[1:])):
             return False
         return super().check_action(action, parameters)
 
@@ -353,7 +354,7 @@ class LabApp(TerminalApp):
     def action_command_palette(self) -> None:
         from tui_lab.ui.actions.palette import Palette
 
-        if self.use_command_palette and not isinstance(self.screen, Palette):
+        if self.use_command_palette and not isinstance(self.screen, Palette) and make_way(self):
             self.push_screen(Palette(id="--command-palette"))
 
     def action_open(self, name: str) -> None:

@@ -48,7 +48,7 @@ class Lab(Protocol):
         ...
 
     def action_pane(self, name: str) -> None:
-        """Goes to a pane, unless a modal screen is open."""
+        """Goes to a pane and closes what lies above it, unless something unsaved would be lost."""
         ...
 
     def show_pane(self, name: str, requested_at: float) -> None:

@@ -20,13 +20,34 @@ if TYPE_CHECKING:
     from tui_lab.ui.actions.jump import Place
 
 
-def modal_is_open(app: AnyApp) -> bool:
-    """Whether a modal screen is open; if so, a message says that it comes first."""
-    if len(app.screen_stack) == 1:
+def close_modals(app: AnyApp) -> bool:
+    """Closes the screens above the pane, because the user goes elsewhere. Returns False, after a message,
+    where something unsaved would be lost."""
+    above = app.screen_stack[:0:-1]
+    if any(isinstance(each, TooSmall) for each in above):
         return False
-    if not isinstance(app.screen, TooSmall):
-        app.notify("First answer or close the screen above the pane.", timeout=4, markup=False)
+    if reason := next(filter(None, (getattr(each, "unsaved", "") for each in above)), ""):
+        app.notify(reason, severity="warning", timeout=6, markup=False)
+        return False
+    for each in above:
+        getattr(each, "close_unanswered", each.dismiss)()
     return True
+
+
+def only_shows(screen: AnyScreen) -> bool:
+    """Whether a modal screen gives way to others: it asks nothing."""
+    return getattr(screen, "INFORMATIONAL", False)
+
+
+def make_way(app: AnyApp) -> bool:
+    """Closes screens above the pane that only show something. Returns False, after a message, where one asks
+    something."""
+    above = app.screen_stack[1:]
+    if all(map(only_shows, above)):
+        return close_modals(app)
+    if not any(isinstance(each, TooSmall) for each in above):
+        app.notify("First answer or close the dialog.", timeout=4, markup=False)
+    return False
 
 
 def _group(app: AnyApp) -> str:
@@ -99,14 +120,20 @@ def open_whether(app: AnyApp) -> None:
     """The page of the help about whether to fine-tune at all."""
     from tui_lab.ui.actions.help import HelpScreen
 
-    if not modal_is_open(app):
-        app.push_screen(HelpScreen(_group(app), "whether"))
+    group = _group(app)
+    if isinstance(app.screen, HelpScreen):
+        app.screen.show_page("whether")
+    elif make_way(app):
+        app.push_screen(HelpScreen(group, "whether"))
 
 
 def open_themes(app: AnyApp) -> None:
     """The list of themes."""
+    from tui_lab.ui.screens.settings import SettingsScreen
     from tui_lab.ui.screens.theme_chooser import ThemeChooser
 
+    if not isinstance(app.screen, SettingsScreen) and not make_way(app):
+        return
     if app.no_color:
         app.notify("No colours are sent (NO_COLOR or --no-color), so all themes look the same.")
     else:
@@ -117,7 +144,9 @@ def open_settings(app: AnyApp) -> None:
     """All settings."""
     from tui_lab.ui.screens.settings import SettingsScreen
 
-    if len(app.screen_stack) == 1:
+    if isinstance(app.screen, SettingsScreen):
+        app.screen.dismiss()
+    elif make_way(app):
         app.push_screen(SettingsScreen())
 
 
@@ -125,7 +154,7 @@ def open_doctor(app: AnyApp) -> None:
     """What this machine can do."""
     from tui_lab.ui.screens.doctor import DoctorScreen
 
-    if len(app.screen_stack) == 1:
+    if make_way(app):
         app.push_screen(DoctorScreen())
 
 
@@ -133,14 +162,16 @@ def open_export(app: AnyApp) -> None:
     """The export of the run that is shown."""
     from tui_lab.ui.screens import export
 
+    if not make_way(app):
+        return
     run = getattr(app.screen, "run_shown", None)
-    if not lab_of(app).refuse_in_replay(run, "export the run itself") and not modal_is_open(app):
+    if not lab_of(app).refuse_in_replay(run, "export the run itself"):
         export.open_export(app.screen)
 
 
 def write_report(app: AnyApp) -> None:
     """Writes the report of the run that is shown, in a thread, because its log may be long."""
-    if len(app.screen_stack) > 1:
+    if not make_way(app):
         return
     try:
         run = lab_of(app).shown_run()

@@ -10,15 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from textual.binding import Binding, BindingsMap
 
-from tests.ui.helpers import said, screen_text, until
+from tests.ui.helpers import screen_text, until
 from tui_lab.core.errors import LabError
 from tui_lab.core.settings import KEYMAPS, Settings
 from tui_lab.ui.actions.keymap import checked, conflicts, current_id, old_names, ready
 from tui_lab.ui.actions.keys import goes_first, key_name, parse_key, parse_keys, remapped
 from tui_lab.ui.actions.registry import ACTIONS, BY_ID, keys_now
 from tui_lab.ui.app import LabApp
-from tui_lab.ui.screens.train import TrainPane
-from tui_lab.ui.widgets.dialogs import Confirm, Pick
+from tui_lab.ui.widgets.dialogs import Pick
 
 
 @pytest.mark.parametrize(
@@ -144,19 +143,6 @@ async def test_enter_is_a_new_line_where_another_key_sends_the_prompt() -> None:
         await until(lambda: app.focused is not None and app.focused.id == "prompt")
         await pilot.press("end", "enter", "x")
         await until(lambda: app.focused.text.endswith("\nx"))  # type: ignore[union-attr]
-
-
-async def test_while_a_question_is_open_the_panes_wait_and_say_so() -> None:
-    app = LabApp()
-    async with app.run_test(size=(100, 30)) as pilot:
-        await until(lambda: "starts the run" in screen_text(app))
-        app.push_screen(Confirm("Really?"))
-        await until(lambda: isinstance(app.screen, Confirm))
-        await pilot.press("f3", "ctrl+p")
-        await until(lambda: said(app, "First answer or close"))
-        assert isinstance(app.screen, Confirm) and app.pane == "setup"
-        await pilot.press("n", "f3")
-        await until(lambda: isinstance(app.screen, TrainPane))
 
 
 async def test_the_users_keys_are_in_force_and_shown_everywhere() -> None:

@@ -12,7 +12,7 @@ from textual.widgets import Static
 
 from tui_lab.ui.actions.keys import key_name
 from tui_lab.ui.actions.modal import Dialog
-from tui_lab.ui.actions.registry import ACTIONS, GROUPS, bindings, keys_now
+from tui_lab.ui.actions.registry import ACTIONS, GROUPS, bindings, keys_now, pane_digits
 
 GAP = 3  # cells between two columns
 BORDER, PADDING, SCROLLBAR = 1, 1, 1
@@ -63,7 +63,8 @@ class CheatSheet(Dialog[None]):
     DEFAULT_CSS = "CheatSheet > .dialog { width: 100%; max-width: 154; max-height: 100%; }"
     SCROLLS = True
     GROUP = "keys"
-    BINDINGS = bindings("keys")
+    INFORMATIONAL = True
+    BINDINGS = [*bindings("keys"), *pane_digits()]  # noqa: RUF012
 
     def __init__(self, group: str) -> None:
         super().__init__()

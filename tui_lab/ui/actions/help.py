@@ -23,7 +23,7 @@ from tui_lab.core.sanitize import sanitize
 from tui_lab.ui.actions.explanations import Explanation, matching, of_pane, read
 from tui_lab.ui.actions.footer import KeysLine
 from tui_lab.ui.actions.modal import ListDialog
-from tui_lab.ui.actions.registry import ACTIONS, GROUPS, Action, bindings, filled, key_cell
+from tui_lab.ui.actions.registry import ACTIONS, GROUPS, Action, bindings, filled, key_cell, pane_digits
 from tui_lab.ui.actions.search_line import SearchLine
 
 Page: TypeAlias = Literal["keys", "terms", "whether"]
@@ -139,7 +139,8 @@ class HelpScreen(ListDialog[None]):
     """
     GROUP = "help"
     AUTO_FOCUS = ""
-    BINDINGS = bindings("help")
+    INFORMATIONAL = True
+    BINDINGS = [*bindings("help"), *pane_digits()]  # noqa: RUF012
 
     def __init__(self, group: str, page: Page = "keys", term: str = "") -> None:
         super().__init__()

@@ -28,7 +28,7 @@ keys under `[keys]` go before them.
 
 Keys are written as they are printed: `F5`, `Ctrl+S`, `Esc`, `Space`, `PgUp`, `?`, `A` (with Shift), `comma`.
 Function keys and chords of the whole lab also work while text is typed; digits and letters are text there.
-While a question is open the panes wait for its answer.
+The key of a pane closes what lies above the panes; typed text that is not saved yet stays.
 """
 
 

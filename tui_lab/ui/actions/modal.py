@@ -23,9 +23,13 @@ from tui_lab.ui.widgets.panel import PANEL_CSS, panel_title
 
 class Modal(DismissedOnce, RemappableScreen, ModalScreen[ScreenResultType]):
     """A screen above a pane. ``GROUP`` is its group in the registry of actions; subclasses set
-    ``BINDINGS = bindings(GROUP)``. The cheat sheet and the app's function keys work on all of them."""
+    ``BINDINGS = bindings(GROUP)``. The cheat sheet and the app's function keys work on all of them; the key
+    of a pane closes the screen, unless something :attr:`unsaved` would be lost."""
 
     GROUP: ClassVar[str] = ""
+    #: Whether it only shows something, so that the keys of other such screens close it, too. Those add
+    #: ``pane_digits()`` to their bindings.
+    INFORMATIONAL: ClassVar[bool] = False
     DEFAULT_CSS = PANEL_CSS
     BINDINGS = [  # noqa: RUF012
         Binding("question_mark", "app.open('cheat_sheet')", "Keys", show=False, id="app.keys")
@@ -38,6 +42,15 @@ class Modal(DismissedOnce, RemappableScreen, ModalScreen[ScreenResultType]):
     def keys(self, action_id: str) -> str:
         """The first key of an action."""
         return first_key(action_id, self.keymap)
+
+    @property
+    def unsaved(self) -> str:
+        """What has to be done before the screen may close, as a sentence; "" where nothing would be lost."""
+        return ""
+
+    def close_unanswered(self) -> None:
+        """Closes the screen without an answer, because the user goes elsewhere."""
+        self.dismiss(None)
 
     def show_error(self, error: object) -> None:
         """A message about something that could not be done."""

@@ -75,6 +75,17 @@ def bindings(group: str) -> list[BindingType]:
     ]
 
 
+def pane_digits() -> list[BindingType]:
+    """The digits of the panes, for screens that only show something; function keys work on every screen."""
+    return [
+        Binding(key, f"app.{action.action}", action.label, show=False, tooltip=action.tooltip, id=action.id)
+        for action in ACTIONS
+        if action.group == "app" and action.action.startswith("pane(")
+        for key in action.keys.split(",")
+        if not goes_first(key)
+    ]
+
+
 def keys_now(action_id: str, keymap: Mapping[str, str] | None = None) -> list[str]:
     """The keys of an action, remapped or its own; empty for an action without a key."""
     keys = (keymap or {}).get(action_id, BY_ID[action_id].keys)

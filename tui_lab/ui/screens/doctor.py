@@ -18,7 +18,7 @@ from tui_lab.core.records import from_json
 from tui_lab.core.sanitize import sanitize
 from tui_lab.doctor.check import DoctorCheck
 from tui_lab.ui.actions.modal import Dialog
-from tui_lab.ui.actions.registry import bindings
+from tui_lab.ui.actions.registry import bindings, pane_digits
 from tui_lab.ui.terminal.textual_internals import call_after_layout
 from tui_lab.ui.user_files import CHECKS
 
@@ -46,7 +46,8 @@ class DoctorScreen(Dialog[None]):
     """
     GROUP = "doctor"
     AUTO_FOCUS = "VerticalScroll"
-    BINDINGS = bindings("doctor")
+    INFORMATIONAL = True
+    BINDINGS = [*bindings("doctor"), *pane_digits()]  # noqa: RUF012
     heading = "Doctor"
 
     def __init__(self, command: tuple[str, ...] = COMMAND) -> None:

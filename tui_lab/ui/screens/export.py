@@ -111,6 +111,10 @@ class ExportScreen(Dialog[None]):
         self.with_base = not self.with_base
         self._draw()
 
+    @property
+    def unsaved(self) -> str:
+        return f"An export is in progress: {self.keys('export.leave')} stops it." if self._busy else ""
+
     def action_leave(self) -> None:
         if self._busy and self._job is not None:
             self._job.cancel()

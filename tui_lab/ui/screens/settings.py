@@ -20,7 +20,7 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.ui.actions import keymap
 from tui_lab.ui.actions.modal import Dialog, ListDialog
-from tui_lab.ui.actions.registry import ACTIONS, BY_ID, GROUPS, bindings, keys_now, keys_of
+from tui_lab.ui.actions.registry import ACTIONS, BY_ID, GROUPS, bindings, keys_now, keys_of, pane_digits
 from tui_lab.ui.screens.change_setting import EFFECT, change, overriding_source
 from tui_lab.ui.widgets.dialogs import QUESTION_CSS, AskText, Pick
 
@@ -99,7 +99,8 @@ class SettingsScreen(EditDialog):
     SettingsScreen #about { height: 5; }
     """
     GROUP = "settings"
-    BINDINGS = bindings("settings")
+    INFORMATIONAL = True
+    BINDINGS = [*bindings("settings"), *pane_digits()]  # noqa: RUF012
 
     def hint(self) -> str:
         reset, close = self.keys("settings.reset"), self.keys("settings.close")
@@ -238,7 +239,8 @@ class KeyMapScreen(EditDialog):
     KeyMapScreen #about { height: 3; }
     """
     GROUP = "remap"
-    BINDINGS = bindings("remap")
+    INFORMATIONAL = True
+    BINDINGS = [*bindings("remap"), *pane_digits()]  # noqa: RUF012
     heading = "Keys"
 
     def hint(self) -> str:

@@ -136,6 +136,9 @@ class ThemeChooser(ListDialog[None]):
         self._preview(self.before)
         self.dismiss(None)
 
+    def close_unanswered(self) -> None:
+        self.action_leave()
+
     def _stop(self) -> None:
         if self._timer is not None:
             self._timer.stop()

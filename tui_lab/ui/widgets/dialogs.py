@@ -47,6 +47,9 @@ class Confirm(Dialog[bool]):
         yield Static(Content(sanitize(self.question, keep_newlines=True)))
         yield Static(Content(f"[{yes}] {self.yes}    [{no}] {self.no}"), classes="keys")
 
+    def close_unanswered(self) -> None:
+        self.dismiss(False)
+
     def action_answer(self, answer: bool) -> None:
         self.dismiss(answer)
 
@@ -87,6 +90,15 @@ class AskText(Dialog[str | None]):
     def _submitted(self, event: Input.Submitted) -> None:
         self.dismiss(event.value.strip())
 
+    @property
+    def unsaved(self) -> str:
+        if self.query_one(Input).value == self.value:
+            return ""
+        return f"What you typed is not saved: Enter accepts it, {self.keys('ask.leave')} drops it."
+
+    def close_unanswered(self) -> None:
+        self.action_leave()
+
     def action_leave(self) -> None:
         self.dismiss(None if self.can_be_empty else "")
 
@@ -116,6 +128,9 @@ class Pick(ListDialog[int]):
 
     def action_take(self) -> None:
         self.dismiss(self.options.highlighted)
+
+    def close_unanswered(self) -> None:
+        self.action_leave()
 
     def action_leave(self) -> None:
         self.dismiss(-1)
@@ -161,6 +176,9 @@ class RemedyDialog(Dialog[int]):
         if event.key.isdigit() and 0 < int(event.key) <= len(self.remedies):
             event.stop()
             self.dismiss(int(event.key) - 1)
+
+    def close_unanswered(self) -> None:
+        self.dismiss(CANCELLED)
 
     def action_as_it_is(self) -> None:
         if self.start:

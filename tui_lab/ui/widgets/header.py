@@ -73,7 +73,8 @@ class HeaderLine(Widget):
         pad = " " if width >= ROOMY_COLUMNS else ""
         for pane, name in PANES:
             style = "bold reverse" if pane == self.pane else ""
-            key = " ".join(key_name(each) for each in keys_now(f"app.{pane}", keymap_of(self))[:1])
+            keys = [key_name(each) for each in keys_now(f"app.{pane}", keymap_of(self))]
+            key = min(keys, key=len, default="")  # the digit
             pieces += [(f"{pad}{key} {name}{pad}" if key else f"{pad}{name}{pad}", style, pane)]
             pieces += [(" ", "", "")]
         return pieces

@@ -77,5 +77,8 @@ class RunList(ListDialog[str]):
         if self.row_id:
             self.dismiss(self.row_id)
 
+    def close_unanswered(self) -> None:
+        self.action_leave()
+
     def action_leave(self) -> None:
         self.dismiss("")
