@@ -501,3 +501,40 @@ async def test_a_run_that_is_not_there_is_said(tmp_path: Path) -> None:
     async with app.run_test(size=(80, 24)):
         await until(lambda: any("no-such-run" in note.message for note in app._notifications))
         assert "No run yet" in screen_text(app)
+
+
+async def test_zoom_pan_and_cursor_are_the_same_in_all_plots(fake: FakeRun) -> None:
+    fake.begin(total=200)
+    for step in range(1, 201):
+        fake.step(step, 8.0 - step / 50, total=200)
+    fake.end()
+    app = LabApp(run_id=fake.run.id)
+    async with app.run_test(size=(120, 40)) as pilot:
+        loss = pane(app).query_one("#loss RunPlot", RunPlot)
+        speed = pane(app).query_one("#speed RunPlot", RunPlot)
+        await until(lambda: "200/200" in screen_text(app) and loss.builds > 0 and speed.builds > 0)
+        await pilot.press("z")
+        await until(lambda: loss.text.split("\n")[-1].split()[0] == "100")
+        await pilot.press("shift+left")
+        await until(lambda: loss.options.view == speed.options.view == (75.0, 175.0))
+        await pilot.press("left", "left")
+        # by hand: the cursor begins at 175, and a sixtieth of 100 steps further it is 173.3
+        await until(lambda: "step 173" in loss.text and "step 173" in speed.text)
+        assert "train 4.54" in loss.text, "8 - 173 / 50"
+        await pilot.press("escape")
+        await until(lambda: loss.options.view is None and "step 173" not in loss.text)
+        await pilot.press("Z", "l")
+        await until(lambda: loss.options.log and not speed.options.log)
+
+
+async def test_a_click_reads_all_plots(fake: FakeRun) -> None:
+    fake.begin(total=100)
+    for step in range(1, 101):
+        fake.step(step, 5.0, total=100)
+    app = LabApp(run_id=fake.run.id)
+    async with app.run_test(size=(80, 24)) as pilot:
+        loss = pane(app).query_one("#loss RunPlot", RunPlot)
+        await until(lambda: "train 5" in loss.text)
+        await pilot.click(loss, offset=(40, 8))
+        await until(lambda: 45 <= loss.options.cursor <= 55, what="the middle of 100 steps")
+        await until(lambda: f"step {loss.options.cursor:.0f}" in loss.text)

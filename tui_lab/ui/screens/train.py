@@ -3,20 +3,25 @@ the run. A large window shows all parts at once, a small one a tab each."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from textual import events
 from textual.app import ComposeResult
 from textual.containers import Container, Vertical
 from textual.widgets import Static
 
-from tui_lab.runs.state import RunState
+from tui_lab.runs.state import ENDED, RunState
 from tui_lab.ui.actions.registry import bindings
 from tui_lab.ui.screens.run_pane import RunPane
 from tui_lab.ui.views import cost, probe, run
+from tui_lab.ui.views.plot_window import PlotWindow
+from tui_lab.ui.views.run_plots import last_step
 from tui_lab.ui.views.spans import TextSpan
 from tui_lab.ui.views.telemetry import about_machine
 from tui_lab.ui.widgets.feed import Feed
 from tui_lab.ui.widgets.machine_view import MemoryView
 from tui_lab.ui.widgets.panel import as_panel
+from tui_lab.ui.widgets.plot import Plot
 from tui_lab.ui.widgets.run_plots import RunPlot
 from tui_lab.ui.widgets.tab_bar import TabBar, part_tabs
 
@@ -68,6 +73,7 @@ class TrainPane(RunPane):
     def __init__(self) -> None:
         super().__init__()
         self._about: list[TextSpan] = []
+        self._window = PlotWindow()
         self.grid = False
 
     def compose_body(self) -> ComposeResult:
@@ -89,11 +95,13 @@ class TrainPane(RunPane):
 
     def forget_run(self) -> None:
         self._about = []
+        self._window = PlotWindow()
         for feed in self.query(Feed):
             feed.replace([])
 
     def draw_run(self, key: str, state: RunState) -> None:
         super().draw_run(key, state)
+        self._show_window()
         assert self.watcher is not None
         self.query_one(MemoryView).show_run(state, self.status)
         self.query_one("#events Feed", Feed).update_entries([run.event_parts(event) for event in state.feed])
@@ -125,6 +133,46 @@ class TrainPane(RunPane):
             feeds.first().focus()
         else:
             self.set_focus(None)
+
+    # ------------------------------------------------------------------ plots
+
+    def _steps(self) -> tuple[float, float]:
+        """The first and the last step of the x axis of all plots."""
+        if self.watcher is None:
+            return 0.0, 1.0
+        return 0.0, last_step(self.watcher.state, self.status in ENDED)
+
+    def _show_window(self) -> None:
+        view = self._window.view(*self._steps())
+        for plot in self.query(RunPlot):
+            plot.set_options(view=view)
+            plot.point(self._window.cursor)
+
+    def action_zoom(self, by: int) -> None:
+        """Shows half of the steps, or twice as many."""
+        self._window = self._window.zoomed(by > 0, *self._steps())
+        self._show_window()
+
+    def action_pan(self, by: int) -> None:
+        """Shows earlier or later steps."""
+        if self._window.view(*self._steps()) is None:
+            self.notice(f"All steps are in view; {self.keys('train.zoom_in')} zooms in.")
+        self._window = self._window.panned(by, *self._steps())
+        self._show_window()
+
+    def action_cursor(self, by: int) -> None:
+        """Moves the cursor that reads all plots."""
+        self._window = self._window.pointed(by, *self._steps())
+        self._show_window()
+
+    def action_clear_window(self) -> None:
+        """Shows all steps and the newest values again."""
+        self._window = PlotWindow()
+        self._show_window()
+
+    def on_plot_pointed(self, message: Plot.Pointed) -> None:
+        self._window = replace(self._window, cursor=float(round(message.x)))
+        self._show_window()
 
     def action_log_scale(self) -> None:
         plot = self.query_one("#loss RunPlot", RunPlot)

@@ -162,13 +162,15 @@ class PlotMark:
 @dataclass(frozen=True)
 class Drawing:
     """A drawn plot. ``note``: what its scale leaves out. ``left``: the first column of the canvas, whose
-    columns stand for ``x_axis``; None in a plot without one."""
+    columns stand for ``x_axis``; None in a plot without one. ``pointed`` gives the rows with another cursor,
+    without drawing the curves again."""
 
     rows: list[PlotRow]
     note: str = ""
     left: int = 0
     columns: int = 0
     x_axis: Axis | None = None
+    pointed: Callable[[float], list[PlotRow]] | None = None
 
     def x_at(self, column: int) -> float:
         """The x of a column of the plot; NaN where there is none."""
@@ -201,14 +203,10 @@ def draw_plot(
     dots = width * dots_of(options.mark("thin"))[0]
     shown = [_finite_part(one, x_range, dots, options.log) for one in series]
     if not any(ys for _, ys in shown):
-        drawing = Drawing(_empty(_heading(series, width, 1, options)[0], width, height, options))
-    elif width < MIN_WIDTH or height < MIN_HEIGHT:
-        drawing = Drawing(_spark(series, width, height, options))
-    else:
-        drawing = _figure(series, shown, width, height, options, marks)
-    if options.marker == "ascii":
-        drawing = replace(drawing, rows=[_ascii(row) for row in drawing.rows])
-    return drawing
+        return Drawing(_empty(_heading(series, width, 1, options)[0], width, height, options))
+    if width < MIN_WIDTH or height < MIN_HEIGHT:
+        return Drawing(_spark(series, width, height, options))
+    return _figure(series, shown, width, height, options, marks)
 
 
 def plain(rows: Sequence[PlotRow]) -> str:
@@ -337,7 +335,8 @@ def _spark(series: Sequence[PlotSeries], width: int, height: int, options: PlotO
             [(f"{label} ", "legend"), (sparkline(ys, free, ascii_only=options.marker == "ascii"), one.role)]
         ]
     rows = [_cut(row, width) for row in rows[:height]]
-    return rows + [_cut([], width) for _ in range(height - len(rows))]
+    rows += [_cut([], width) for _ in range(height - len(rows))]
+    return [_ascii(row) for row in rows] if options.marker == "ascii" else rows
 
 
 def _empty(heading: PlotRow, width: int, height: int, options: PlotOptions) -> list[PlotRow]:
@@ -405,9 +404,10 @@ def _figure(
     marks: Sequence[PlotMark],
 ) -> Drawing:
     roomy = height >= ROOMY_HEIGHT
-    heading = _heading([one for one in series if one.style != "dashed"], width, 2 if roomy else 1, options)
+    named = [one for one in series if one.style != "dashed"]
+    legend_rows = len(_heading(named, width, 2 if roomy else 1, replace(options, cursor=math.nan)))
     marked = roomy and bool(marks)
-    rows = height - len(heading) - 2 - marked
+    rows = height - legend_rows - 2 - marked
     y_axis, note = _y_axis(series, shown, rows, options)
     label_width = max(len(label) for label in (*y_axis.labels, y_axis.unit))
     columns = max(1, width - label_width - 1)
@@ -429,22 +429,30 @@ def _figure(
             row = rows - 1 - place(value, y_axis, rows * down) // down if math.isfinite(value) else -1
             if 0 <= row < rows:
                 _label_line(cells[row], f" {one.name} {quantity(one.last, options.unit)} ", one.role)
-    if math.isfinite(options.cursor) and 0 <= (at := place(options.cursor, x_axis, columns)) < columns:
-        for row_cells in cells:
-            if row_cells[at][0] == " ":
-                row_cells[at] = ("│", "title")
-    labels = {
-        place(t, y_axis, rows * down) // down: label
-        for t, label in zip(y_axis.ticks, y_axis.labels, strict=True)
-    }
-    body: list[PlotRow] = []
-    for number, row_cells in enumerate(cells):
-        label = labels.get(rows - 1 - number, "")
-        body.append(joined([(label.rjust(label_width) + ("┤" if label else "│"), "axis"), *row_cells]))
-    if marked:
-        body.append(_marks_row(marks, x_axis, columns, label_width))
-    body += _x_rows(x_axis, columns, label_width, y_axis.unit)
-    return Drawing([*heading, *(_cut(row, width) for row in body)], note, label_width + 1, columns, x_axis)
+    ticks = zip(y_axis.ticks, y_axis.labels, strict=True)
+    labels = {rows - 1 - place(tick, y_axis, rows * down) // down: label for tick, label in ticks}
+    foot = [_marks_row(marks, x_axis, columns, label_width)] if marked else []
+    foot += _x_rows(x_axis, columns, label_width, y_axis.unit)
+
+    def pointed(cursor: float) -> list[PlotRow]:
+        found = _heading(named, width, legend_rows, replace(options, cursor=cursor))
+        found += [_cut([], width) for _ in range(legend_rows - len(found))]
+        at = place(cursor, x_axis, columns) if math.isfinite(cursor) else -1
+        for number, row_cells in enumerate(cells):
+            label = labels.get(number, "")
+            start = (label.rjust(label_width) + ("┤" if label else "│"), "axis")
+            found.append(_cut(joined([start, *_with_cursor(row_cells, at)]), width))
+        found += [_cut(row, width) for row in foot]
+        return [_ascii(row) for row in found] if options.marker == "ascii" else found
+
+    return Drawing(pointed(options.cursor), note, label_width + 1, columns, x_axis, pointed)
+
+
+def _with_cursor(cells: Sequence[Cell], at: int) -> Sequence[Cell]:
+    """A row with the cursor's line where nothing else is drawn."""
+    if not 0 <= at < len(cells) or cells[at][0] != " ":
+        return cells
+    return [*cells[:at], ("│", "title"), *cells[at + 1 :]]
 
 
 def _strokes(

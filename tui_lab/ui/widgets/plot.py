@@ -10,6 +10,7 @@ from typing import Any
 
 from textual import events
 from textual.message import Message
+from textual.widget import Widget
 
 from tui_lab.ui.terminal.output import PLOT, Paced
 from tui_lab.ui.views.plot_draw import Drawing, PlotMark, PlotOptions, PlotSeries, draw_plot
@@ -63,8 +64,18 @@ class Plot(RowsWidget):
     def set_options(self, **changes: Any) -> None:
         """Changes options of the plot."""
         options = dataclasses.replace(self.options, **changes)
-        if options != self.options:
+        if repr(options) != repr(self.options):  # NaN is not equal to itself
             self.options = options
+            self._request_draw()
+
+    def point(self, cursor: float) -> None:
+        """Shows the values at ``cursor``; NaN for the newest. A key that moves it is answered at once."""
+        if cursor == self.options.cursor or (math.isnan(cursor) and math.isnan(self.options.cursor)):
+            return
+        self.options = dataclasses.replace(self.options, cursor=cursor)
+        if self._drawing.pointed is not None and not self._dirty and self._drawable:
+            self.set_rows(self._drawing.pointed(cursor))
+        else:
             self._request_draw()
 
     # ------------------------------------------------------------------ when to draw
@@ -105,8 +116,9 @@ class Plot(RowsWidget):
         self.builds += 1
         self._dirty = False
         self.set_rows(self._drawing.rows)
-        if self._drawing.note != self.border_subtitle:
-            self.border_subtitle = self._drawing.note
+        panel = next((each for each in self.ancestors_with_self if each.has_class("panel")), None)
+        if isinstance(panel, Widget) and panel.border_subtitle != self._drawing.note:
+            panel.border_subtitle = self._drawing.note
 
     # ------------------------------------------------------------------ mouse
 
