@@ -324,3 +324,18 @@ def test_packed_rows_cost_what_attention_computes() -> None:
     extra = 3 * 4 * QWEN.layers * QWEN.heads * QWEN.head_dim * (4096 - 250)
     assert masked.operations.hardware - without.operations.hardware == pytest.approx(extra)
     assert masked.hours and without.hours and masked.hours.value > without.hours.value
+
+
+def test_steps_are_counted_as_the_trainer_counts_them() -> None:
+    # 1,000 rows, 4 a batch, 3 batches a step: 250 batches, 84 steps with the last one short; two and a half
+    # times
+    recipe = Recipe(per_device_train_batch_size=4, gradient_accumulation_steps=3, num_train_epochs=2.5)
+    assert cost.planned_steps(recipe, 1000) == 210
+    assert cost.planned_steps(recipe.changed(max_steps=7), 1000) == 7
+    assert (
+        cost.planned_steps(recipe, None) is None
+        and cost.planned_steps(recipe.changed(packing=True), 1000) is None
+    )
+    # a fifth of general rows: 1,250 rows, 313 batches, 105 steps
+    mixed = recipe.changed(replay_fraction=0.2, replay_data="rows.jsonl", num_train_epochs=1.0)
+    assert cost.planned_steps(mixed, 1000) == 105

@@ -268,6 +268,19 @@ def planned_tokens(
     return float(TOKENS_UNKNOWN), f"for each {count(TOKENS_UNKNOWN)} tokens: the data is not counted yet"
 
 
+def planned_steps(recipe: Recipe, rows: int | None = None) -> int | None:
+    """The optimiser steps of the run, as the Trainer counts them from ``rows`` of the task; None where they
+    are not known before the data is read or packed."""
+    if recipe.max_steps:
+        return recipe.max_steps
+    if not rows or recipe.packing:
+        return None
+    replayed = round(rows / (1 - recipe.replay_fraction))
+    batches = math.ceil(replayed / (recipe.per_device_train_batch_size * recipe.num_processes))
+    updates = math.ceil(batches / recipe.gradient_accumulation_steps)
+    return math.ceil(updates * recipe.num_train_epochs)
+
+
 def attended_tokens(
     recipe: Recipe, values: ResolvedValues, mean_tokens: float | None = None, lengths: Sequence[int] = ()
 ) -> tuple[float, float]:

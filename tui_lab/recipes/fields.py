@@ -6,14 +6,15 @@ Derived from the pydantic fields of :mod:`tui_lab.recipes.recipe`, so that the s
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, cast, get_args, get_origin
 
 from pydantic.fields import FieldInfo as FieldInfoOfPydantic
 
 
 @dataclass(frozen=True)
 class FieldInfo:
-    """One recipe field. ``minimum`` and ``maximum`` are inclusive unless ``exclusive_*``."""
+    """One recipe field. ``minimum`` and ``maximum`` are inclusive unless ``exclusive_*``. ``word`` is what
+    ``word_value`` is called, which is no amount: auto, all, off."""
 
     name: str
     label: str
@@ -26,6 +27,17 @@ class FieldInfo:
     maximum: float | None = None
     exclusive_minimum: bool = False
     exclusive_maximum: bool = False
+    word: str = ""
+    word_value: float = 0
+
+    def shown(self, value: object) -> str:
+        """A value as forms show and accept it: ``on``, ``0.0002``, or the field's word for one that is no
+        amount."""
+        if isinstance(value, bool):
+            return "on" if value else "off"
+        if self.word and value == self.word_value:
+            return self.word
+        return f"{value:.10g}" if isinstance(value, float) else str(value)
 
     def allowed(self) -> str:
         """The allowed values as text."""
@@ -41,7 +53,7 @@ class FieldInfo:
         if self.maximum is not None:
             upto = " and at most" if self.exclusive_minimum else " to"
             text += f"{' and below' if self.exclusive_maximum else upto} {self.maximum:.10g}"
-        return text
+        return f"{text}, or {self.word}" if self.word else text
 
 
 def describe(name: str, field: FieldInfoOfPydantic) -> FieldInfo:
@@ -72,5 +84,7 @@ def describe(name: str, field: FieldInfoOfPydantic) -> FieldInfo:
         kind,
         field.default,
         choices,
+        word=str(extra.get("word", "")),
+        word_value=cast("float", extra.get("word_value", 0)),
         **limits,
     )

@@ -208,8 +208,10 @@ def check_values(values: Values) -> list[RecipeProblem]:
 def parse_value(key: str, raw: str) -> object:
     """The text typed for field ``key`` as a value of its kind; text that does not fit is returned unchanged,
     and validation names it."""
-    kind = FIELDS[key].kind
-    raw = raw.strip()
+    info = FIELDS[key]
+    kind, raw = info.kind, raw.strip()
+    if info.word and raw.lower() == info.word:
+        return int(info.word_value) if kind == "int" else float(info.word_value)
     if kind in ("text", "choice"):
         return raw[1:-1] if len(raw) >= 2 and raw[0] == raw[-1] and raw[0] in "'\"" else raw
     if kind == "bool":

@@ -11,7 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 def _field(default: Any, label: str, help: str, group: str, **limits: Any) -> Any:
-    return Field(default, description=help, json_schema_extra={"label": label, "group": group}, **limits)
+    """``word``: what 0 is called where it is no amount; of another value, (word, value)."""
+    word = limits.pop("word", "")
+    name, value = word if isinstance(word, tuple) else (word, 0)
+    extra = {"label": label, "group": group, "word": name, "word_value": value}
+    return Field(default, description=help, json_schema_extra=extra, **limits)
 
 
 #: Values by recipe key, before they are validated or after they are resolved.
@@ -97,17 +101,19 @@ class RecipeSchema(BaseModel):
     validation_fraction: float = _field(
         0.1,
         "validation share",
-        "Share of the rows held out when the data has no validation split of its own; 0.1 to 0.2 is usual, 0 holds none out.",
+        "Share of the rows held out when the data has no validation split of its own; 0.1 to 0.2 is usual.",
         "data",
         ge=0,
         le=0.5,
+        word="off",
     )
     max_rows: int = _field(
         0,
         "max rows",
-        "Use at most this many rows; 0 means all. Good for a first try on a large set.",
+        "Use at most this many rows. Good for a first try on a large set.",
         "data",
         ge=0,
+        word="all",
     )
     deduplicate: bool = _field(
         True,
@@ -187,6 +193,7 @@ class RecipeSchema(BaseModel):
         "method",
         ge=0,
         lt=1,
+        word="off",
     )
     target_modules: str = _field(
         "all",
@@ -251,12 +258,18 @@ class RecipeSchema(BaseModel):
         "Steps over which the rate rises from zero; protects the first steps.",
         "training",
         ge=0,
+        word="off",
     )
     num_train_epochs: float = _field(
         1.0, "epochs", "Passes over the data; 1-3. More memorises.", "training", gt=0, le=1000
     )
     max_steps: int = _field(
-        0, "max steps", "Stop after this many optimiser steps; 0 lets the epochs decide.", "training", ge=0
+        0,
+        "max steps",
+        "Stop after this many optimiser steps; auto lets the epochs decide.",
+        "training",
+        ge=0,
+        word="auto",
     )
     per_device_train_batch_size: int = _field(
         1, "batch size", "Rows at once on the device: activations grow with it.", "training", ge=1, le=4096
@@ -284,14 +297,21 @@ class RecipeSchema(BaseModel):
         "training",
     )
     weight_decay: float = _field(
-        0.01, "weight decay", "Pulls trained weights towards zero; 0 to 0.1.", "training", ge=0, le=1
+        0.01,
+        "weight decay",
+        "Pulls trained weights towards zero; 0 to 0.1.",
+        "training",
+        ge=0,
+        le=1,
+        word="off",
     )
     max_grad_norm: float = _field(
         1.0,
         "max gradient norm",
-        "Gradients longer than this are shortened: guards against spikes. 0 switches it off.",
+        "Gradients longer than this are shortened: guards against spikes.",
         "training",
         ge=0,
+        word="off",
     )
     gradient_checkpointing: bool = _field(
         False,
@@ -353,17 +373,28 @@ class RecipeSchema(BaseModel):
         1, "log every", "Steps between two points of the loss curve.", "measuring", ge=1
     )
     eval_steps: int = _field(
-        0, "evaluate every", "Steps between two validations; 0 chooses about eight a run.", "measuring", ge=0
+        0,
+        "evaluate every",
+        "Steps between two validations; auto chooses about eight a run.",
+        "measuring",
+        ge=0,
+        word="auto",
     )
     early_stopping_patience: int = _field(
         0,
         "early stop. patience",
-        "Stops when the validation loss has not improved for this many validations, and keeps the best; 0 is off, 5 is usual.",
+        "Stops when the validation loss has not improved for this many validations, and keeps the best; 5 is usual.",
         "measuring",
         ge=0,
+        word="off",
     )
     save_steps: int = _field(
-        0, "save every", "Steps between two checkpoints; 0 saves with every validation.", "measuring", ge=0
+        0,
+        "save every",
+        "Steps between two checkpoints; auto saves with every validation.",
+        "measuring",
+        ge=0,
+        word="auto",
     )
     save_total_limit: int = _field(
         2,
@@ -376,9 +407,10 @@ class RecipeSchema(BaseModel):
     score_rows: int = _field(
         64,
         "scored rows",
-        "Held-out rows answered at the start and at the end for the task's own score; 0 leaves it out.",
+        "Held-out rows answered at the start and at the end for the task's own score.",
         "measuring",
         ge=0,
+        word="off",
     )
     sample_prompt: str = _field(
         "",
@@ -387,7 +419,12 @@ class RecipeSchema(BaseModel):
         "measuring",
     )
     sample_steps: int = _field(
-        0, "sample every", "Steps between two samples; 0 samples with every validation.", "measuring", ge=0
+        0,
+        "sample every",
+        "Steps between two samples; auto samples with every validation.",
+        "measuring",
+        ge=0,
+        word="auto",
     )
     sample_max_new_tokens: int = _field(
         48, "sample length", "Tokens a sample or a scored answer at most.", "measuring", ge=1, le=2048
@@ -405,18 +442,20 @@ class RecipeSchema(BaseModel):
     label_smoothing_factor: float = _field(
         0.0,
         "label smoothing",
-        "Share of the target that is spread over all tokens; 0.1 is usual, 0 is off. Less sure of itself, rarely better on facts.",
+        "Share of the target that is spread over all tokens; 0.1 is usual. Less sure of itself, rarely better on facts.",
         "loss",
         ge=0,
         lt=1,
+        word="off",
     )
     focal_gamma: float = _field(
         0.0,
         "focal gamma",
-        "Focal loss: tokens already known count (1 - p)^gamma; 2 is usual, 0 is off. Puts the work into hard tokens.",
+        "Focal loss: tokens already known count (1 - p)^gamma; 2 is usual. Puts the work into hard tokens.",
         "loss",
         ge=0,
         le=10,
+        word="off",
     )
     uncertainty_weighting: bool = _field(
         False,
@@ -429,10 +468,11 @@ class RecipeSchema(BaseModel):
     replay_fraction: float = _field(
         0.0,
         "replay share",
-        "Share of general rows mixed into training; 0.05 to 0.25 keeps most of what the model knew, 0 is off.",
+        "Share of general rows mixed into training; 0.05 to 0.25 keeps most of what the model knew.",
         "against forgetting",
         ge=0,
         le=0.5,
+        word="off",
     )
     replay_data: str = _field(
         "auto",
@@ -444,26 +484,29 @@ class RecipeSchema(BaseModel):
     kl_weight: float = _field(
         0.0,
         "KL-to-base weight",
-        "Weight of the distance from the base's predictions in the loss; 0.05 to 1, 0 is off. Costs a forward of the base a step.",
+        "Weight of the distance from the base's predictions in the loss; 0.05 to 1. Costs a forward of the base a step.",
         "against forgetting",
         ge=0,
         le=100,
+        word="off",
     )
     l2_to_start: float = _field(
         0.0,
         "L2-to-start weight",
-        "Pulls the weights back to where they started: half of this times the squared change. 0 is off.",
+        "Pulls the weights back to where they started: half of this times the squared change.",
         "against forgetting",
         ge=0,
         le=1e6,
+        word="off",
     )
     ewc_lambda: float = _field(
         0.0,
         "EWC lambda",
-        "As L2-to-start, but only where general text is sensitive (Fisher information). Costs memory; 0 is off.",
+        "As L2-to-start, but only where general text is sensitive (Fisher information). Costs memory.",
         "against forgetting",
         ge=0,
         le=1e6,
+        word="off",
     )
     frozen_layers: int = _field(
         0,
@@ -472,6 +515,7 @@ class RecipeSchema(BaseModel):
         "against forgetting",
         ge=0,
         le=1000,
+        word="off",
     )
     gradual_unfreezing: bool = _field(
         False,
@@ -482,20 +526,22 @@ class RecipeSchema(BaseModel):
     layer_lr_decay: float = _field(
         1.0,
         "layer-wise LR decay",
-        "Each layer below the top learns at this times the rate of the one above; 0.8 to 0.95, 1 is off.",
+        "Each layer below the top learns at this times the rate of the one above; 0.8 to 0.95 is usual.",
         "against forgetting",
         gt=0,
         le=1,
+        word=("off", 1.0),
     )
 
     # --- retention probe
     probe_share: float = _field(
         0.03,
         "probe share",
-        "Share of the training time that watching for forgetting may take; 0 switches it off.",
+        "Share of the training time that watching for forgetting may take.",
         "retention probe",
         ge=0,
         le=0.5,
+        word="off",
     )
     probe_suite: str = _field(
         "everyday",

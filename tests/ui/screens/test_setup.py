@@ -149,6 +149,42 @@ async def test_a_preset_that_says_otherwise_for_the_bundled_model_follows_the_mo
         assert pane(app).values["method"] == "full"
 
 
+async def test_the_last_changes_are_undone_one_by_one() -> None:
+    app = LabApp()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await ready(app)
+        at_first = dict(pane(app).values)
+        pane(app).form.set_value("lora_r", 8)
+        await pilot.pause()
+        pane(app)._take("data", "json")
+        pane(app)._take_preset("starter")
+        await pilot.pause()
+        assert pane(app).values["lora_r"] == 16
+        await pilot.press("u")
+        assert (pane(app).preset, pane(app).values["data"], pane(app).values["lora_r"]) == (
+            "minute",
+            "json",
+            8,
+        )
+        await pilot.press("u", "u")
+        await until(lambda: pane(app).values == at_first)
+        assert pane(app).form.values["lora_r"] == 16
+        await pilot.press("u")
+        await until(lambda: said(app, "nothing to undo"))
+
+
+async def test_epochs_replace_the_steps_of_the_preset_as_the_command_does() -> None:
+    app = LabApp()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await ready(app)
+        pane(app).form.set_value("num_train_epochs", 3.0)
+        await pilot.pause()
+        summary = pane(app).summary
+        assert summary is not None and summary.recipe is not None
+        assert summary.recipe.max_steps == 0 and summary.recipe.num_train_epochs == 3
+        assert "--set max_steps=0" in summary.command
+
+
 async def test_a_refused_combination_is_said_and_not_started(started: list[Run]) -> None:
     app = LabApp()
     async with app.run_test(size=(120, 40)) as pilot:

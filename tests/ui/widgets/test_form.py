@@ -8,8 +8,8 @@ import pytest
 from textual.app import App, ComposeResult
 from textual.widgets import Input, OptionList
 
-from tui_lab.recipes.recipe import Recipe
-from tui_lab.ui.widgets.form import CLOSED_AT_FIRST, ELSEWHERE, FieldsForm, Rows, shown_value
+from tui_lab.recipes.recipe import FIELDS, Recipe, parse_value
+from tui_lab.ui.widgets.form import CLOSED_AT_FIRST, ELSEWHERE, FieldsForm, Rows
 
 
 class FormApp(App[None]):
@@ -32,7 +32,7 @@ class FormApp(App[None]):
         return fallbacks(self.current_theme)
 
     def on_fields_form_changed(self, event: FieldsForm.Changed) -> None:
-        self.told.append((event.key, event.values[event.key]))
+        self.told.append((event.key, event.values.get(event.key)))
 
 
 def screen_text(app: App[Any]) -> str:
@@ -54,7 +54,7 @@ async def test_every_field_has_a_row_and_one_is_edited_in_place() -> None:
         assert app.told == [("lora_r", 32)]
         assert form.values["lora_r"] == 32 and form.changed == {"lora_r": 32}
         text = screen_text(app)
-        assert "● LoRA rank r" in text and "was 16" in text
+        assert "● LoRA rank r" in text and "preset: 16" in text
 
 
 async def test_optional_groups_are_closed_until_opened_or_in_use() -> None:
@@ -158,7 +158,58 @@ async def test_hostile_text_in_a_value_is_sanitized() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(True, "on"), (2e-4, "0.0002"), (16, "16"), ("all", "all"), (1.0, "1")]
-)
-def test_values_are_written_as_they_can_be_typed(value: Any, text: str) -> None:
-    assert shown_value(value) == text
+    ("key", "value", "text"),
+    [
+        ("packing", True, "on"), ("learning_rate", 2e-4, "0.0002"), ("lora_r", 16, "16"), ("target_modules",
+        "all", "all"), ("num_train_epochs", 1.0, "1"), ("max_rows", 0, "all"), ("eval_steps", 0, "auto"),
+        ("kl_weight", 0.0, "off"), ("layer_lr_decay", 1.0, "off"), ("layer_lr_decay", 0.9, "0.9"),
+    ],
+)  # fmt: skip
+def test_values_are_shown_as_they_can_be_typed(key: str, value: Any, text: str) -> None:
+    assert FIELDS[key].shown(value) == text
+    typed = parse_value(key, text)
+    assert typed == value and type(typed) is type(value)
+
+
+def test_no_number_that_means_something_else_is_shown_as_zero() -> None:
+    """Every field whose help or default gives 0 a meaning has a word for it."""
+    for name, info in FIELDS.items():
+        if (
+            info.kind in ("int", "float")
+            and info.minimum == 0
+            and not info.exclusive_minimum
+            and name != "seed"
+        ):
+            assert info.word, name
+            assert f"or {info.word}" in info.allowed()
+
+
+async def test_automatic_values_are_shown_and_the_length_has_one_master() -> None:
+    app = FormApp()
+    async with app.run_test(size=(100, 60)) as pilot:
+        form = app.query_one(FieldsForm)
+        form.set_advice({}, {"max_steps": "152", "eval_steps": "19"})
+        await pilot.pause()
+        text = screen_text(app)
+        assert "auto (= 152)" in text and "auto (= 19)" in text and "not used: max steps" not in text
+        form.set_value("max_steps", 300)
+        await pilot.pause()
+        assert "not used: max steps decides" in screen_text(app)
+        form.set_value("num_train_epochs", 2.0)  # as on the command line, epochs that are set decide
+        await pilot.pause()
+        assert form.values["max_steps"] == 0 and "not used: max steps" not in screen_text(app)
+        assert "not used by lora" in screen_text(app)  # the ranks of AdaLoRA
+
+
+async def test_all_fields_go_back_to_the_preset_at_once() -> None:
+    app = FormApp()
+    async with app.run_test(size=(80, 40)) as pilot:
+        form = app.query_one(FieldsForm)
+        form.set_value("lora_r", 8)
+        form.set_value("warmup_steps", 9)
+        await pilot.pause()
+        assert "method   1 changed" in screen_text(app) and len(form.changed) == 2
+        form.query_one(Rows).focus()
+        await pilot.press("delete")
+        await pilot.pause()
+        assert form.changed == {} and "1 changed" not in screen_text(app)

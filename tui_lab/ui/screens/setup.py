@@ -19,20 +19,22 @@ from tui_lab.ui.screens.pane import Pane
 from tui_lab.ui.screens.setup_access import AccessCheck
 from tui_lab.ui.screens.setup_marks import FitMarks, MarkRequest
 from tui_lab.ui.screens.setup_preview import DataPreview
+from tui_lab.ui.screens.setup_start import RunStarter
 from tui_lab.ui.widgets.chooser import Chooser
 from tui_lab.ui.widgets.panel import as_panel
 from tui_lab.ui.widgets.tab_bar import TabBar
 
 if TYPE_CHECKING:
-    import subprocess
-
     from tui_lab.models.catalog import Entry
     from tui_lab.recipes.presets import Preset
-    from tui_lab.recipes.recipe import Recipe
     from tui_lab.ui.views.recipe_summary import RecipeSummary
     from tui_lab.ui.widgets.form import FieldsForm
     from tui_lab.ui.widgets.preview import Preview
     from tui_lab.ui.widgets.summary_view import SummaryView
+
+
+#: Changes that can be undone, less one.
+MOST_UNDONE = 49
 
 
 class SetupPane(Pane):
@@ -72,8 +74,11 @@ class SetupPane(Pane):
         self._presets: dict[str, Preset] = {}
         self._typed: list[str] = []  # data that is not in the list
         self._typed_models: list[Entry] = []
-        self._filled = self._starting = False
+        self._filled = False
+        self._now: tuple[str, dict[str, object]] | None = None  # preset and overrides
+        self._before: list[tuple[str, dict[str, object]]] = []
         self.memory = MemoryFit(self, self)
+        self.starter = RunStarter(self, self.memory, lambda: self.summary)
         self.marks = FitMarks(self, self._show_marks)
         self.data_preview = DataPreview(self, lambda: self.preview, self.memory.set_data)
         self.access = AccessCheck(self, self._show_summary)
@@ -273,10 +278,11 @@ class SetupPane(Pane):
 
     def update_summary(self) -> None:
         """Shows what the recipe comes to; called after each change of it."""
-        from tui_lab.ui.views.recipe_summary import summarise
+        from tui_lab.ui.views.recipe_summary import automatic_values, summarise
 
         if not self.values:
             return
+        self._remember()
         self.memory.forget_other_data()
         self.summary = summarise(
             self.values,
@@ -289,12 +295,32 @@ class SetupPane(Pane):
         self.access.update(self.summary.recipe, self.summary.entry)
         self._show_summary()
         self.memory.show()
-        self.form.set_advice(self._advice())
+        self.form.set_advice(self._advice(), automatic_values(self.summary, self.memory.data))
         self._update_marks()
 
     def _show_summary(self) -> None:
         if self.summary is not None:
             self.summary_view.show(self.summary, self.access.found)
+
+    def _remember(self) -> None:
+        """Keeps what was chosen before, for :meth:`action_undo`."""
+        now = (self.preset, dict(self.overrides))
+        if self._now is not None and now != self._now:
+            self._before = [*self._before[-MOST_UNDONE:], self._now]
+        self._now = now
+
+    def action_undo(self) -> None:
+        """Goes back to what was chosen before the last change."""
+        if not self._before:
+            self.notice("There is nothing to undo.")
+            return
+        *self._before, self._now = self._before
+        self.preset, self.overrides = self._now[0], dict(self._now[1])
+        self.base = self._own_base()
+        self.values = {**self.base, **self.overrides}
+        self.query_one("#preset-list", Chooser).choose(self.preset)
+        self.form.load(self.values, self.base)
+        self._show_choice()
 
     def _differing(self) -> dict[str, object]:
         """What the command must say beyond preset, model and data."""
@@ -430,41 +456,8 @@ class SetupPane(Pane):
             self.app.copy_to_clipboard(self.summary.command)
             self.notice(f"Copied, if the terminal allows it:\n{self.summary.command}")
 
-    def _valid_recipe(self, refusal: str) -> Recipe | None:
-        """The recipe; None if it cannot be run, and then a message says why."""
-        if self.summary is None or self.summary.recipe is None or self.summary.refusals:
-            if self.summary is not None:
-                self.notice(f"{refusal}:\n" + "\n".join(self.summary.refusals), "error")
-            return None
-        if problem := self.memory.refusal():
-            self.notice(f"{refusal}: {problem}", "error")
-            return None
-        return self.summary.recipe
-
     def action_queue(self) -> None:
-        """Puts what is chosen into the queue, which begins unless it is held."""
-        if (recipe := self._valid_recipe("Not queued")) is not None:
-            self.in_thread(partial(self._queue, recipe), self._queued, "queue")
-
-    def _queue(self, recipe: Recipe) -> tuple[str, subprocess.Popen[bytes] | None]:
-        from tui_lab.data import preflight
-        from tui_lab.runs.queue import queue
-
-        preflight.preflight(
-            recipe
-        )  # what cannot be had is reported now, not when its turn in the queue comes
-        environment = self.memory.launch_environment() or {}
-        (run,) = queue.add([recipe], gpus=environment.get(queue.GPUS_ENV))
-        held = queue.read().held
-        state = "The queue is held: " if held else ""
-        text = f"Queued as {run.id}. {state}{self.keys('app.runs')} shows it."
-        return text, None if held else queue.start_runner()
-
-    def _queued(self, result: tuple[str, subprocess.Popen[bytes] | None]) -> None:
-        text, child = result
-        if child is not None:
-            self.lab.adopt(child)
-        self.notice(text)
+        self.starter.queue()
 
     def action_make_fit(self) -> None:
         self.memory.apply_or_undo()
@@ -482,40 +475,8 @@ class SetupPane(Pane):
         self.memory.choose_next_gpu()
 
     def action_start(self) -> None:
-        """Starts the run, after a question when another one is in progress."""
-        if self._starting or self._valid_recipe("Not started") is None:
-            return
-        if self.memory.is_too_large():
-            self.memory.ask_how(start=True)
-        else:
-            self.start_without_question()
+        self.starter.start()
 
     def start_without_question(self) -> None:
         """Starts the run, whether it fits or not."""
-        if live := self.lab.live_runs():
-            runs = "A run is" if live == 1 else f"{live} runs are"
-            question = (
-                f"{runs} in progress. Another one shares the machine and both get slower; "
-                f"{self.keys('setup.queue')} lets it wait its turn instead."
-            )
-            self.confirm(question, "start", "no", self._start)
-        else:
-            self._start()
-
-    def _start(self) -> None:
-        self._starting = True
-        self.in_thread(self._launch, lambda started: self.lab.open_run(*started), "start")
-
-    def _launch(self) -> tuple[str, subprocess.Popen[bytes]]:
-        from tui_lab.data import preflight
-        from tui_lab.runs import launch
-
-        assert self.summary is not None and self.summary.recipe is not None
-        recipe = self.summary.recipe
-        try:
-            preflight.preflight(recipe)
-            environment = self.memory.launch_environment()
-            run, process = launch.create_and_start(recipe, environment=environment)
-            return run.id, process
-        finally:
-            self._starting = False
+        self.starter.start_without_question()

@@ -3,6 +3,7 @@ why, refusals and warnings, and the equivalent command. Imports no torch."""
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,14 +11,14 @@ from typing import Any
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.format import plural
-from tui_lab.forecast.cost import DataFacts
+from tui_lab.forecast.cost import DataFacts, planned_steps
 from tui_lab.forecast.estimate import RunEstimate, estimate
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.hardware.memory_budget import MemoryBudget
 from tui_lab.models import catalog
 from tui_lab.models.trainable import trainable_count
 from tui_lab.recipes.recipe import Recipe, RecipeError, build, with_pins
-from tui_lab.recipes.resolve import resolve
+from tui_lab.recipes.resolve import VALIDATIONS_A_RUN, resolve
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,26 @@ def summarise(
         description=describe(recipe),
         estimate=forecast,
     )
+
+
+def automatic_values(summary: RecipeSummary, data: DataFacts | None) -> dict[str, str]:
+    """What the fields that are ``auto`` come to, by field, as far as it is known."""
+    recipe = summary.recipe
+    if recipe is None:
+        return {}
+    run = summary.estimate.as_run(recipe) if summary.estimate else recipe
+    steps = planned_steps(run, data.rows if data else None)
+    evaluations = recipe.eval_steps or (math.ceil(steps / VALIDATIONS_A_RUN) if steps else 0)
+    numbers = {
+        "max_steps": steps or 0,
+        "eval_steps": evaluations,
+        "save_steps": recipe.save_steps or evaluations,
+        "sample_steps": recipe.sample_steps or evaluations,
+    }
+    plain = recipe.model_dump()
+    found = {key: f"{number:,}" for key, number in numbers.items() if number and not plain[key]}
+    chosen = {key: value for key, value, _ in summary.reasons if value and plain.get(key) == "auto"}
+    return {**found, **{key: value.lower() for key, value in chosen.items()}}
 
 
 def describe(recipe: Recipe) -> str:

@@ -19,24 +19,42 @@ from textual.widgets.option_list import Option
 
 from tui_lab.core.sanitize import sanitize
 from tui_lab.recipes.recipe import FIELDS, RecipeProblem, check_values, parse_value
+from tui_lab.recipes.resolve import METHODS_WITH_TARGETS
+from tui_lab.recipes.rules import LORA_LIKE_METHODS, VIRTUAL_TOKEN_METHODS
 from tui_lab.ui.actions.registry import bindings
 from tui_lab.ui.actions.search_line import SearchLine
 from tui_lab.ui.views.fuzzy import score
 
 LABEL_WIDTH = 22
+#: The groups in the order of the form: what is changed most comes first.
+GROUPS = (
+    "training", "method", "data", "quantization", "measuring", "model", "against forgetting",
+    "retention probe", "loss",
+)  # fmt: skip
 #: Groups that a first run does not need: closed until they are opened or contain a value that differs.
 CLOSED_AT_FIRST = ("loss", "against forgetting", "retention probe")
+#: The methods that use a field, where not all do.
+USED_BY = {
+    "lora_r": ("lora", "loha"),
+    "lora_alpha": LORA_LIKE_METHODS,
+    "lora_dropout": LORA_LIKE_METHODS,
+    "target_modules": METHODS_WITH_TARGETS,
+    "use_rslora": ("lora",),
+    "use_dora": ("lora",),
+    "init_lora_weights": ("lora",),
+    "target_r": ("adalora",),
+    "init_r": ("adalora",),
+    "num_virtual_tokens": VIRTUAL_TOKEN_METHODS,
+}
 #: Fields that Setup shows outside the form.
 ELSEWHERE = frozenset({"model", "preset", "data"})
 
 
-def shown_value(value: Any) -> str:
-    """A value as the form shows it and accepts it."""
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    if isinstance(value, float):
-        return f"{value:.10g}"
-    return str(value)
+def in_order() -> list[str]:
+    """The fields of the form in the order of its rows; a group that is not named here comes last."""
+    order = {group: number for number, group in enumerate(GROUPS)}
+    names = [name for name in FIELDS if name not in ELSEWHERE]
+    return sorted(names, key=lambda name: order.get(FIELDS[name].group, len(order)))
 
 
 class Rows(OptionList):
@@ -51,6 +69,10 @@ class Rows(OptionList):
     def action_reset(self) -> None:
         if isinstance(form := self.parent, FieldsForm):
             form.reset()
+
+    def action_reset_all(self) -> None:
+        if isinstance(form := self.parent, FieldsForm):
+            form.reset_all()
 
 
 class FieldsForm(Vertical):
@@ -86,6 +108,7 @@ class FieldsForm(Vertical):
         self.base: dict[str, Any] = {}
         self.problems: list[RecipeProblem] = []
         self.advice: dict[str, str] = {}
+        self.automatic: dict[str, str] = {}  # what fields that are auto come to
         self._editing = ""
         self._heights: dict[str, int] = {}
         self._open: set[str] = set()
@@ -125,14 +148,12 @@ class FieldsForm(Vertical):
         rows.clear_options()
         options: list[Option] = []
         group, query = "", self.query_one(SearchLine).value
-        for name, info in FIELDS.items():
-            if name in ELSEWHERE:
-                continue
+        for name in in_order():
+            info = FIELDS[name]
             if info.group != group and (not query or self._shown(name)):
                 group = info.group
                 foldable = group in CLOSED_AT_FIRST and not query
-                prompt = self._group_prompt(group) if foldable else Content(group)
-                options.append(Option(prompt, id=f"group-{group}", disabled=not foldable))
+                options.append(Option(self._group_prompt(group), id=f"group-{group}", disabled=not foldable))
             if self._shown(name):
                 options.append(Option(self._prompt(name), id=name))
         rows.add_options(options)
@@ -191,21 +212,25 @@ class FieldsForm(Vertical):
         ]
 
     def _group_prompt(self, group: str) -> Content:
-        """The title line of a group, with the number of fields that are set."""
-        count = len(self._set_in((group,)))
-        note = f"   {count} set" if count else "   as usual"
-        mark = "▾" if group in self._open else "▸"
-        return Content.assemble((f"{mark} {group}", "bold $primary"), (note, "$text-muted"))
+        """The title line of a group, with the number of fields that are set or changed."""
+        if group in CLOSED_AT_FIRST:
+            count = len(self._set_in((group,)))
+            note = f"   {count} set" if count else "   as usual"
+            mark = "▾ " if group in self._open else "▸ "
+        else:
+            count = sum(FIELDS[name].group == group for name in self.changed if name not in ELSEWHERE)
+            note, mark = f"   {count} changed" if count else "", ""
+        return Content.assemble((f"{mark}{group}", "bold $primary"), (note, "$text-muted"))
 
     def toggle(self, group: str) -> None:
         """Opens or closes a group."""
         self._open ^= {group}
         self._fill()
 
-    def set_advice(self, advice: Mapping[str, str]) -> None:
-        """Sets warnings, by field."""
-        if dict(advice) != self.advice:
-            self.advice = dict(advice)
+    def set_advice(self, advice: Mapping[str, str], automatic: Mapping[str, str]) -> None:
+        """Sets warnings, and what fields that are ``auto`` come to, by field."""
+        if (dict(advice), dict(automatic)) != (self.advice, self.automatic):
+            self.advice, self.automatic = dict(advice), dict(automatic)
             self._rewrite()
 
     @property
@@ -236,16 +261,24 @@ class FieldsForm(Vertical):
         return {k: v for k, v in self.values.items() if k in self.base and v != self.base[k]}
 
     def set_value(self, key: str, value: Any) -> None:
-        """Sets a field and posts :class:`Changed`."""
-        if self.values.get(key) == value and type(self.values.get(key)) is type(value):
+        """Sets a field and posts :class:`Changed`. Epochs that are set decide the length, as on the command
+        line."""
+        before = self.values.get(key)
+        if before == value and type(before) is type(value):
             return
-        self.values[key] = value
+        changes = {key: value}
+        if key == "num_train_epochs" and self.values.get("max_steps"):
+            changes["max_steps"] = 0
+        self._set(changes, key)
+
+    def _set(self, changes: Mapping[str, Any], key: str) -> None:
+        self.values |= changes
         self.problems = check_values(self.values)
         self._rewrite()
-        group = FIELDS[key].group
-        if group in CLOSED_AT_FIRST and not self.query_one(SearchLine).value:
-            index = self._rows.get_option_index(f"group-{group}")
-            self._rows.replace_option_prompt_at_index(index, self._group_prompt(group))
+        if not self.query_one(SearchLine).value:
+            for group in dict.fromkeys(FIELDS[name].group for name in changes):
+                index = self._rows.get_option_index(f"group-{group}")
+                self._rows.replace_option_prompt_at_index(index, self._group_prompt(group))
         self.post_message(self.Changed(dict(self.values), key))
 
     # ------------------------------------------------------------------ drawing
@@ -256,14 +289,18 @@ class FieldsForm(Vertical):
     def _prompt(self, name: str) -> Content:
         info = FIELDS[name]
         value = self.values.get(name, info.default)
-        text = sanitize(shown_value(value)) or "–"
+        shown = info.shown(value)
+        if shown == "auto" and (found := self.automatic.get(name)):
+            shown = f"auto (= {found})"
         changed = name in self.base and value != self.base[name]
-        was = f"   was {sanitize(shown_value(self.base[name])) or '–'}" if changed else ""
+        notes = [f"preset: {sanitize(info.shown(self.base[name])) or '–'}"] if changed else []
+        if unused := self._unused(name):
+            notes.append(unused)
         parts: list[Any] = [
             (f"{'●' if changed else ' '} ", "$changed"),
-            f"{info.label:<{LABEL_WIDTH}}",
-            (text, "bold" if changed else ""),
-            (was, "$text-muted"),
+            (f"{info.label:<{LABEL_WIDTH}}", "$text-muted" if unused else ""),
+            (sanitize(shown) or "–", "bold" if changed else "$text-muted" if unused else ""),
+            (f"   {'; '.join(notes)}" if notes else "", "$text-muted"),
         ]
         extra_lines = 0
         if problem := self._problem(name):
@@ -274,6 +311,17 @@ class FieldsForm(Vertical):
             extra_lines += 1
         self._heights[name] = 1 + extra_lines
         return Content.assemble(*parts)
+
+    def _unused(self, name: str) -> str:
+        """Why a field has no effect; "" where it has one."""
+        method = self.values.get("method")
+        if name == "num_train_epochs" and self.values.get("max_steps"):
+            return "not used: max steps decides"
+        if name in USED_BY and method not in USED_BY[name]:
+            return f"not used by {method}"
+        if name == "double_quantization" and self.values.get("quantization") != "nf4":
+            return "not used without nf4"
+        return ""
 
     def _rewrite(self) -> None:
         rows = self._rows
@@ -357,7 +405,7 @@ class FieldsForm(Vertical):
             editor = self._editor
             editor.styles.offset = (left, top)
             editor.styles.width = max(12, self.size.width - left - 2)
-            editor.value = shown_value(value)
+            editor.value = info.shown(value)
             editor.display = True
             editor.focus()
             editor.action_end()
@@ -432,4 +480,9 @@ class FieldsForm(Vertical):
         """Restores the preset's value."""
         key = self.key
         if key in self.base:
-            self.set_value(key, self.base[key])
+            self._set({key: self.base[key]}, key)
+
+    def reset_all(self) -> None:
+        """Restores all values of the preset."""
+        if changed := [key for key in self.changed if key not in ELSEWHERE]:
+            self._set({key: self.base[key] for key in changed}, "")

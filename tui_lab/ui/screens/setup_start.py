@@ -1,0 +1,103 @@
+"""Starts the run that Setup describes, or puts it into the queue; both ask first whether its files can be
+had."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from tui_lab.ui.screens.memory_fit import MemoryFit
+from tui_lab.ui.screens.pane import Pane
+
+if TYPE_CHECKING:
+    import subprocess
+
+    from tui_lab.recipes.recipe import Recipe
+    from tui_lab.ui.views.recipe_summary import RecipeSummary
+
+
+class RunStarter:
+    """``summary`` gives what is chosen now, ``memory`` the device."""
+
+    def __init__(self, pane: Pane, memory: MemoryFit, summary: Callable[[], RecipeSummary | None]) -> None:
+        self._pane, self._memory, self._summary = pane, memory, summary
+        self._is_starting = False
+
+    def _valid_recipe(self, refusal: str) -> Recipe | None:
+        """The recipe; None if it cannot be run, and then a message says why."""
+        summary = self._summary()
+        if summary is None or summary.recipe is None or summary.refusals:
+            if summary is not None:
+                self._pane.notice(f"{refusal}:\n" + "\n".join(summary.refusals), "error")
+            return None
+        if problem := self._memory.refusal():
+            self._pane.notice(f"{refusal}: {problem}", "error")
+            return None
+        return summary.recipe
+
+    # ------------------------------------------------------------------ the queue
+
+    def queue(self) -> None:
+        """Puts what is chosen into the queue, which begins unless it is held."""
+        if (recipe := self._valid_recipe("Not queued")) is not None:
+            self._pane.in_thread(partial(self._queue, recipe), self._queued, "queue")
+
+    def _queue(self, recipe: Recipe) -> tuple[str, subprocess.Popen[bytes] | None]:
+        from tui_lab.data import preflight
+        from tui_lab.runs.queue import queue
+
+        preflight.preflight(recipe)  # what is missing is reported now, not when its turn comes
+        environment = self._memory.launch_environment() or {}
+        (run,) = queue.add([recipe], gpus=environment.get(queue.GPUS_ENV))
+        held = queue.read().held
+        state = "The queue is held: " if held else ""
+        text = f"Queued as {run.id}. {state}{self._pane.keys('app.runs')} shows it."
+        return text, None if held else queue.start_runner()
+
+    def _queued(self, result: tuple[str, subprocess.Popen[bytes] | None]) -> None:
+        text, child = result
+        if child is not None:
+            self._pane.lab.adopt(child)
+        self._pane.notice(text)
+
+    # ------------------------------------------------------------------ the run
+
+    def start(self) -> None:
+        """Starts the run, after a question where it does not fit or another one is in progress."""
+        if self._is_starting or self._valid_recipe("Not started") is None:
+            return
+        if self._memory.is_too_large():
+            self._memory.ask_how(start=True)
+        else:
+            self.start_without_question()
+
+    def start_without_question(self) -> None:
+        """Starts the run, whether it fits or not."""
+        if live := self._pane.lab.live_runs():
+            runs = "A run is" if live == 1 else f"{live} runs are"
+            question = (
+                f"{runs} in progress. Another one shares the machine and both get slower; "
+                f"{self._pane.keys('setup.queue')} lets it wait its turn instead."
+            )
+            self._pane.confirm(question, "start", "no", self._start)
+        else:
+            self._start()
+
+    def _start(self) -> None:
+        self._is_starting = True
+        self._pane.in_thread(self._launch, lambda started: self._pane.lab.open_run(*started), "start")
+
+    def _launch(self) -> tuple[str, subprocess.Popen[bytes]]:
+        from tui_lab.data import preflight
+        from tui_lab.runs import launch
+
+        summary = self._summary()
+        assert summary is not None and summary.recipe is not None
+        try:
+            preflight.preflight(summary.recipe)
+            environment = self._memory.launch_environment()
+            run, process = launch.create_and_start(summary.recipe, environment=environment)
+            return run.id, process
+        finally:
+            self._is_starting = False
