@@ -8,8 +8,8 @@ from typing import Any
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.recipes.presets import make_recipe
 from tui_lab.recipes.recipe import Recipe
+from tui_lab.ui.views.access import Access
 from tui_lab.ui.views.recipe_summary import command_line, summarise
-from tui_lab.ui.views.start_check import Access
 from tui_lab.ui.views.summary_text import summary_content
 
 CPU = DeviceFacts("cpu", "the CPU", 16 << 30, False, 2)

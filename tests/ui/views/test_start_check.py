@@ -7,9 +7,10 @@ from typing import Any
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.hardware.memory_budget import MemoryBudget
 from tui_lab.recipes.recipe import Recipe
+from tui_lab.ui.views.access import Access
 from tui_lab.ui.views.forecast import ForecastView
 from tui_lab.ui.views.recipe_summary import RecipeSummary, summarise
-from tui_lab.ui.views.start_check import Access, can_start, download_line, headline
+from tui_lab.ui.views.start_check import can_start, download_line, headline
 
 GIB = 1 << 30
 L4 = DeviceFacts("cuda", "NVIDIA L4", 24 * GIB, True, 8)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tui_lab.core.errors import LabError
 from tui_lab.ui.screens.pane import Pane
-from tui_lab.ui.views.start_check import Access
+from tui_lab.ui.views.access import Access
 
 if TYPE_CHECKING:
     from textual.timer import Timer

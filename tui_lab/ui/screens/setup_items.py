@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from tui_lab.core.format import count, plural, size
 from tui_lab.core.sanitize import sanitize
-from tui_lab.forecast.machine_fit import MachineFit
-from tui_lab.forecast.remedies import FITS, OVER, TIGHT, UNKNOWN
 from tui_lab.ui.actions.registry import first_key
+from tui_lab.ui.views.states import FIT_STATES
 from tui_lab.ui.widgets.chooser import ChooserItem, Column
 from tui_lab.ui.widgets.tab_bar import Tab
 
 if TYPE_CHECKING:
+    from tui_lab.forecast.machine_fit import MachineFit
     from tui_lab.models.catalog import Entry
     from tui_lab.recipes.presets import Preset
 
@@ -35,14 +35,7 @@ _STATES = {
     "folder": "folder",
     "hub": "hub",
 }
-#: How a verdict is marked: glyph and style.
-_MARKS = {
-    FITS: ("✓", "$text-success"),
-    TIGHT: ("≈", "$text-warning"),
-    OVER: ("✗", "$text-error"),
-    UNKNOWN: ("?", "$text-muted"),
-}
-_FIT_WORDS = {FITS: "fits here", TIGHT: "may just fit here", OVER: "does not fit here"}
+_FIT_WORDS = {"fits": "fits here", "tight": "may just fit here", "over": "does not fit here"}
 _METHODS = {
     "lora": "LoRA",
     "adalora": "AdaLoRA",
@@ -74,8 +67,11 @@ def fit_cell(found: MachineFit | None) -> tuple[str, str]:
     """The mark with the memory, and its style; empty until it is known."""
     if found is None:
         return "", ""
-    glyph, style = _MARKS[found.verdict]
-    return f"{glyph} {size(found.needed_bytes)}" if found.needed_bytes else glyph, style
+    state = FIT_STATES[found.verdict]
+    return (
+        f"{state.glyph} {size(found.needed_bytes)}" if found.needed_bytes else state.glyph,
+        f"${state.role}",
+    )
 
 
 def _fit_sentence(found: MachineFit | None) -> str:

@@ -4,7 +4,6 @@ removes it. Pure."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from textual.content import Content
@@ -12,20 +11,9 @@ from textual.content import Content
 from tui_lab.core.format import size
 from tui_lab.core.sanitize import sanitize
 from tui_lab.forecast.remedies import OVER, TIGHT
+from tui_lab.ui.views.access import Access
 from tui_lab.ui.views.forecast import ForecastView, verdict
 from tui_lab.ui.views.recipe_summary import RecipeSummary
-
-
-@dataclass(frozen=True)
-class Access:
-    """What is known of the files that a run needs. ``asking``: what is being asked; ``problem``: why it
-    could not begin, and ``of`` whether that is its "model" or its "data"; ``missing_bytes``: what is
-    downloaded first."""
-
-    asking: str = ""
-    problem: str = ""
-    of: str = "model"
-    missing_bytes: int | None = None
 
 
 def can_start(summary: RecipeSummary, shown: ForecastView | None, access: Access) -> bool:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class State(NamedTuple):
-    """How a state is shown. ``role``: a name of the theme (``ui/terminal/themes.py``), "" for plain text."""
+    """How a state is shown. ``role``: a variable of the theme, "" for plain text."""
 
     glyph: str
     word: str
@@ -42,15 +42,15 @@ PLAYGROUND_STATES = {
     "stopped": State("■", "stopped", "state-finished"),
     "died": State("✗", "died", "state-failed"),
 }
-#: Whether a recipe or a model fits this machine.
+#: Whether a recipe or a model fits this machine, by the verdicts of forecast/remedies.py.
 FIT_STATES = {
-    "fits": State("✓", "fits", "retained"),
-    "tight": State("≈", "tight", "warning"),
-    "over": State("✗", "does not fit", "error"),
-    "unknown": State("?", "unknown", "undecided"),
+    "fits": State("✓", "fits", "text-success"),
+    "tight": State("≈", "tight", "text-warning"),
+    "over": State("✗", "does not fit", "text-error"),
+    "unknown": State("?", "unknown", "text-muted"),
 }
 #: What a person should look at.
-ATTENTION = State("!", "needs attention", "warning")
+ATTENTION = State("!", "needs attention", "text-warning")
 TABLES = (RUN_STATES, PLAYGROUND_STATES, FIT_STATES)
 
 
