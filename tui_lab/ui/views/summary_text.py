@@ -9,8 +9,9 @@ from textual.content import Content
 
 from tui_lab.core.format import count
 from tui_lab.core.sanitize import sanitize
+from tui_lab.ui.views.access import Access
 from tui_lab.ui.views.recipe_summary import RecipeSummary
-from tui_lab.ui.views.start_check import Access, download_line
+from tui_lab.ui.views.start_check import download_line
 
 
 def numbers_content(summary: RecipeSummary) -> Content:

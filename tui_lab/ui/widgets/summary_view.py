@@ -12,9 +12,10 @@ from textual.widgets import Static
 
 from tui_lab.ui.actions.registry import first_key
 from tui_lab.ui.terminal.textual_internals import keymap_of
+from tui_lab.ui.views.access import Access
 from tui_lab.ui.views.forecast import ForecastView
 from tui_lab.ui.views.recipe_summary import RecipeSummary
-from tui_lab.ui.views.start_check import Access, headline
+from tui_lab.ui.views.start_check import headline
 from tui_lab.ui.views.summary_text import summary_content
 from tui_lab.ui.widgets.forecast_bar import ForecastBar
 
