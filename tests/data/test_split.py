@@ -244,3 +244,32 @@ def test_boilerplate_of_a_big_set_is_found_in_a_sample(monkeypatch: pytest.Monke
     copies = [ask(f"{prompts([row])[0]} indeed") for row in rows[:20]]
     assert divide(rows + copies, validation_fraction=0).near_duplicates <= 20
     assert divide(rows, validation_fraction=0).near_duplicates == 0
+
+
+def test_rows_of_different_groups_are_never_near_duplicates() -> None:
+    """The groups only save time: rows that are nearly equal always share theirs."""
+    rng = random.Random(6)
+    for _ in range(200):
+        question, answer = sentence(rng, rng.randint(1, 40)), sentence(rng, rng.randint(1, 40))
+        rows = []
+        for _ in range(2):
+            asked, said = list(question), list(answer)
+            for words in (asked, said):
+                if rng.random() < 0.5:
+                    words[rng.randrange(len(words))] = rng.choice(["other", "7", "other."])
+            rows.append(duplicates.text_of(ask(" ".join(asked) + "? Why is it so?", " ".join(said))))
+        one, other = rows
+        if duplicates.same_row(one, other):
+            assert one.row_group == other.row_group
+        if duplicates.same_question(one, other):
+            assert one.prompt_group == other.prompt_group
+
+
+def test_many_questions_on_few_long_passages_are_told_apart_without_comparing_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compared = []
+    monkeypatch.setattr(split, "same_row", lambda one, other: compared.append(one) or False)
+    rng = random.Random(7)
+    rows = [row for _ in range(5) for row in passages(rng, "{passage} Who is {name}?", ["a", "b", "c", "d"])]
+    assert divide(rows, validation_fraction=0).near_duplicates == 0 and not compared

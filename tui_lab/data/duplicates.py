@@ -35,6 +35,7 @@ MAX_PAIRS = 2_000_000  # candidates of one band
 CACHED_ROWS = 4_096
 _WORDS = re.compile(r"\w+")
 _NO_WORDS = {code: " " for code in range(128) if not _WORDS.match(chr(code))}  # of ASCII
+_DIGIT = re.compile(r"\d")
 _SIGNS = re.compile(r"(?<=\d)\s*[-+*/^%.,:=<>]\s*(?=[\d(])|[+*/^=<>%€$£°]")
 _MAYBE_SIGNS = re.compile(r"[\d+*/^=<>%€$£°]")
 _SENTENCE_END = re.compile(r"(?<=[.!?。！？])\s+|\n+")
@@ -67,23 +68,62 @@ class RowText:
     answer: str
 
     @functools.cached_property
-    def prompt(self) -> str:
+    def question_words(self) -> str:
+        """The normalised question, "" for a raw text."""
+        return normalise(self.question) if self.question.strip() else ""
+
+    @functools.cached_property
+    def answer_words(self) -> str:
+        """The normalised answer, or all of a raw text."""
+        return normalise(self.answer)
+
+    @property
+    def asked(self) -> str:
         """The normalised question; for a raw text all of it."""
-        text = self.question if self.question.strip() else self.answer
-        return f"{normalise(text)}|{_operators(text)}"
+        return self.question_words or self.answer_words
+
+    @functools.cached_property
+    def prompt(self) -> str:
+        """The normalised question with its operators; for a raw text all of it."""
+        return f"{self.asked}|{_operators(self.question if self.question_words else self.answer)}"
 
     @property
     def words(self) -> str:
         """The normalised words of question and answer."""
-        question = normalise(self.question) if self.question.strip() else ""
-        return f"{question} {normalise(self.answer)}".strip()
+        return f"{self.question_words} {self.answer_words}".strip()
 
     @property
     def row(self) -> str:
         """The normalised row."""
-        if not self.question.strip():
+        if not self.question_words:
             return self.prompt
-        return f"{self.prompt}\n{normalise(self.answer)}|{_operators(self.answer)}"
+        return f"{self.prompt}\n{self.answer_words}|{_operators(self.answer)}"
+
+    @functools.cached_property
+    def prompt_group(self) -> str:
+        """What two rows that ask nearly the same have in common: numbers, and short texts as they are."""
+        if not self.question_words:
+            return "\0".join(["", _same_of(self.answer, self.answer_words)])
+        parts = [_same_of(self.question, self.question_words)]
+        if not _is_short(self.question_words):
+            parts += [_same_of(sentence, normalise(sentence)) for sentence in _asking(self.question)]
+        return "\0".join(parts)
+
+    @property
+    def row_group(self) -> str:
+        """What two rows with nearly the same question and answer have in common."""
+        return f"{self.prompt_group}\0{_same_of(self.answer, self.answer_words)}"
+
+
+def _is_short(words: str) -> bool:
+    return words.count(" ") + 1 < MIN_SHINGLES + SHINGLE_WORDS - 1
+
+
+def _same_of(text: str, words: str) -> str:
+    """What a text, whose normalised words are given, shares with every nearly equal one."""
+    if _is_short(words):
+        return f"{words}|{_operators(text)}"
+    return " ".join(sorted(numbers(words).elements()))
 
 
 def text_of(example: Example) -> RowText:
@@ -104,15 +144,29 @@ def _said(message: object) -> str:
 
 @dataclass(frozen=True)
 class RowKeys:
-    """Hashes (N,) of rows: of all that is compared, and of the question with its system turns."""
+    """Hashes (N,) of rows: of all that is compared, and of the question with its system turns; of what is
+    equal in rows that nearly repeat each other, and in rows that ask nearly the same."""
 
     row: Hashes
     prompt: Hashes
+    row_group: Hashes
+    prompt_group: Hashes
+
+    @classmethod
+    def of(cls, hashes: Sequence[int]) -> RowKeys:
+        """The keys from those of :func:`hash_row`, row after row."""
+        table = np.array(hashes, dtype=np.uint64).reshape(-1, 4)
+        return cls(*(np.ascontiguousarray(column) for column in table.T))
 
 
-def hash_row(text: RowText) -> tuple[int, int]:
-    """The two hashes of a row, see :class:`RowKeys`."""
-    return _hash(text.context, text.row), _hash(text.context, text.prompt)
+def hash_row(text: RowText) -> tuple[int, int, int, int]:
+    """The hashes of a row, see :class:`RowKeys`."""
+    return (
+        _hash(text.context, text.row),
+        _hash(text.context, text.prompt),
+        _hash(text.context, text.row_group),
+        _hash(text.context, text.prompt_group),
+    )
 
 
 def _hash(context: str, text: str) -> int:
@@ -122,9 +176,7 @@ def _hash(context: str, text: str) -> int:
 
 def keys_of(examples: Iterable[Example]) -> RowKeys:
     """The hashes of examples."""
-    pairs = [hash_row(text_of(example)) for example in examples]
-    table = np.array(pairs, dtype=np.uint64).reshape(-1, 2)
-    return RowKeys(table[:, 0], table[:, 1])
+    return RowKeys.of([value for example in examples for value in hash_row(text_of(example))])
 
 
 # --- nearly equal texts -------------------------------------------------------------------------------
@@ -133,9 +185,16 @@ def keys_of(examples: Iterable[Example]) -> RowKeys:
 def alike(one: str, other: str) -> bool:
     """Whether two texts are nearly equal: the same words, or long ones that share nearly all word n-grams and
     have the same numbers."""
-    a, b = normalise(one), normalise(other)
+    return _alike((one, normalise(one)), (other, normalise(other)))
+
+
+def _alike(one: tuple[str, str], other: tuple[str, str]) -> bool:
+    """The same of texts with their normalised words."""
+    (a_text, a), (b_text, b) = one, other
     if a == b:
-        return _operators(one) == _operators(other)
+        return _operators(a_text) == _operators(b_text)
+    if _is_short(a) or _is_short(b):
+        return False
     runs, others = _runs(a), _runs(b)
     if min(len(runs), len(others)) < MIN_SHINGLES or numbers(a) != numbers(b):
         return False
@@ -149,17 +208,23 @@ def same_question(one: RowText, other: RowText) -> bool:
         return False
     if one.prompt == other.prompt:
         return True
-    if not one.question.strip() or not other.question.strip():
-        return not one.question.strip() and not other.question.strip() and alike(one.answer, other.answer)
-    if not alike(one.question, other.question):
-        return False
-    pairs = list(zip(_asking(one.question), _asking(other.question), strict=False))
-    return len(_asking(one.question)) == len(_asking(other.question)) and all(alike(a, b) for a, b in pairs)
+    if not one.question_words or not other.question_words:
+        return not one.question_words and not other.question_words and _same_answer(one, other)
+    asked, others = _asking(one.question), _asking(other.question)
+    return (
+        len(asked) == len(others)
+        and all(alike(a, b) for a, b in zip(asked, others, strict=True))
+        and _alike((one.question, one.question_words), (other.question, other.question_words))
+    )
 
 
 def same_row(one: RowText, other: RowText) -> bool:
     """Whether two rows have nearly the same question and nearly the same answer."""
-    return same_question(one, other) and alike(one.answer, other.answer)
+    return same_question(one, other) and _same_answer(one, other)
+
+
+def _same_answer(one: RowText, other: RowText) -> bool:
+    return _alike((one.answer, one.answer_words), (other.answer, other.answer_words))
 
 
 def _asking(text: str) -> list[str]:
@@ -176,7 +241,9 @@ def _runs(text: str) -> set[tuple[str, ...]]:
 
 def numbers(text: str) -> Counter[str]:
     """The words of a normalised text that hold a digit."""
-    return Counter(word for word in text.split() if any(char.isdigit() for char in word))
+    if _DIGIT.search(text) is None:
+        return Counter()
+    return Counter(word for word in text.split() if _DIGIT.search(word))
 
 
 # --- candidates by MinHash ----------------------------------------------------------------------------
@@ -235,50 +302,47 @@ def _shingles(texts: Sequence[str]) -> tuple[Hashes, Indices]:
     return hashes[first], owner[first]
 
 
-def _chunks(texts: Sequence[str], step: int = 1) -> Iterator[tuple[int, list[str]]]:
-    """Every ``step``-th text in lists of about CHUNK_CHARS, each with the row that it begins with."""
+def _chunks(texts: Sequence[str], rows: Indices) -> Iterator[tuple[Indices, list[str]]]:
+    """The texts of some rows in lists of about CHUNK_CHARS, each with its rows."""
     start = size = 0
     waiting: list[str] = []
-    for row in range(0, len(texts), step):
-        if not waiting:
-            start = row
+    for number, row in enumerate(rows.tolist(), 1):
         waiting.append(texts[row])
         size += len(waiting[-1])
-        if size > CHUNK_CHARS:
-            yield start, waiting
-            size, waiting = 0, []
-    if waiting:
-        yield start, waiting
+        if size > CHUNK_CHARS or number == len(rows):
+            yield rows[start:number], waiting
+            start, size, waiting = number, 0, []
+
+
+def boilerplate(texts: Sequence[str]) -> Hashes:
+    """The n-grams, sorted, that many of the texts share."""
+    sample = np.arange(0, len(texts), max(1, -(-len(texts) // SAMPLE_ROWS)))
+    parts: list[Hashes] = []
+    for _, chunk in _chunks(texts, sample):
+        parts.append(_shingles(chunk)[0])
+        if sum(part.size for part in parts) > SAMPLE_SHINGLES:
+            break
+    values, counts = np.unique(np.concatenate(parts or [np.empty(0, np.uint64)]), return_counts=True)
+    common: Hashes = values[counts > COMMON_ROWS]
+    return common
 
 
 class _Candidates:
-    """Rows whose distinctive n-grams probably agree."""
+    """Of the ``rows`` of ``texts`` those whose distinctive n-grams probably agree, and whose group does."""
 
-    def __init__(self, texts: Sequence[str], alive: Callable[[], None] | None = None) -> None:
-        self.texts = texts
-        self.keys = np.zeros((len(texts), BANDS), dtype=np.uint64)
-        self.many = np.zeros(len(texts), dtype=np.int64)
-        step = max(1, -(-len(texts) // SAMPLE_ROWS))
-        sample: list[tuple[int, Hashes, Indices]] = []
-        total = 0
-        for start, chunk in _chunks(texts, step):
-            sample.append((start, *_shingles(chunk)))
-            total += sample[-1][1].size
-            if total > SAMPLE_SHINGLES:
-                break
-        values, counts = np.unique(np.concatenate([part[1] for part in sample]), return_counts=True)
-        self._common: Hashes = values[counts > COMMON_ROWS]
-        if step > 1 or total > SAMPLE_SHINGLES:  # the sample is not all rows
-            sample.clear()
-        for start, hashes, owner in sample or self._all_chunks(alive):
-            self._add(start, *self._distinctive(hashes, owner))
-        self.hashes = functools.lru_cache(CACHED_ROWS)(self._hashes)
-
-    def _all_chunks(self, alive: Callable[[], None] | None) -> Iterator[tuple[int, Hashes, Indices]]:
-        for start, chunk in _chunks(self.texts):
+    def __init__(
+        self, texts: Sequence[str], rows: Indices, common: Hashes, alive: Callable[[], None] | None
+    ) -> None:
+        self._texts, self._common, self.rows = texts, common, rows
+        self.keys = np.zeros((len(rows), BANDS), dtype=np.uint64)
+        self.many = np.zeros(len(rows), dtype=np.int64)
+        done = 0
+        for chosen, chunk in _chunks(texts, rows):
             if alive is not None:
                 alive()
-            yield (start, *_shingles(chunk))
+            self._add(done, *self._distinctive(*_shingles(chunk)))
+            done += len(chosen)
+        self.hashes = functools.lru_cache(CACHED_ROWS)(self._hashes)
 
     def _add(self, start: int, hashes: Hashes, owner: Indices) -> None:
         if hashes.size:
@@ -294,17 +358,17 @@ class _Candidates:
         return hashes, owner
 
     def _hashes(self, row: int) -> Hashes:
-        return self._distinctive(*_shingles([self.texts[row]]))[0]
+        return self._distinctive(*_shingles([self._texts[row]]))[0]
 
-    def pairs(self, fixed: int) -> Indices:
-        """(P, 2) pairs of a row and an earlier one, sorted; with ``fixed`` only pairs of a later row with one
-        of the first so many."""
+    def pairs(self, fixed: int, groups: Hashes) -> Indices:
+        """(P, 2) pairs of a row and an earlier one of its group (N,), sorted; with ``fixed`` only pairs of a
+        later row with one of the first so many."""
         enough = np.flatnonzero(self.many >= MIN_SHINGLES)
         found: list[Indices] = []
         for band in range(BANDS):
-            keys = self.keys[enough, band]
+            keys = self.keys[enough, band] ^ _mix(groups[self.rows[enough]])
             order = np.lexsort((enough, keys))
-            rows, keys = enough[order], keys[order]
+            rows, keys = self.rows[enough[order]], keys[order]
             starts = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1]]) if keys.size else np.empty(0, int)
             sizes = np.diff(np.r_[starts, keys.size])
             begin = np.repeat(starts, sizes)
@@ -337,28 +401,45 @@ def _signatures(hashes: Hashes, starts: Indices) -> Hashes:
     return signatures
 
 
-def near_duplicates(
-    texts: Sequence[str],
-    fixed: int = 0,
-    same: Callable[[int, int], bool] | None = None,
-    alive: Callable[[], None] | None = None,
-) -> dict[int, int]:
-    """{row: the earlier row that it nearly repeats} for texts that are already normalised.
+def _with_company(groups: Hashes, fixed: int) -> Indices:
+    """The rows whose group another row has, too; with ``fixed`` one of the first so many."""
+    if fixed:
+        return np.flatnonzero(np.isin(groups, groups[:fixed]))
+    _, inverse, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    return np.flatnonzero(counts[inverse] > 1)
 
-    With ``fixed`` > 0 the first so many texts are given: only the others are looked up, and only among those.
-    ``same`` decides further about a row and an earlier one; ``alive`` is called now and then.
-    """
-    if len(texts) < 2:
+
+@dataclass(frozen=True)
+class NearSearch:
+    """How near-duplicates are looked for. ``groups`` (N,): rows of different ones are different; ``fixed`` >
+    0: the first so many texts are given, and only the others are looked up, among those. ``common``
+    gives the n-grams that are ignored, by default those of these texts; ``same`` decides further about a row
+    and an earlier one; ``alive`` is called now and then."""
+
+    groups: Hashes | None = None
+    fixed: int = 0
+    common: Callable[[], Hashes] | None = None
+    same: Callable[[int, int], bool] | None = None
+    alive: Callable[[], None] | None = None
+
+
+def near_duplicates(texts: Sequence[str], how: NearSearch | None = None) -> dict[int, int]:
+    """{row: the earlier row that it nearly repeats} for texts that are already normalised."""
+    how = how or NearSearch()
+    groups = np.zeros(len(texts), dtype=np.uint64) if how.groups is None else how.groups
+    rows = _with_company(groups, how.fixed)
+    if len(rows) < 2:
         return {}
-    candidates = _Candidates(texts, alive)
+    common = how.common() if how.common is not None else boilerplate(texts)
+    candidates = _Candidates(texts, rows, common, how.alive)
     repeats: dict[int, int] = {}
-    for row, other in candidates.pairs(fixed).tolist():
+    for row, other in candidates.pairs(how.fixed, groups).tolist():
         if row in repeats or other in repeats:
             continue
         a, b = candidates.hashes(row), candidates.hashes(other)
         shared = np.intersect1d(a, b, assume_unique=True).size
         if shared < NEAR * (a.size + b.size - shared) or numbers(texts[row]) != numbers(texts[other]):
             continue
-        if same is None or same(row, other):
+        if how.same is None or how.same(row, other):
             repeats[row] = other
     return repeats

@@ -191,7 +191,7 @@ def _encode_set(
     folder: Path | None,
 ) -> _EncodedSet:
     writer = StoreWriter(folder)
-    rows, prompts, flags = array("Q"), array("Q"), array("B")
+    hashes, flags = array("Q"), array("B")
     marks, done = control_tokens(tokenizer), 0
     try:
         for part in source.parts:
@@ -206,9 +206,7 @@ def _encode_set(
                         writer.add(example, pieces)
                         flags.append(flag)
                         if part is source.train:
-                            row, prompt = hash_row(text_of(example))
-                            rows.append(row)
-                            prompts.append(prompt)
+                            hashes.extend(hash_row(text_of(example)))
                 done += len(batch)
                 clock.rows(done)
         if source.validation is None:
@@ -217,8 +215,7 @@ def _encode_set(
     except BaseException:
         writer.discard()
         raise
-    keys = RowKeys(np.frombuffer(rows, dtype=np.uint64), np.frombuffer(prompts, dtype=np.uint64))
-    return _EncodedSet(store, training, keys, np.frombuffer(flags, dtype=np.uint8))
+    return _EncodedSet(store, training, RowKeys.of(hashes), np.frombuffer(flags, dtype=np.uint8))
 
 
 def bounded_texts(examples: Iterable[Example]) -> Iterator[Example]:

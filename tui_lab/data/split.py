@@ -15,9 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tui_lab.data.duplicates import (
+    Hashes,
     Indices,
+    NearSearch,
     RowKeys,
     RowText,
+    boilerplate,
     keys_of,
     near_duplicates,
     same_question,
@@ -68,42 +71,62 @@ class _Texts(Sequence[str]):
         if isinstance(row, slice):
             return [self[each] for each in range(*row.indices(len(self)))]
         text = self.text(row)
-        return text.prompt.rpartition("|")[0] if self._prompt_only else text.words
+        return text.asked if self._prompt_only else text.words
 
 
 def deduplicate(
-    examples: Sequence[Example], keys: RowKeys, alive: Callable[[], None] | None = None
+    examples: Sequence[Example],
+    keys: RowKeys,
+    common: Callable[[], Hashes] | None = None,
+    alive: Callable[[], None] | None = None,
 ) -> tuple[Indices, int, int]:
     """The rows without repetitions: (indices, exact duplicates removed, near-duplicates removed)."""
-    _, first = np.unique(keys.row, return_index=True)
-    distinct = np.sort(first).astype(np.int64)
+    distinct = distinct_rows(keys)
     texts = _Texts([(examples, distinct)], prompt_only=False)
 
     def same(row: int, other: int) -> bool:
         return same_row(texts.text(row), texts.text(other))
 
-    drop = near_duplicates(texts, same=same, alive=alive)
+    groups = keys.row_group[distinct]
+    drop = near_duplicates(texts, NearSearch(groups, common=common, same=same, alive=alive))
     kept = np.delete(distinct, list(drop))
     return kept, len(keys.row) - len(distinct), len(drop)
+
+
+def distinct_rows(keys: RowKeys) -> Indices:
+    """The first of each of the equal rows."""
+    return np.sort(np.unique(keys.row, return_index=True)[1]).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The validation rows: which of ``examples``, and the keys of all of these."""
+
+    examples: Sequence[Example]
+    rows: Indices
+    keys: RowKeys
 
 
 def remove_leaks(
     examples: Sequence[Example],
     train: Indices,
-    prompts: NDArray[np.uint64],
-    held_out: tuple[Sequence[Example], Indices, NDArray[np.uint64]],
+    keys: RowKeys,
+    held_out: HeldOut,
+    common: Callable[[], Hashes] | None = None,
     alive: Callable[[], None] | None = None,
 ) -> tuple[Indices, int, int]:
     """Training rows without those whose question is in the validation set: (indices, exact leaks, near
-    leaks). ``prompts`` are the hashes of all examples; ``held_out``: examples, indices and their hashes."""
-    others, index, hashes = held_out
-    fresh = train[~np.isin(prompts[train], hashes[index])]
-    texts = _Texts([(others, index), (examples, fresh)], prompt_only=True)
+    leaks). ``keys`` are those of all examples."""
+    index = held_out.rows
+    fresh = train[~np.isin(keys.prompt[train], held_out.keys.prompt[index])]
+    texts = _Texts([(held_out.examples, index), (examples, fresh)], prompt_only=True)
 
     def same(row: int, other: int) -> bool:
         return same_question(texts.text(row), texts.text(other))
 
-    near = near_duplicates(texts, fixed=len(index), same=same, alive=alive) if len(index) else {}
+    groups = np.concatenate([held_out.keys.prompt_group[index], keys.prompt_group[fresh]])
+    how = NearSearch(groups, len(index), common, same, alive)
+    near = near_duplicates(texts, how) if len(index) else {}
     kept = np.delete(fresh, [row - len(index) for row in near])
     return kept, len(train) - len(fresh), len(near)
 
@@ -135,8 +158,13 @@ def split(
     rows = np.arange(len(examples), dtype=np.int64)
     nothing = np.empty(0, dtype=np.int64)
     duplicates = near = 0
+
+    @functools.cache
+    def common() -> Hashes:
+        return boilerplate(_Texts([(examples, distinct_rows(keys))], prompt_only=False))
+
     if deduplicate_rows:
-        rows, duplicates, near = deduplicate(examples, keys, alive)
+        rows, duplicates, near = deduplicate(examples, keys, common, alive)
     notes: list[str] = []
     if validation is not None and validation_fraction <= 0:
         notes.append("The set's own validation rows are not used, because validation_fraction is 0.")
@@ -148,7 +176,7 @@ def split(
             picked = np.sort(np.random.default_rng(seed).permutation(len(picked))[:MAX_VALIDATION])
             rows_given = f"the set's {len(validation):,} validation rows"
             notes.append(f"{MAX_VALIDATION:,} of {rows_given} are used, drawn by the seed.")
-        held_out = (validation, picked, keys_of(validation).prompt if deduplicate_rows else keys.prompt)
+        held_out = HeldOut(validation, picked, keys_of(validation) if deduplicate_rows else keys)
     else:
         wanted = validation_size(len(rows), validation_fraction)
         if not wanted:
@@ -160,10 +188,10 @@ def split(
             notes.append("Nearly all rows share one prompt, so the validation rows ask it too.")
         inside = _pick(groups, wanted, len(rows), seed)
         picked, rows = rows[inside], np.delete(rows, inside)
-        held_out = (examples, picked, keys.prompt)
+        held_out = HeldOut(examples, picked, keys)
     leaks = near_leaks = 0
     if deduplicate_rows and by_prompt:
-        rows, leaks, near_leaks = remove_leaks(examples, rows, keys.prompt, held_out, alive)
+        rows, leaks, near_leaks = remove_leaks(examples, rows, keys, held_out, common, alive)
     return Split(rows, picked, duplicates, near, leaks, near_leaks, notes)
 
 
