@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # where torch comes from: a short name of its own indexes (cu126, cpu), a URL, or nothing for what fits the driver
 TORCH_INDEX ?=
 
-.PHONY: setup lab demo test test-busy fuzz check bench gpu gpu-bundle keyboard data clean
+.PHONY: setup lab demo test test-busy fuzz check bench gpu gpu-bundle keyboard json data clean
 
 setup: $(STAMP)
 
@@ -81,6 +81,11 @@ gpu-bundle: setup
 # the page of all keys, from the registry of actions
 keyboard: setup
 	@$(BIN)/python -m tui_lab.ui.actions.keyboard_page > docs/keyboard.md
+
+# the page and the JSON schema of what the commands print with -o json, from its records
+json: setup
+	@$(BIN)/python -m tui_lab.cli.json_schema > docs/json.schema.json
+	@$(BIN)/python -m tui_lab.cli.json_schema page > docs/json.md
 
 # the bundled data sets, the replay rows and the suite everyday, from their seeds
 data: setup

@@ -37,7 +37,7 @@ def run(runs_dir: object, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 def test_the_list_of_runs_has_them(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["runs", "--json"]) == 0
-    [found] = json.loads(capsys.readouterr().out)
+    [found] = json.loads(capsys.readouterr().out)["items"]
     assert (found["flops_per_token"], found["mfu"], found["energy_j"]) == (2e9, 0.37, 720_000.0)
 
 

@@ -81,7 +81,8 @@ def test_what_is_asked_reaches_the_job(
     monkeypatch.setattr(jobs, "run_job", run_job)
     words = ["--as", "adapter", "--out", "there", "--strength", "0.6", "--with-base", "--force", "--json"]
     assert main.main(["export", "scaled", *words]) == 0
-    assert json.loads(capsys.readouterr().out)["path"] == "x"
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["kind"], answer["path"]) == ("export", "x")
     request = exports.ExportRequest(
         run="scaled", kind="adapter", out="there", strength=0.6, force=True, with_base=True
     )

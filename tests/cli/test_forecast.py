@@ -231,7 +231,7 @@ def test_train_tells_of_the_gpu_that_it_takes(
     recipe, entry = make_recipe("minute"), catalog.find("pocket")
     lines, plain = forecast.run_forecast(recipe, entry, resolve(recipe, device, entry))
     assert f"{free_gib} GiB free now on GPU {int(shown is None)}" in lines[0]
-    assert plain["free_bytes"] == free_gib << 30
+    assert plain.free_bytes == free_gib << 30
 
 
 def test_the_probe_counts_what_the_formula_predicts(lab: Answer, jobs_here: None) -> None:

@@ -69,7 +69,9 @@ def run(base: Path, tmp_path_factory: pytest.TempPathFactory) -> runs.Run:
 
 def generate(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
     assert main.main(["generate", "--prompt", PROMPT, "--json", "--max-new-tokens", "12", *words]) == 0
-    return dict(json.loads(capsys.readouterr().out))
+    answer = dict(json.loads(capsys.readouterr().out))
+    assert answer["kind"] == "generation"
+    return answer
 
 
 def reference(

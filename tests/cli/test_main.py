@@ -157,8 +157,8 @@ def test_models_for_people_and_scripts() -> None:
     ]
     assert not ESCAPES.search(shown.stdout)
     assert all(line == line.rstrip() for line in shown.stdout.splitlines())
-    everything = json.loads(lab("models", "--all", "--json").stdout)
-    tunable = json.loads(lab("models", "--json").stdout)
+    everything = json.loads(lab("models", "--all", "--json").stdout)["items"]
+    tunable = json.loads(lab("models", "--json").stdout)["items"]
     assert {e["id"] for e in tunable} < {e["id"] for e in everything}
     assert all(entry["refused"] for entry in everything if entry not in tunable)
     assert "Qwen/Qwen2.5-0.5B" in {entry["id"] for entry in tunable}
@@ -187,7 +187,7 @@ def test_presets_for_people_and_scripts(tmp_path: Path) -> None:
 def test_all_keys_are_explained() -> None:
     shown = lab("presets", "--keys").stdout
     assert "lora_r = 16    # a whole number from 1 to 1024" in shown
-    keys = {key["name"]: key for key in json.loads(lab("presets", "--keys", "--json").stdout)}
+    keys = {key["name"]: key for key in json.loads(lab("presets", "--keys", "--json").stdout)["items"]}
     assert keys["quantization"]["choices"] == ["none", "nf4"]
     assert all(key["help"] and key["allowed"] for key in keys.values())
 
@@ -195,7 +195,9 @@ def test_all_keys_are_explained() -> None:
 def test_locate_names_every_folder(runs_dir: Path, tmp_path: Path) -> None:
     found = json.loads(lab("locate", "--json").stdout)
     assert found["runs"]["path"] == str(runs_dir)
-    assert found["own presets"] == {"path": str(tmp_path / "config" / "presets"), "exists": False}
+    place = str(tmp_path / "config" / "presets")
+    assert found["own presets"] == {"name": "own presets", "path": place, "exists": False}
+    assert found["own presets"] in found["items"]
     assert found["presets"]["exists"] and found["themes"]["exists"]
     assert {"data", "state"} <= found.keys()  # the page on memory sends people to the state folder
     assert (
@@ -211,7 +213,7 @@ def test_runs_without_any(runs_dir: Path) -> None:
     none = lab("runs")
     assert (none.returncode, none.stdout) == (0, "")
     assert "there are no runs" in none.stderr
-    assert json.loads(lab("runs", "--json").stdout) == []
+    assert json.loads(lab("runs", "--json").stdout)["items"] == []
 
 
 # --------------------------------------------------------------------------------------------------
@@ -397,7 +399,7 @@ def test_detach_returns_at_once_and_the_run_goes_on(
     (run,) = folder.list_runs(runs_dir)
     assert done.stdout == f"{run.id}\n"
     assert f"tui-lab watch {run.id}" in done.stderr
-    (listed,) = json.loads(lab("runs", "--json").stdout)
+    (listed,) = json.loads(lab("runs", "--json").stdout)["items"]
     assert listed["state"] in ("starting", "running")
     assert "running already" in sentence(lab("resume", run.id))
     lab("stop", run.id)
@@ -418,7 +420,11 @@ def test_runs_are_steered_and_say_whether_they_heard(
     stopped = lab("stop", name, "--json")
     assert stopped.returncode == 0
     answer = json.loads(stopped.stdout)
-    assert answer["answered"] and answer["outcome"].startswith("stop at step")
+    assert (
+        answer["kind"] == "command_answer"
+        and answer["answered"]
+        and answer["outcome"].startswith("stop at step")
+    )
     end = lab("watch", name)
     assert end.returncode == 0 and "stopped at step" in end.stdout
     assert "it is not running (stopped)" in sentence(lab("stop", name))
@@ -440,7 +446,7 @@ def test_a_damaged_run_does_not_hide_the_others(runs_dir: Path) -> None:
     good, bad = folder.create(make_recipe(), runs_dir, "good"), folder.create(make_recipe(), runs_dir, "bad")
     bad.recipe_path.write_text("lora_r = = 1")
     bad.events_path.write_bytes(b'{"kind":"end"}\n\xff\xfe{{{\n')
-    listed = {entry["run"]: entry for entry in json.loads(lab("runs", "--json").stdout)}
+    listed = {entry["run"]: entry for entry in json.loads(lab("runs", "--json").stdout)["items"]}
     assert set(listed) == {good.id, bad.id}
     assert "not valid TOML" in listed[bad.id]["problem"]
     assert lab("runs").returncode == 0
@@ -600,6 +606,13 @@ def test_data_preview_shows_what_is_trained(tmp_path: Path, jobs_here: None) -> 
     assert "0" in trained and "plus" not in trained
 
 
+def test_data_preview_for_programs(tmp_path: Path, jobs_here: None) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"question": "a?", "answer": "b"}\n' * 4)
+    answer = json.loads(lab("data", "preview", str(tmp_path / "rows.jsonl"), "-o", "json").stdout)
+    assert (answer["kind"], answer["v"], answer["facts"]["rows_read"]) == ("data_preview", 1, 4)
+    assert answer["rows"][0]["tokens"] > answer["rows"][0]["trained"] > 0
+
+
 def test_data_preview_refuses_with_one_sentence(tmp_path: Path, jobs_here: None) -> None:
     (tmp_path / "bad.jsonl").write_text('{"a": 1}\n{"a": \n')
     assert "line 2" in sentence(lab("data", "preview", str(tmp_path / "bad.jsonl")))
@@ -613,6 +626,7 @@ def test_doctor_reports_and_its_status_is_its_verdict(monkeypatch: pytest.Monkey
     monkeypatch.setattr(packages, "run_child", fail)  # tests/doctor runs the real ones
     done = lab("doctor", "--json")
     report = json.loads(done.stdout)
+    assert report["kind"] == "doctor" and report["items"] == report["checks"]
     assert done.returncode == report["exit_code"] == 1
     checks = {check["name"]: check["state"] for check in report["checks"]}
     assert checks["torch"] == "fail" and {"Python", "bitsandbytes", "settings", "presets"} <= set(checks)

@@ -39,6 +39,7 @@ def test_a_sweep_from_the_grid_to_its_table(runs_dir: Path) -> None:
     done = lab("train", "--sweep", "learning_rate=1e-4,2e-4", "lora_r=8,16", "--set", "max_steps=4", "--json")
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
+    assert answer["kind"] == "queued" and answer["items"] == answer["runs"]
     assert [run["values"] for run in answer["runs"]] == [
         {"learning_rate": rate, "lora_r": r} for rate in (1e-4, 2e-4) for r in (8, 16)
     ]
@@ -56,6 +57,7 @@ def test_a_sweep_from_the_grid_to_its_table(runs_dir: Path) -> None:
     assert sum(line.startswith("★") for line in lines) == 1
     assert "best: lowest validation loss" in table.stderr
     result = json.loads(lab("sweep", "--json", "--by", "acquisition").stdout)
+    assert result["kind"] == "sweep" and result["items"] == result["runs"]
     assert result["criterion"] == "best: highest score on the new task"
     assert result["best"] in [run["run"] for run in result["runs"]]
     assert result["runs"][0]["peak_memory_bytes"] == 2_000_000

@@ -42,7 +42,7 @@ def command(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
     shown = capsys.readouterr()
     assert "Traceback" not in shown.err
     found = json.loads(shown.out, parse_constant=pytest.fail)
-    assert isinstance(found, dict)
+    assert isinstance(found, dict) and found["kind"] == "retention"
     return found
 
 
@@ -191,7 +191,8 @@ def test_control_c_keeps_what_was_scored(runs_dir: Path) -> None:
     process.send_signal(signal.SIGINT)
     rest = process.stderr.read()
     assert process.wait(60) == options.EXIT_INTERRUPTED, (said, rest)
-    assert "repeat the command to continue" in rest and "Traceback" not in rest and not process.stdout.read()
+    assert "repeat the command to continue" in rest and "Traceback" not in rest
+    assert json.loads(process.stdout.read())["error"]["exit_code"] == options.EXIT_INTERRUPTED
     [kept] = (runs_dir.parent / "cache" / "baselines").glob("*.jsonl")
     assert len(kept.read_text().splitlines()) < 1 + 452
     process.stdout.close()

@@ -59,7 +59,7 @@ def test_a_sweep_for_programs_and_then_for_people(
     assert [point["strength"] for point in found["points"]] == [0, 0.5, 1]
     assert found["keep"] == 0.9 and found["n"] == 24
     assert found["points"][0]["retention"]["value"] == 1
-    assert json.loads((run.path / "retention" / "strength.json").read_text()) == found
+    assert {**json.loads((run.path / "retention" / "strength.json").read_text()), "kind": "strength"} == found
     # people see a line for each strength
     status, out, _, _ = shown(monkeypatch, capsys, from_plain(found, StrengthCurve, "the curve"))
     lines = out.splitlines()
@@ -71,6 +71,9 @@ def test_a_sweep_for_programs_and_then_for_people(
 def test_saved_at_a_strength(run: folder.Run, jobs_here: None, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["strength", "latest", "--save", "0.6"]) == 0
     assert "adapter-strength-0.60" in capsys.readouterr().out
+    assert main.main(["strength", "latest", "--save", "0.6", "-o", "json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["kind"] == "strength_saved" and "adapter-strength-0.60" in answer["saved"]
     saved = run.path / "adapter-strength-0.60"
     assert {path.name for path in saved.iterdir()} >= {"adapter_config.json", "adapter_model.safetensors"}
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import json
 import os
 import subprocess
 import sys
@@ -37,9 +36,7 @@ def test_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     assert by_name["torch"].state != "fail" and by_name["torch"].found[:1].isdigit()
     assert "NF4 works on cpu" in by_name["bitsandbytes"].found
     assert all(check.advice for check in found if check.state != "ok")
-    report = json.loads(doctor.to_json(found))
-    assert [row["name"] for row in report["checks"]] == names
-    assert report["exit_code"] == doctor.exit_code(found) == 0
+    assert doctor.exit_code(found) == 0
     text = doctor.render(found)
     assert all(check.found in text and check.name in text for check in found)
 

@@ -343,7 +343,7 @@ def test_json_keeps_its_keys() -> None:
     """Those of version 1; programs read them."""
     found = content.as_json(content.read(written(create(Recipe(preset="minute"), name="j"))))
     assert set(found) == {
-        "v", "run", "folder", "state", "message", "started_at", "updated_at", "last_words", "written_at",
+        "run", "folder", "state", "message", "started_at", "updated_at", "last_words", "written_at",
         "written_by", "recipe", "changed", "base_preset", "command", "choices", "warnings", "data", "model",
         "plan", "versions", "device", "threads", "attempts", "course", "step", "total_steps", "losses",
         "scores", "samples", "examples", "answers", "acquisition", "results", "flips", "item_probes",

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import argparse
 
+from msgspec.structs import asdict
+
 from tui_lab.cli import jobs
 from tui_lab.cli.output import as_json
 from tui_lab.export import records
+
+
+class ExportAnswer(records.ExportResult, tag_field="kind", tag="export", kw_only=True):
+    """What was exported, the checks that compared it with the run, and its files."""
 
 
 def run(args: argparse.Namespace) -> int:
@@ -26,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
         answer=records.ExportResult,
     )
     if args.json:
-        as_json(answer)
+        as_json(ExportAnswer(**asdict(answer)))
     else:
         print("\n".join(records.sentences(answer)))
     return 0

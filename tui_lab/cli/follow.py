@@ -25,6 +25,7 @@ from tui_lab.cli.output import json_line, note
 from tui_lab.cli.results import RunResult, result_of
 from tui_lab.core import format
 from tui_lab.core.errors import LabError
+from tui_lab.core.records import to_json
 from tui_lab.core.sanitize import sanitize
 from tui_lab.runs import commands, crash_reason, folder, notify, wording
 from tui_lab.runs.events import LogLine, line_fields
@@ -115,7 +116,7 @@ class JsonLines(_LineDisplay):
     """Every event, one JSON object a line."""
 
     def event(self, line: LogLine, _state: RunState) -> None:
-        json_line(line_fields(line))
+        print(to_json(line_fields(line)), flush=True)
 
 
 class PlainLines(_LineDisplay):

@@ -6,7 +6,21 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from msgspec.structs import asdict
+
 from tui_lab.cli import jobs
+from tui_lab.cli.forecast_answers import (
+    ForecastAnswer,
+    ForecastTable,
+    PresetForecast,
+    RunForecast,
+    budget_fields,
+    cost_figures,
+    memory_fields,
+    playground_memory,
+    remedy_rows,
+    run_forecast_answer,
+)
 from tui_lab.cli.output import as_json, table
 from tui_lab.cli.recipe_args import overrides_of
 from tui_lab.core.errors import LabError
@@ -15,7 +29,7 @@ from tui_lab.core.sanitize import sanitize
 from tui_lab.data.preview import PreviewAnswer, PreviewRequest
 from tui_lab.forecast import estimate
 from tui_lab.forecast import remedies as fit
-from tui_lab.forecast.cost import Cost, DataFacts
+from tui_lab.forecast.cost import DataFacts
 from tui_lab.forecast.estimate import RunEstimate, data_of
 from tui_lab.forecast.jobs import CalibrationAnswer, MemoryProbeAnswer
 from tui_lab.forecast.memory import MemoryForecast, playground_forecast
@@ -33,12 +47,6 @@ LANES, LANE_TOKENS = 6, 1024
 #: A larger number is the name of a card, such as 3090.
 MOST_GPUS = 32
 PROBE, CALIBRATE = "tui_lab.training.memory_probe", "tui_lab.training.calibrate"
-
-#: The fields of a cost that JSON has.
-COST_KEYS = (
-    "tokens", "tokens_basis", "hours", "tok_per_s", "mfu", "kwh", "co2_kg", "money", "currency", "assumed",
-    "basis", "flops_per_token", "formula", "notes",
-)  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
@@ -122,24 +130,23 @@ def _one(args: argparse.Namespace, budget: MemoryBudget) -> int:
         lengths = data.lengths if data else ()
         remedies = fit.remedies(entry.shape, recipe, budget.device, budget.free_bytes, entry, lengths)
         largest = fit.largest(entry.shape, recipe, budget.device, budget.free_bytes, entry)
-    playground_memory = _playground_forecast(recipe, entry, resolution, budget)
+    in_playground = _playground_forecast(recipe, entry, resolution, budget)
     if args.json:
         as_json(
-            {
-                "model": entry.id,
-                "preset": recipe.preset,
-                **budget_json(budget),
-                **memory_json(found),
-                "cost": cost_json(found.cost, found.cost_problem),
-                "remedies": [remedy_json(remedy) for remedy in remedies],
-                "largest": None if largest is None else vars(largest),
-                "playground": playground_memory
-                and {**forecast_json(playground_memory), "lanes": LANES, "tokens": LANE_TOKENS},
-                "warnings": resolution.warnings,
-            }
+            ForecastAnswer(
+                model=entry.id,
+                preset=recipe.preset,
+                **asdict(budget_fields(budget)),
+                **asdict(memory_fields(found)),
+                cost=cost_figures(found.cost, found.cost_problem),
+                remedies=remedy_rows(remedies),
+                largest=largest,
+                playground=playground_memory(in_playground, LANES, LANE_TOKENS),
+                warnings=resolution.warnings,
+            )
         )
     else:
-        _print_forecast(recipe, entry, found, remedies, largest, playground_memory)
+        _print_forecast(recipe, entry, found, remedies, largest, in_playground)
     return 0
 
 
@@ -165,7 +172,7 @@ def _print_forecast(
     found: RunEstimate,
     remedies: Sequence[Remedy],
     largest: LargestFit | None,
-    playground_memory: MemoryForecast | None,
+    in_playground: MemoryForecast | None,
 ) -> None:
     batch = f"batch {recipe.per_device_train_batch_size} × {recipe.gradient_accumulation_steps}"
     print(
@@ -202,10 +209,10 @@ def _print_forecast(
         )
     if largest is not None:
         print(estimate.largest_text(largest, recipe))
-    if playground_memory is not None:
-        kv_cache = size(playground_memory.part("kv_cache"))
+    if in_playground is not None:
+        kv_cache = size(in_playground.part("kv_cache"))
         print(
-            f"playground: {size(playground_memory.total_bytes)} for {LANES} lanes of {LANE_TOKENS} tokens "
+            f"playground: {size(in_playground.total_bytes)} for {LANES} lanes of {LANE_TOKENS} tokens "
             f"(KV cache {kv_cache})"
         )
 
@@ -225,13 +232,13 @@ def _table(args: argparse.Namespace, budget: MemoryBudget) -> int:
     named = str(overrides.get("model") or FIELDS["model"].default)
     entry = catalog.find(named, allow_large=overrides.get("allow_large") is True)
     rows: list[tuple[str, ...]] = []
-    plain: list[dict[str, object]] = []
+    listed: list[PresetForecast] = []
     for preset in list_presets()[0]:
         try:
             recipe, entry, resolution = _prepare(args, preset.name, budget, lenient=True)
         except LabError as error:
             rows.append((preset.name, "–", "–", f"refused: {error}", "–"))
-            plain.append({"preset": preset.name, "refused": str(error)})
+            listed.append(PresetForecast(preset=preset.name, refused=str(error)))
             continue
         found = estimate.estimate(recipe, entry, resolution.values, budget)
         hours = estimate.hours_a_million(found.cost)
@@ -245,9 +252,11 @@ def _table(args: argparse.Namespace, budget: MemoryBudget) -> int:
                 estimate.time_text(hours) if hours else "–",
             )
         )
-        plain.append({"preset": preset.name, **memory_json(found), "hours_per_1m_tokens": hours})
+        fields = asdict(memory_fields(found))
+        listed.append(PresetForecast(preset=preset.name, **fields, hours_per_1m_tokens=hours))
     if args.json:
-        as_json({"model": entry.id, **budget_json(budget), "presets": plain})
+        budget_of = asdict(budget_fields(budget))
+        as_json(ForecastTable(model=entry.id, **budget_of, items=listed, presets=listed))
         return 0
     _print_problem(budget)
     print(f"{sanitize(entry.label)}, {sanitize(estimate.free_text(budget))}")
@@ -259,12 +268,12 @@ def _table(args: argparse.Namespace, budget: MemoryBudget) -> int:
 
 
 # --------------------------------------------------------------------------------------------------
-# for `tui-lab train`, and as JSON
+# for `tui-lab train`
 
 
-def run_forecast(recipe: Recipe, entry: Entry, resolution: Resolution) -> tuple[list[str], dict[str, object]]:
+def run_forecast(recipe: Recipe, entry: Entry, resolution: Resolution) -> tuple[list[str], RunForecast]:
     """The forecast for the GPU that a run uses by default: lines of text (memory, time, and the first change
-    that makes it fit), and the same as JSON."""
+    that makes it fit), and the same for programs."""
     budget = memory_budget.current(recipe.device)
     found = estimate.estimate(recipe, entry, resolution.values, budget)
     lines = [sanitize(estimate.line(found)), sanitize(estimate.cost_line(found))]
@@ -276,53 +285,7 @@ def run_forecast(recipe: Recipe, entry: Entry, resolution: Resolution) -> tuple[
         for remedy in remedies[:1]:
             options = " ".join(f"--set {key}={_setting(value)}" for key, value in remedy.changes.items())
             lines.append(f"to make it fit: {options} ({remedy.cost})")
-    plain = {
-        **budget_json(budget),
-        **memory_json(found),
-        "cost": cost_json(found.cost, found.cost_problem),
-        "fill_card": [{"field": c.field, "value": c.value, "reason": c.reason} for c in choices],
-        "remedies": [remedy_json(remedy) for remedy in remedies],
-    }
-    return lines, plain
-
-
-def budget_json(budget: MemoryBudget) -> dict[str, object]:
-    device = budget.device
-    return {
-        "device": {"type": device.type, "name": device.name, "memory_bytes": device.memory_bytes},
-        "free_bytes": budget.free_bytes,
-        "free_is": f"{budget.basis} {budget.label}",
-        "device_problem": budget.problem or None,
-    }
-
-
-def forecast_json(memory: MemoryForecast) -> dict[str, object]:
-    keys = ("total_bytes", "low_bytes", "high_bytes")
-    parts = {part.name: part.bytes for part in memory.parts}
-    return {"parts": parts, **{key: getattr(memory, key) for key in keys}}
-
-
-def memory_json(found: RunEstimate) -> dict[str, object]:
-    memory = found.memory
-    needed, free = found.needed_bytes, found.budget.free_bytes
-    return {
-        **(forecast_json(memory) if memory else {"parts": None, "problem": found.problem}),
-        "moment": memory.moment if memory else None,
-        "probe": None if found.probe is None else vars(found.probe),
-        "verdict": found.verdict,
-        "spare_bytes": None if needed is None or free is None else free - needed,
-    }
-
-
-def cost_json(cost: Cost | None, problem: str) -> dict[str, object]:
-    """Intervals are lists of low, value and high."""
-    return {"problem": problem} if cost is None else {key: getattr(cost, key) for key in COST_KEYS}
-
-
-def remedy_json(remedy: Remedy) -> dict[str, object]:
-    total, high = remedy.forecast.total_bytes, remedy.forecast.high_bytes
-    keys = ("changes", "text", "cost", "sure", "spare_bytes")
-    return {**{key: getattr(remedy, key) for key in keys}, "total_bytes": total, "high_bytes": high}
+    return lines, run_forecast_answer(found, remedies)
 
 
 def _setting(value: object) -> str:

@@ -10,14 +10,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from msgspec import UNSET, Struct, UnsetType
+
 from tui_lab.cli.conversation import Conversation, valid_text
 from tui_lab.cli.interrupt import interruptible
-from tui_lab.cli.output import json_line, note
+from tui_lab.cli.output import Answer, json_line, note
 from tui_lab.core.errors import LabError
-from tui_lab.core.records import jsonable
 from tui_lab.core.sanitize import sanitize
 from tui_lab.decoding import strategies
-from tui_lab.decoding.records import DecodingRecord, DecodingSpeed, LaneResult, TokenRecord
+from tui_lab.decoding.records import (
+    DecodingRecord,
+    DecodingSpeed,
+    FinishReason,
+    LaneResult,
+    TokenRecord,
+)
 from tui_lab.hardware.memory_budget import take_gpu
 from tui_lab.models import catalog, download
 from tui_lab.playground.messages import ChatTurn, GenerateRequest, with_answers
@@ -29,6 +36,35 @@ if TYPE_CHECKING:
 
     from tui_lab.decoding.session import DecodingSession
     from tui_lab.playground.prompts import EncodedPrompt, Prompters
+
+
+class GeneratedLane(Struct, kw_only=True, frozen=True):
+    """What one strategy generated. ``on``: base, or tuned with a number for several adapters; ``logprobs``:
+    natural logarithms of the model's own probabilities, before warping; ``turns``: the conversation before."""
+
+    strategy: str
+    parameters: dict[str, object]
+    seed: int | None
+    on: str
+    prompt_token_ids: tuple[int, ...]
+    token_ids: tuple[int, ...]
+    text: str
+    logprobs: list[float]
+    finish_reason: FinishReason
+    tok_per_s: float
+    first_token_s: float
+    turns: tuple[ChatTurn, ...] | UnsetType = UNSET
+
+
+class Generation(Answer, tag="generation", kw_only=True, frozen=True):
+    """One prompt continued by every lane."""
+
+    model: str
+    adapters: list[str]
+    raw: bool
+    thinking: str
+    lanes: list[GeneratedLane]
+    speed: DecodingSpeed | None
 
 
 def run(args: argparse.Namespace) -> int:
@@ -211,28 +247,29 @@ def _print_json(
     speed: DecodingSpeed | None,
 ) -> None:
     lanes = [
-        {
-            "strategy": r.description.strategy.name,
-            "parameters": strategies.parameters(r.description.strategy),
-            "seed": r.description.seed if r.description.strategy.random else None,
-            "on": r.description.on or "base",
-            "prompt_token_ids": list(prompt_ids[r.lane]),
-            "token_ids": list(r.token_ids),
-            "text": r.text,
-            "logprobs": [t.logprob for t in r.tokens],
-            "finish_reason": r.finish_reason,
-            "tok_per_s": round(r.tok_per_s, 3),
-            "first_token_s": round(r.first_token_s, 4),
-            **({"turns": jsonable(turns[r.lane])} if any(turns) else {}),
-        }
+        GeneratedLane(
+            strategy=r.description.strategy.name,
+            parameters=strategies.parameters(r.description.strategy),
+            seed=r.description.seed if r.description.strategy.random else None,
+            on=r.description.on or "base",
+            prompt_token_ids=tuple(prompt_ids[r.lane]),
+            token_ids=r.token_ids,
+            text=r.text,
+            logprobs=[t.logprob for t in r.tokens],
+            finish_reason=r.finish_reason,
+            tok_per_s=round(r.tok_per_s, 3),
+            first_token_s=round(r.first_token_s, 4),
+            turns=turns[r.lane] if any(turns) else UNSET,
+        )
         for r in results
     ]
-    document = {
-        "model": model.location,
-        "adapters": args.adapter,
-        "raw": args.raw,
-        "thinking": args.thinking,
-        "lanes": lanes,
-        "speed": speed and jsonable(speed),
-    }
-    json_line(document)
+    json_line(
+        Generation(
+            model=model.location,
+            adapters=args.adapter,
+            raw=args.raw,
+            thinking=args.thinking,
+            lanes=lanes,
+            speed=speed,
+        )
+    )

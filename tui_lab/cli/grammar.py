@@ -125,9 +125,9 @@ def _add_show_commands(commands: CommandGroup) -> None:
     presets.add_argument("name", nargs="?", metavar="NAME", help="show this preset")
     presets.flag("--keys", "every recipe key with its range and meaning")
 
-    data = commands.add("data", "show.data_preview", "inspect data sets", json=False)
+    data = commands.add("data", "data.preview", "inspect data sets", json=False)
     preview = CommandGroup(data, "actions").add(
-        "preview", "show.data_preview", "show rows as the model sees them, with the trained tokens marked"
+        "preview", "data.preview", "show rows as the model sees them, with the trained tokens marked"
     )
     preview.add_argument("data", metavar="FILE", help="a file, a folder, a bundled set or a hub name")
     preview.option("--model", "NAME", "whose tokenizer (default pocket)", "pocket")
@@ -138,7 +138,7 @@ def _add_show_commands(commands: CommandGroup) -> None:
     preview.count("--rows", "rows to show (default 3)", 3)
     preview.count("--max-length", "tokens per row at most", 1024)
     commands.add("locate", "show.locate", "show where everything is stored", runs_dir=True)
-    doctor = commands.add("doctor", "show.doctor", "check what this machine can do", runs_dir=True)
+    doctor = commands.add("doctor", "doctor.run", "check what this machine can do", runs_dir=True)
     doctor.flag("--online", "also check that the hub answers")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tui_lab.cli.follow import LONGEST_TEXT
 from tui_lab.cli.options import EXIT_OK
-from tui_lab.cli.output import note
+from tui_lab.cli.output import Answer, note
 from tui_lab.core import input_files
 from tui_lab.core.records import to_json
 from tui_lab.core.sanitize import sanitize
@@ -64,6 +64,12 @@ class WorkerLog:
         return text
 
 
+class WorkerLine(Answer, tag="worker_log", kw_only=True, frozen=True):
+    """A line of a run's ``worker.log``, as it was written."""
+
+    text: str
+
+
 def sentence(event: RunEvent) -> str:
     """An event as a line with its time; "" for events without text."""
     text = wording.line(event, LONGEST_TEXT)
@@ -101,7 +107,7 @@ def _events(watcher: Watcher, as_json: bool) -> Iterator[str]:
 
 def _print_worker(line: str, as_json: bool) -> None:
     line = line[:LONGEST_LINE]
-    print(to_json({"kind": "worker_log", "text": line}) if as_json else f"worker.log  {sanitize(line)}")
+    print(to_json(WorkerLine(text=line)) if as_json else f"worker.log  {sanitize(line)}")
 
 
 def _follow(run: Run, watcher: Watcher, worker: WorkerLog, as_json: bool) -> None:

@@ -74,8 +74,7 @@ def _report_error(text: str, code: int, as_json: bool, hint: str = "") -> int:
     text, hint = (sanitize(without_secrets(each), keep_newlines=True) for each in (text, hint))
     print(f"tui-lab: {text}" + (f"\n{hint}" if hint else ""), file=sys.stderr)
     if as_json:
-        from tui_lab.cli.output import json_line
-        from tui_lab.cli.results import CommandError, ErrorDetail
+        from tui_lab.cli.output import CommandError, ErrorDetail, json_line
 
         try:
             json_line(CommandError(error=ErrorDetail(message=text, hint=hint, exit_code=code)))

@@ -9,6 +9,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TextIO
 
+from msgspec import Struct
+
+from tui_lab.core.records import jsonable, to_json
 from tui_lab.core.sanitize import sanitize
 
 #: Blanks between two columns.
@@ -21,18 +24,35 @@ BAR_CELLS, BAR_FROM_COLUMNS = 20, 60
 SPEED_AFTER_S = 1.0
 
 
-def as_json(value: object) -> None:
-    """Prints one JSON document, strict and in ASCII."""
-    from tui_lab.core.records import jsonable
+class Answer(Struct, tag_field="kind", kw_only=True, frozen=True):
+    """What a command prints with ``-o json``: strict JSON in ASCII whose ``kind`` says which record it is,
+    and ``v`` which version of it. Fields may be added within a version."""
 
-    print(json.dumps(jsonable(value), ensure_ascii=True, allow_nan=False, indent=2, default=str))
+    v: int = 1
 
 
-def json_line(value: object) -> None:
-    """Prints one line of strict JSON in ASCII."""
-    from tui_lab.core.records import to_json
+class ErrorDetail(Struct, kw_only=True, frozen=True):
+    """What went wrong, in one sentence. ``hint``: where to read on, or the usage of the command."""
 
-    print(to_json(value), flush=True)
+    message: str
+    hint: str
+    exit_code: int
+
+
+class CommandError(Answer, tag="error", kw_only=True, frozen=True):
+    """A command could not do what it was asked; stderr has the same sentence."""
+
+    error: ErrorDetail
+
+
+def as_json(answer: Struct) -> None:
+    """Prints an answer as a document."""
+    print(json.dumps(jsonable(answer), ensure_ascii=True, allow_nan=False, indent=2, default=str))
+
+
+def json_line(answer: Struct) -> None:
+    """Prints an answer on one line."""
+    print(to_json(answer), flush=True)
 
 
 def note(text: str) -> None:

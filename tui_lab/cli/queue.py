@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 
 from tui_lab.cli.output import as_json, json_line, note, table
-from tui_lab.cli.recipe_args import check_downloads, prepare_all
-from tui_lab.cli.results import (
+from tui_lab.cli.queue_answers import (
+    QueueableRuns,
     Queued,
     QueuedRun,
     QueueList,
@@ -16,6 +16,7 @@ from tui_lab.cli.results import (
     queue_row,
     sweep_row,
 )
+from tui_lab.cli.recipe_args import check_downloads, prepare_all
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.runs import index
@@ -32,6 +33,9 @@ def add(args: argparse.Namespace) -> int:
     grid = sweep.parse(args.sweep)
     prepared = prepare_all(args, grid, "queued")
     if getattr(args, "dry_run", False):
+        if args.json:
+            json_line(QueueableRuns(items=[each.values for each in prepared]))
+            return 0
         many = f"{len(prepared)} runs" if grid else "one run"
         print(f"{many} could be queued; nothing was started")
         for each in prepared:
@@ -55,7 +59,7 @@ def add(args: argparse.Namespace) -> int:
         queue.start_runner(args.runs_dir)
     if args.json:
         listed = [QueuedRun(run.id, each.values) for run, each in zip(runs, prepared, strict=True)]
-        json_line(Queued(sweep=sweep_id or None, held=held, runs=listed))
+        json_line(Queued(sweep=sweep_id or None, held=held, items=listed, runs=listed))
         return 0
     for run, each in zip(runs, prepared, strict=True):
         print(f"{run.id}  {sanitize(sweep.describe(each.values))}".rstrip())
@@ -76,7 +80,7 @@ def list_queue(args: argparse.Namespace) -> int:
     listed = [queue_row(item) for item in found]
     going = queue.is_running(args.runs_dir)
     if args.json:
-        as_json(QueueList(going=going, held=now.held, waits_for_others=now.waits, runs=listed))
+        as_json(QueueList(going=going, held=now.held, waits_for_others=now.waits, items=listed, runs=listed))
         return 0
     if not listed:
         note("the queue is empty; `tui-lab queue add` adds a run")
@@ -101,7 +105,7 @@ def remove(args: argparse.Namespace) -> int:
     if args.ended:
         gone += queue.clear_ended(args.runs_dir)
     if args.json:
-        json_line(Removed(gone))
+        json_line(Removed(items=gone, runs=gone))
     else:
         print(f"{len(gone)} removed from the queue" if gone else "the queue has no such runs")
     return 0
@@ -153,13 +157,15 @@ def show_sweep(args: argparse.Namespace) -> int:
     best = index.best_of(runs, args.by)
     criterion = index.criterion_text(runs, args.by)
     if args.json:
+        listed = [sweep_row(run) for run in runs]
         as_json(
             SweepResult(
                 sweep=runs[0].sweep,
                 by=args.by,
                 criterion=criterion,
                 best=best or None,
-                runs=[sweep_row(run) for run in runs],
+                items=listed,
+                runs=listed,
             )
         )
         return 0

@@ -4,11 +4,65 @@ from __future__ import annotations
 
 import argparse
 
-from tui_lab.cli.output import as_json, note
+from tui_lab.cli.output import Answer, as_json, note
 from tui_lab.core.sanitize import sanitize
 from tui_lab.models import catalog
 from tui_lab.report import content, write
 from tui_lab.runs import folder, inputs
+
+
+class ReportAnswer(Answer, tag="report", kw_only=True, frozen=True):
+    """The content of a report without its curves, which are in the run's event log. ``written``: the files;
+    fields of objects are those of the run's events and results, without those that have no value."""
+
+    written: list[str]
+    run: str
+    folder: str
+    state: str
+    message: str
+    started_at: float | None
+    updated_at: float | None
+    last_words: list[str]
+    written_at: float
+    written_by: str
+    recipe: dict[str, object]
+    changed: dict[str, object]
+    base_preset: str
+    command: str
+    choices: list[dict[str, object]]
+    warnings: list[str]
+    data: dict[str, object]
+    model: dict[str, object]
+    plan: dict[str, object]
+    versions: dict[str, str]
+    device: dict[str, object]
+    threads: int | None
+    attempts: int
+    course: list[dict[str, object]]
+    step: int
+    total_steps: int
+    losses: dict[str, float | None]
+    scores: list[dict[str, object]]
+    samples: list[dict[str, object]]
+    examples: list[dict[str, object]]
+    answers: list[dict[str, str]]
+    acquisition: dict[str, object]
+    results: dict[str, dict[str, object]]
+    flips: dict[str, dict[str, int]]
+    item_probes: list[dict[str, object]]
+    kl_probes: list[dict[str, object]]
+    threshold: float
+    probe_reason: str
+    strength: dict[str, object]
+    memory: dict[str, object]
+    flags: list[dict[str, object]]
+    ladder: list[dict[str, object]]
+    ladder_cost: str
+    spent: dict[str, object]
+    prices: dict[str, object]
+    saved: dict[str, object]
+    unknown: list[str]
+    problems: list[str]
 
 
 def run(args: argparse.Namespace) -> int:
@@ -23,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     report = content.read(found)
     paths = write.write(found, args.out, args.format, report)
     if args.json:
-        as_json({"kind": "report", "written": [str(path) for path in paths], **content.as_json(report)})
+        as_json(ReportAnswer(written=[str(path) for path in paths], **content.as_json(report)))
         return 0
     print(f"run {found.id} ({report.status}):")
     for path in paths:

@@ -1,45 +1,19 @@
-"""What commands print with ``--json``: one record per kind of answer."""
+"""The results of runs, as commands print them with ``-o json``."""
 
 from __future__ import annotations
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, UnsetType
+from msgspec.structs import asdict
 
-from tui_lab.core.errors import LabError
-from tui_lab.retention.statistics import Interval
+from tui_lab.cli.output import Answer
 from tui_lab.runs import notes
 from tui_lab.runs.event_parts import Acquisition
 from tui_lab.runs.folder import Run
-from tui_lab.runs.index import RunSummary
-from tui_lab.runs.queue import sweep
-from tui_lab.runs.queue.queue import QueueItem
-from tui_lab.runs.queue.sweep import SweepValues
 from tui_lab.runs.schema import EndEvent
 from tui_lab.runs.state import Watcher
 
-# --------------------------------------------------------------------------------------------------
-# errors
 
-
-class ErrorDetail(Struct, kw_only=True, frozen=True):
-    """What went wrong, in one sentence. ``hint``: where to read on, or the usage of the command."""
-
-    message: str
-    hint: str
-    exit_code: int
-
-
-class CommandError(Struct, tag_field="kind", tag="error", kw_only=True, frozen=True):
-    """The last line of a command that could not do what it was asked."""
-
-    v: int = 1
-    error: ErrorDetail
-
-
-# --------------------------------------------------------------------------------------------------
-# runs
-
-
-class RunResult(Struct, tag_field="kind", tag="result", kw_only=True, frozen=True):
+class RunResult(Answer, tag="result", kw_only=True, frozen=True):
     """The result of a run: the newest values while it is in progress, the final ones once it has ended.
     ``saved``: the path of the adapter or model; memory in bytes, energy in joules."""
 
@@ -60,8 +34,8 @@ class RunResult(Struct, tag_field="kind", tag="result", kw_only=True, frozen=Tru
     message: str
 
 
-class ListedRun(Struct, kw_only=True, frozen=True):
-    """What ``tui-lab runs`` adds to a result; the recipe's fields only where it is readable."""
+class ListedRun(RunResult, tag="result", kw_only=True, frozen=True):
+    """A run of ``tui-lab runs``: its result, and the recipe's fields where that is readable."""
 
     model: str | UnsetType = UNSET
     data: str | UnsetType = UNSET
@@ -71,6 +45,12 @@ class ListedRun(Struct, kw_only=True, frozen=True):
     name: str
     tags: tuple[str, ...]
     note: str
+
+
+class RunList(Answer, tag="runs", kw_only=True, frozen=True):
+    """The runs, newest first."""
+
+    items: list[ListedRun]
 
 
 def result_of(run: Run, watcher: Watcher, status: str) -> RunResult:
@@ -99,9 +79,10 @@ def result_of(run: Run, watcher: Watcher, status: str) -> RunResult:
 
 
 def listed_run(run: Run, watcher: Watcher) -> ListedRun:
-    """Recipe, start and notes of a run whose log ``watcher`` has read."""
+    """Result, recipe, start and notes of a run whose log ``watcher`` has read."""
     recipe, written = watcher.recipe, notes.read(run)
     return ListedRun(
+        **asdict(result_of(run, watcher, watcher.status)),
         model=recipe.model if recipe else UNSET,
         data=recipe.data if recipe else UNSET,
         preset=recipe.preset if recipe else UNSET,
@@ -110,145 +91,4 @@ def listed_run(run: Run, watcher: Watcher) -> ListedRun:
         name=written.name,
         tags=written.tags,
         note=written.note,
-    )
-
-
-# --------------------------------------------------------------------------------------------------
-# the queue
-
-
-class QueuedRun(Struct, frozen=True):
-    """A run that was added, with its values of the sweep."""
-
-    run: str
-    values: SweepValues
-
-
-class Queued(Struct, tag_field="kind", tag="queued", kw_only=True, frozen=True):
-    """The answer of ``queue add`` and ``train --queue``."""
-
-    sweep: str | None
-    held: bool
-    runs: list[QueuedRun]
-
-
-class QueueRow(Struct, kw_only=True, frozen=True):
-    """One run of ``queue list``; ``problem`` only where its recipe cannot be read."""
-
-    run: str
-    state: str
-    outcome: str
-    reason: str
-    added_at: float
-    model: str = ""
-    preset: str = ""
-    data: str = ""
-    problem: str | UnsetType = UNSET
-    sweep: str | None
-    values: SweepValues
-
-
-class QueueList(Struct, kw_only=True, frozen=True):
-    """The answer of ``queue list``. ``going``: whether the queue's process is running."""
-
-    going: bool
-    held: bool
-    waits_for_others: bool
-    runs: list[QueueRow]
-
-
-class QueueStatus(Struct, tag_field="kind", tag="queue", kw_only=True, frozen=True):
-    """The answer of ``queue start`` and ``queue stop``: the number of runs by state, and the running one."""
-
-    held: bool
-    queued: int
-    running: int
-    done: int
-    failed: int
-    run: str | None
-
-
-class Removed(Struct, tag_field="kind", tag="removed", frozen=True):
-    """The answer of ``queue remove``."""
-
-    runs: list[str]
-
-
-def queue_row(item: QueueItem) -> QueueRow:
-    """A queued run with its recipe and its place in a sweep."""
-    model = preset = data = ""
-    problem: str | UnsetType = UNSET
-    try:
-        recipe = item.run.recipe()
-        model, preset, data = recipe.model, recipe.preset, recipe.data
-    except LabError as error:
-        problem = str(error)
-    place = sweep.place_of(item.run)
-    return QueueRow(
-        run=item.run.id,
-        state=item.state,
-        outcome=item.outcome,
-        reason=item.reason,
-        added_at=item.entry.added_at,
-        model=model,
-        preset=preset,
-        data=data,
-        problem=problem,
-        sweep=place.sweep if place else None,
-        values=place.values if place else {},
-    )
-
-
-# --------------------------------------------------------------------------------------------------
-# a sweep
-
-
-class SweepScore(Struct, frozen=True):
-    """The task's own score before and after; NaN where unknown."""
-
-    name: str
-    start: float
-    end: float
-
-
-class SweepRow(Struct, kw_only=True, frozen=True):
-    """One run of a sweep."""
-
-    run: str
-    state: str
-    values: SweepValues
-    train_loss: float
-    validation_loss: float
-    acquisition: SweepScore
-    retention: Interval
-    peak_memory_bytes: float
-    peak_memory_of: str
-    seconds: float
-    message: str
-
-
-class SweepResult(Struct, kw_only=True, frozen=True):
-    """The answer of ``tui-lab sweep``. ``best``: the id of the best run by the criterion ``by``."""
-
-    sweep: str
-    by: str
-    criterion: str
-    best: str | None
-    runs: list[SweepRow]
-
-
-def sweep_row(run: RunSummary) -> SweepRow:
-    """One run of a sweep, from its summary."""
-    return SweepRow(
-        run=run.id,
-        state=run.state,
-        values=run.sweep_values,
-        train_loss=run.loss,
-        validation_loss=run.validation,
-        acquisition=SweepScore(run.score_name, run.score_start, run.score_end),
-        retention=Interval(run.retention, run.retention_low, run.retention_high),
-        peak_memory_bytes=run.peak_bytes,
-        peak_memory_of=run.peak_of,
-        seconds=run.seconds,
-        message=run.message,
     )

@@ -6,12 +6,14 @@ from __future__ import annotations
 import argparse
 import math
 
+from msgspec.structs import asdict
+
 from tui_lab.cli.interrupt import interruptible
-from tui_lab.cli.output import Progress, json_line, note
+from tui_lab.cli.output import Answer, Progress, json_line
 from tui_lab.core import format
 from tui_lab.core.errors import LabError
-from tui_lab.core.records import jsonable
 from tui_lab.core.sanitize import sanitize
+from tui_lab.evaluation.records import EvaluationAnswer
 from tui_lab.models import catalog, download
 from tui_lab.retention.results import ItemResult, SuiteComparison, SuiteResult
 from tui_lab.retention.scoring.metrics import Metric
@@ -22,6 +24,19 @@ from tui_lab.runs import verdicts
 #: Forgotten items that are printed; --json has all.
 _MAX_FLIPS = 5
 _SIDES = ("base", "tuned")
+
+
+class RetentionAnswer(EvaluationAnswer, tag_field="kind", tag="retention", kw_only=True, frozen=True):
+    """The result of every suite, and of the run's own held-out rows."""
+
+    v: int = 1
+
+
+class SuiteList(Answer, tag="suites", kw_only=True, frozen=True):
+    """The suites (under ``suites`` too, as in earlier versions)."""
+
+    items: list[registry.SuiteInfo]
+    suites: list[registry.SuiteInfo]
 
 
 def run(args: argparse.Namespace) -> int:
@@ -60,13 +75,11 @@ def run(args: argparse.Namespace) -> int:
             with quiet_libraries():
                 found = evaluate(request, progress.on_progress, cancelled)
         except Cancelled:
-            progress.close()
-            note("interrupted; repeat the command to continue")
-            return 130
+            raise KeyboardInterrupt("interrupted; repeat the command to continue") from None
         finally:
             progress.close()
     if args.json:
-        json_line({"v": 1, **jsonable(found)})
+        json_line(RetentionAnswer(**asdict(found)))
     else:
         print("\n\n".join("\n".join(suite_lines(result)) for result in found.suites))
         if found.acquisition:
@@ -78,11 +91,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _list(args: argparse.Namespace) -> int:
-    from dataclasses import asdict
-
     infos = registry.names()
     if args.json:
-        json_line({"suites": [asdict(info) for info in infos]})
+        json_line(SuiteList(items=infos, suites=infos))
         return 0
     width = max(len(info.name) for info in infos)
     for info in infos:

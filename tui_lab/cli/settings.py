@@ -7,13 +7,42 @@ import argparse
 from dataclasses import replace
 from typing import Any
 
+from msgspec import Struct
+
 from tui_lab.cli.options import EXIT_OK
-from tui_lab.cli.output import as_json, note, table
+from tui_lab.cli.output import Answer, as_json, note, table
 from tui_lab.core import settings
 from tui_lab.core.errors import LabError
 from tui_lab.core.paths import path_exists
 from tui_lab.core.sanitize import sanitize
 from tui_lab.core.settings_file import template, write_many
+
+
+class SettingRow(Struct, kw_only=True, frozen=True):
+    """A setting. ``source``: default, file, environment or command line; ``environment``: its variable."""
+
+    name: str
+    value: object
+    source: str
+    environment: str
+    help: str
+
+
+class SettingList(Answer, tag="settings", kw_only=True, frozen=True):
+    """Every setting (by name under ``settings`` too, as in earlier versions)."""
+
+    file: str
+    items: list[SettingRow]
+    settings: dict[str, SettingRow]
+    problems: list[str]
+
+
+class SettingsWritten(Answer, tag="settings_written", kw_only=True, frozen=True):
+    """The settings that were written to the file, and which of them something else overrides."""
+
+    file: str
+    items: list[str]
+    notes: list[str]
 
 
 def run(args: argparse.Namespace) -> int:
@@ -26,12 +55,12 @@ def run(args: argparse.Namespace) -> int:
         print(template(), end="")
         return EXIT_OK
     if args.changes:
-        _write(args.changes, args.loaded)
+        _write(args.changes, args.loaded, args.json)
         return EXIT_OK
     return _list(args)
 
 
-def _write(changes: list[str], loaded: Any) -> None:
+def _write(changes: list[str], loaded: Any, json_wanted: bool) -> None:
 
     wanted: dict[str, Any] = {}
     for text in changes:
@@ -52,12 +81,18 @@ def _write(changes: list[str], loaded: Any) -> None:
     _check_keys(wanted.get("keys", {}), loaded.settings)
     _check_theme(wanted.get("theme"))
     file = write_many(wanted)
-    print(f"written to {sanitize(str(file))}")
+    notes = []
     for name in wanted:
         if (source := loaded.sources[name]) in ("environment", "command line"):
             variable = settings.FIELDS[name].metadata["env"]
             what = f"the environment ({variable})" if source == "environment" else f"the {source}"
-            note(f"tui-lab: {name}: {what} overrides the file")
+            notes.append(f"{name}: {what} overrides the file")
+    if json_wanted:
+        as_json(SettingsWritten(file=str(file), items=list(wanted), notes=notes))
+        return
+    print(f"written to {sanitize(str(file))}")
+    for text in notes:
+        note(f"tui-lab: {text}")
 
 
 def _check_keys(keys: dict[str, str], before: settings.Settings) -> None:
@@ -96,19 +131,21 @@ def _list(args: argparse.Namespace) -> int:
     loaded = args.loaded
     if args.json:
         rows = {
-            name: {
-                "value": getattr(loaded.settings, name),
-                "source": loaded.sources[name],
-                "environment": each.metadata["env"],
-                "help": each.metadata["help"],
-            }
+            name: SettingRow(
+                name=name,
+                value=getattr(loaded.settings, name),
+                source=loaded.sources[name],
+                environment=each.metadata["env"],
+                help=each.metadata["help"],
+            )
             for name, each in settings.FIELDS.items()
         }
         problems = [*loaded.problems, *_key_problems(loaded.settings)]
-        as_json({"v": 1, "file": str(settings.path()), "settings": rows, "problems": problems})
+        file = str(settings.path())
+        as_json(SettingList(file=file, items=list(rows.values()), settings=rows, problems=problems))
         return EXIT_OK
-    file = settings.path()
-    print(f"{sanitize(str(file))}{'' if path_exists(file) else ' (does not exist yet)'}\n")
+    place = settings.path()
+    print(f"{sanitize(str(place))}{'' if path_exists(place) else ' (does not exist yet)'}\n")
     lines = []
     for name, each in settings.FIELDS.items():
         value = getattr(loaded.settings, name)

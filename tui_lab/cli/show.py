@@ -1,32 +1,29 @@
-"""The read-only commands: models, presets, data preview, runs, locate, doctor."""
+"""The commands that list: models, presets, runs, locate."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from msgspec import to_builtins
+from msgspec import Struct, field
 
-from tui_lab import doctor as checks
-from tui_lab.cli import jobs
-from tui_lab.cli.options import EXIT_FAILED, EXIT_OK
-from tui_lab.cli.output import as_json, columns, has_colours, note, table
-from tui_lab.cli.results import listed_run, result_of
+from tui_lab.cli.options import EXIT_OK
+from tui_lab.cli.output import Answer, as_json, note, table
+from tui_lab.cli.results import RunList, listed_run
 from tui_lab.core import format, input_files
 from tui_lab.core.errors import LabError
 from tui_lab.core.paths import cache_dir, config_dir, data_dir, path_exists, resource_dir, state_dir, user_dir
-from tui_lab.core.records import jsonable
 from tui_lab.core.sanitize import sanitize
 from tui_lab.core.settings import path as settings_file
-from tui_lab.data.preview import PreviewAnswer, PreviewFacts, PreviewRequest, PreviewRow
 from tui_lab.models import catalog
+from tui_lab.models.shapes import Shape
+from tui_lab.models.stored_forms import StoredForm
 from tui_lab.pocket import MODEL_DIR
-from tui_lab.recipes.presets import list_presets, load_preset
+from tui_lab.recipes.presets import Preset, list_presets, load_preset
 from tui_lab.recipes.recipe import FIELDS
 from tui_lab.runs import folder
 from tui_lab.runs.event_parts import Acquisition
@@ -38,11 +35,90 @@ from tui_lab.runs.state import Watcher
 # models and presets
 
 
+class ModelRow(Struct, kw_only=True, frozen=True):
+    """A model and its facts; null is unknown. ``context``: tokens; ``refused``: why the lab does not tune it;
+    ``needs_flag``: for its size alone, --allow-large permits it; ``unverified``: facts that were not read at
+    their source."""
+
+    id: str
+    label: str
+    where: catalog.Where
+    path: str | None
+    on_disk: bool
+    model_type: str | None
+    shape: Shape | None
+    parameters: int | None
+    context: int | None
+    licence: str | None
+    gated: bool | None
+    chat_template: bool | None
+    suggested_targets: str
+    source: str
+    unverified: tuple[str, ...]
+    aliases: tuple[str, ...]
+    refused: str | None
+    needs_flag: bool
+    form: StoredForm
+
+
+class ModelList(Answer, tag="models", kw_only=True, frozen=True):
+    """The models that can be fine-tuned; with --all those that are refused too."""
+
+    items: list[ModelRow]
+
+
+class PresetAnswer(Answer, tag="preset", kw_only=True, frozen=True):
+    """A preset. ``own``: made by the user; ``values``: its recipe keys; ``pocket``: those that differ for the
+    bundled model; ``problems``: empty when it is valid."""
+
+    name: str
+    title: str
+    description: str
+    card: str
+    path: str
+    own: bool
+    values: dict[str, object]
+    pocket: dict[str, object]
+    problems: list[str]
+
+
+class PresetList(Answer, tag="presets", kw_only=True, frozen=True):
+    """All presets (under ``presets`` too, as in earlier versions). ``messages``: files that are not read."""
+
+    items: list[PresetAnswer]
+    presets: list[PresetAnswer]
+    messages: list[str]
+
+
+class KeyRow(Struct, kw_only=True, frozen=True):
+    """A recipe key: its kind (choice, int, float, bool, text), range and meaning. Limits are inclusive unless
+    ``exclusive_minimum`` or ``exclusive_maximum``."""
+
+    name: str
+    label: str
+    help: str
+    group: str
+    kind: str
+    default: object
+    choices: tuple[str, ...]
+    minimum: float | None
+    maximum: float | None
+    exclusive_minimum: bool
+    exclusive_maximum: bool
+    allowed: str
+
+
+class KeyList(Answer, tag="keys", kw_only=True, frozen=True):
+    """Every recipe key."""
+
+    items: list[KeyRow]
+
+
 def models(args: argparse.Namespace) -> int:
     """``tui-lab models``."""
     entries = [entry for entry in catalog.load() if args.all or not entry.refused]
     if args.json:
-        as_json([asdict(entry) for entry in entries])
+        as_json(ModelList(items=[_model_row(entry) for entry in entries]))
         return EXIT_OK
     rows = []
     for entry in entries:
@@ -69,6 +145,14 @@ def models(args: argparse.Namespace) -> int:
     return EXIT_OK
 
 
+def _model_row(entry: catalog.Entry) -> ModelRow:
+    facts = {name: getattr(entry, name) for name in ModelRow.__struct_fields__}
+    shape = (
+        None if entry.shape is None else replace(entry.shape)
+    )  # with its defaults, which are left out else
+    return ModelRow(**{**facts, "shape": shape, "path": None if entry.path is None else str(entry.path)})
+
+
 def presets(args: argparse.Namespace) -> int:
     """``tui-lab presets``."""
     if args.keys:
@@ -78,7 +162,8 @@ def presets(args: argparse.Namespace) -> int:
 
     found, messages = list_presets()
     if args.json:
-        as_json({"presets": [_preset_json(preset) for preset in found], "messages": messages})
+        listed = [_preset_answer(preset) for preset in found]
+        as_json(PresetList(items=listed, presets=listed, messages=messages))
     else:
         rows = []
         for preset in found:
@@ -92,25 +177,25 @@ def presets(args: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def _preset_json(preset: Any) -> dict[str, Any]:
-    return {
-        "name": preset.name,
-        "title": preset.title,
-        "description": preset.description,
-        "card": preset.card,
-        "path": str(preset.path),
-        "own": preset.own,
-        "values": preset.values,
-        "pocket": preset.pocket,
-        "problems": [problem.message for problem in preset.problems],
-    }
+def _preset_answer(preset: Preset) -> PresetAnswer:
+    return PresetAnswer(
+        name=preset.name,
+        title=preset.title,
+        description=preset.description,
+        card=preset.card,
+        path=str(preset.path),
+        own=preset.own,
+        values=preset.values,
+        pocket=preset.pocket,
+        problems=[problem.message for problem in preset.problems],
+    )
 
 
 def _one_preset(name: str, json_wanted: bool) -> int:
 
     preset = load_preset(name)
     if json_wanted:
-        as_json(_preset_json(preset))
+        as_json(_preset_answer(preset))
     else:
         print(f"# {preset.path}")
         print(sanitize(input_files.read_text(preset.path), keep_newlines=True).rstrip())
@@ -120,7 +205,7 @@ def _one_preset(name: str, json_wanted: bool) -> int:
 def _keys(json_wanted: bool) -> int:
 
     if json_wanted:
-        as_json([{**asdict(info), "allowed": info.allowed()} for info in FIELDS.values()])
+        as_json(KeyList(items=[KeyRow(**asdict(info), allowed=info.allowed()) for info in FIELDS.values()]))
         return EXIT_OK
     group = ""
     for info in FIELDS.values():
@@ -134,82 +219,6 @@ def _keys(json_wanted: bool) -> int:
 
 
 # --------------------------------------------------------------------------------------------------
-# data
-
-
-def data_preview(args: argparse.Namespace) -> int:
-    """``tui-lab data preview``: the answer of the preview job as text or JSON."""
-    request = PreviewRequest(
-        data=args.data,
-        model=args.model,
-        data_format=args.format,
-        columns=args.columns,
-        rows=args.rows,
-        max_length=args.max_length,
-        chat_template=args.chat_template,
-        thinking=args.thinking,
-    )
-    answer = jobs.run_job("tui_lab.data.preview", request, answer=PreviewAnswer)
-    if args.json:
-        as_json({"kind": "result", **jsonable(answer)})
-        return EXIT_OK
-    facts = answer.facts
-    print(f"{sanitize(answer.data)}: {sanitize(answer.reason)}")
-    print(f"  {_counts(facts)}")
-    if facts.mean_tokens:
-        lengths = f"{facts.mean_tokens} tokens a row, the longest {facts.longest_tokens}"
-        print(f"  {lengths}; {facts.trained_tokens:,} of {facts.train_tokens:,} tokens are trained")
-    for column, use in answer.columns.items():
-        print(f"  column {sanitize(column)}: {use}")
-    for column in answer.unused:
-        print(f"  column {sanitize(column)}: not used")
-    template = sanitize(facts.template_source)
-    print(f"  {facts.trained_share:.0%} of the tokens are trained; template: {template}")
-    for warning in answer.warnings:
-        print(f"  warning: {sanitize(warning)}")
-    for row in answer.rows:
-        _show_row(row)
-    return EXIT_OK
-
-
-def _counts(facts: PreviewFacts) -> str:
-    """What the run does with the rows."""
-    read = f"{facts.rows_read:,} rows read"
-    if facts.estimated:
-        read = f"about {read}, estimated from the first {facts.sampled_rows:,}"
-    counts = {
-        "to train on": facts.train_rows,
-        "held out": facts.held_out_rows,
-        "unusable": facts.rows_bad,
-        "empty": facts.rows_empty,
-        "removed as repeated or leaked": facts.removed,
-        "cut": facts.cut,
-        "trained in windows": facts.windowed,
-        "left out as too long": facts.too_long,
-        "refused by the template": facts.refused_by_template,
-        "without anything to train": facts.fully_masked,
-    }
-    return f"{read}: " + ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
-
-
-def _show_row(row: PreviewRow) -> None:
-    """Prints a row with the trained tokens in colour, or between ⟦ and ⟧ where colours are not available."""
-    print(f"\n{sanitize(row.place)}: ", end="")
-    if row.error:
-        print(f"left out: {sanitize(row.error)}")
-        return
-    cut = ", cut to the length" if row.truncated else ""
-    print(f"{row.tokens} tokens, {row.trained} trained{cut}")
-    opening, closing = ("\033[32m", "\033[0m") if has_colours(sys.stdout) else ("⟦", "⟧")
-    text, was = "", False
-    for piece, trained in row.pieces:
-        if trained != was:
-            text, was = text + (opening if trained else closing), trained
-        text += sanitize(piece, keep_newlines=True)
-    print(text + (closing if was else ""))
-
-
-# --------------------------------------------------------------------------------------------------
 # runs, folders, machine
 
 
@@ -219,12 +228,11 @@ def runs(args: argparse.Namespace) -> int:
     every = folder.list_runs(directory)
     found = every[: args.limit or None]
     watchers = [(run, Watcher(run)) for run in found]
-    results = []
-    for run, watcher in watchers:
+    for _, watcher in watchers:
         watcher.read_all()
-        results.append((result_of(run, watcher, watcher.status), listed_run(run, watcher)))
+    results = [listed_run(run, watcher) for run, watcher in watchers]
     if args.json:
-        as_json([{**to_builtins(result), **to_builtins(listed)} for result, listed in results])
+        as_json(RunList(items=results))
         return EXIT_OK
     try:
         if text := queue.describe(directory):
@@ -235,7 +243,7 @@ def runs(args: argparse.Namespace) -> int:
         note(f"there are no runs in {directory} yet; `tui-lab train` starts one")
         return EXIT_OK
     rows = []
-    for result, listed in results:
+    for result in results:
         total = f"/{result.total_steps}" if result.total_steps else ""
         gained = result.acquisition
         score = (
@@ -243,11 +251,11 @@ def runs(args: argparse.Namespace) -> int:
             if gained != Acquisition()
             else ""
         )
-        began = listed.started_at
+        began = result.started_at
         when = time.strftime("%m-%d %H:%M", time.localtime(began)) if began else ""
         rows.append(
             [
-                result.run + (f" ({listed.name})" if listed.name else ""),
+                result.run + (f" ({result.name})" if result.name else ""),
                 result.state,
                 f"{result.step}{total}",
                 format.significant(result.train_loss, 3),
@@ -260,6 +268,32 @@ def runs(args: argparse.Namespace) -> int:
     if len(every) > len(found):
         note(f"{len(every) - len(found)} older runs are not listed; --limit 0 lists all")
     return EXIT_OK
+
+
+class FolderRow(Struct, kw_only=True, frozen=True):
+    """A folder or file of the lab."""
+
+    name: str
+    path: str
+    exists: bool
+
+
+class FolderList(Answer, tag="folders", kw_only=True, frozen=True):
+    """Where everything is stored; under each name too, as in earlier versions."""
+
+    items: list[FolderRow]
+    config: FolderRow
+    settings: FolderRow
+    presets: FolderRow
+    own_presets: FolderRow = field(name="own presets")
+    themes: FolderRow
+    own_themes: FolderRow = field(name="own themes")
+    runs: FolderRow
+    data: FolderRow
+    state: FolderRow
+    cache: FolderRow
+    hub_cache: FolderRow = field(name="hub cache")
+    pocket_model: FolderRow = field(name="pocket model")
 
 
 def lab_folders(runs_dir: Path | None) -> dict[str, Path]:
@@ -285,7 +319,11 @@ def locate(args: argparse.Namespace) -> int:
     """``tui-lab locate``."""
     found = lab_folders(args.runs_dir)
     if args.json:
-        as_json({name: {"path": str(path), "exists": path_exists(path)} for name, path in found.items()})
+        rows = [
+            FolderRow(name=name, path=str(path), exists=path_exists(path)) for name, path in found.items()
+        ]
+        by_name: dict[str, Any] = {row.name.replace(" ", "_"): row for row in rows}
+        as_json(FolderList(items=rows, **by_name))
         return EXIT_OK
     table(
         ("name", "path", ""),
@@ -295,17 +333,3 @@ def locate(args: argparse.Namespace) -> int:
         ],
     )
     return EXIT_OK
-
-
-def doctor(args: argparse.Namespace) -> int:
-    """``tui-lab doctor``: prints each finding at once."""
-    from tui_lab.ui.user_files import CHECKS
-
-    found = []
-    width = columns(sys.stdout) if sys.stdout.isatty() else 0
-    for check in checks.iter_checks(args.online, args.runs_dir, CHECKS):
-        found.append(check)
-        if not args.json:
-            print(checks.line(check, width), flush=True)
-    print(checks.to_json(found) if args.json else f"\n{checks.summary(found, width)}")
-    return EXIT_FAILED if checks.exit_code(found) else EXIT_OK

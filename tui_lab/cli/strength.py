@@ -6,12 +6,14 @@ from __future__ import annotations
 import argparse
 import math
 
+from msgspec import UNSET, UnsetType
+from msgspec.structs import asdict
+
 from tui_lab.cli import jobs
 from tui_lab.cli.options import EXIT_OK
-from tui_lab.cli.output import json_line
+from tui_lab.cli.output import Answer, json_line
 from tui_lab.core import format
 from tui_lab.core.errors import LabError
-from tui_lab.core.records import jsonable
 from tui_lab.core.sanitize import sanitize
 from tui_lab.evaluation.records import SavedStrength, SweepRequest
 from tui_lab.retention.stored import StrengthCurve
@@ -20,6 +22,18 @@ from tui_lab.runs import verdicts
 MODULE = "tui_lab.evaluation.strength_sweep"
 RECOMMENDED = "recommended"
 _BAR = 10  # characters
+
+
+class StrengthAnswer(StrengthCurve, tag_field="kind", tag="strength", kw_only=True, frozen=True):
+    """Gain and retention at every strength. ``saved``: the adapter that was saved at one."""
+
+    saved: str | UnsetType = UNSET
+
+
+class SavedAnswer(Answer, tag="strength_saved", kw_only=True, frozen=True):
+    """The adapter that was saved, without a measurement."""
+
+    saved: str
 
 
 def run(args: argparse.Namespace) -> int:
@@ -48,8 +62,10 @@ def run(args: argparse.Namespace) -> int:
         request = SweepRequest(run=args.name, save=save, runs_dir=runs_dir)
         saved = jobs.run_job(MODULE, request, answer=SavedStrength).saved
     if args.json:
-        answer: dict[str, object] = jsonable(curve) if curve else {}
-        json_line({**answer, "saved": saved} if saved else answer)
+        if curve is None:
+            json_line(SavedAnswer(saved=saved))
+        else:
+            json_line(StrengthAnswer(**{**asdict(curve), "saved": saved or UNSET}))
         return EXIT_OK
     if curve:
         _print_curve(curve)

@@ -14,20 +14,47 @@ from tui_lab.cli import plain as cli_plain
 from tui_lab.cli import queue
 from tui_lab.cli.follow import POLL_S, follow, run_status, short
 from tui_lab.cli.forecast import run_forecast
+from tui_lab.cli.forecast_answers import RunForecast
 from tui_lab.cli.options import EXIT_FAILED, EXIT_OK
-from tui_lab.cli.output import json_line, note
+from tui_lab.cli.output import Answer, json_line, note
 from tui_lab.cli.recipe_args import check_downloads, prepare, settings_of
+from tui_lab.cli.results import result_of
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.hardware.memory_budget import current
 from tui_lab.models import catalog
 from tui_lab.models.trainable import trainable_count
 from tui_lab.recipes.recipe import Recipe, with_pins
-from tui_lab.recipes.resolve import Resolution, resolve
+from tui_lab.recipes.resolve import Resolution, ResolvedChoice, resolve
 from tui_lab.runs import changes, checkpoints, commands, folder, inputs, launch
 from tui_lab.runs.folder import Run, is_locked
 from tui_lab.runs.schema import CommandEvent
 from tui_lab.runs.state import Watcher
+
+# --------------------------------------------------------------------------------------------------
+# what is printed for programs
+
+
+class DryRun(Answer, tag="dry_run", kw_only=True, frozen=True):
+    """What would be trained: the whole recipe, the numbers of parameters, what the lab chose and why, and the
+    forecast."""
+
+    recipe: dict[str, object]
+    parameters: int | None
+    trainable: int | None
+    choices: list[ResolvedChoice]
+    warnings: list[str]
+    forecast: RunForecast
+
+
+class CommandAnswer(Answer, tag="command_answer", kw_only=True, frozen=True):
+    """The answer of a run to a command; null where it has not answered in time."""
+
+    run: str
+    command: str
+    answered: bool
+    outcome: str | None
+
 
 # --------------------------------------------------------------------------------------------------
 # starting
@@ -63,17 +90,14 @@ def _dry_run(args: argparse.Namespace, recipe: Recipe, entry: catalog.Entry, res
     lines, forecast = run_forecast(recipe, entry, resolution)
     if args.json:
         json_line(
-            {
-                "kind": "dry_run",
-                "recipe": recipe.model_dump(),
-                "parameters": entry.parameters,
-                "trainable": trainable,
-                "choices": [
-                    {"field": c.field, "value": c.value, "reason": c.reason} for c in resolution.reasons
-                ],
-                "warnings": resolution.warnings,
-                "forecast": forecast,
-            }
+            DryRun(
+                recipe=recipe.model_dump(),
+                parameters=entry.parameters,
+                trainable=trainable,
+                choices=resolution.reasons,
+                warnings=resolution.warnings,
+                forecast=forecast,
+            )
         )
         return EXIT_OK
     print(f"{recipe.preset} on {sanitize(entry.label)}, data {short(recipe.data)}; nothing was started")
@@ -93,7 +117,7 @@ def _dry_run(args: argparse.Namespace, recipe: Recipe, entry: catalog.Entry, res
 
 def _detached(run: Run, as_json: bool) -> int:
     if as_json:
-        json_line({"kind": "result", "run": run.id, "path": str(run.path), "state": "starting"})
+        json_line(result_of(run, Watcher(run), "starting"))
     else:
         print(run.id)
         note(f"the run is in {run.path}; `tui-lab watch {run.id}` follows it")
@@ -187,7 +211,7 @@ def steer(args: argparse.Namespace) -> int:
         time.sleep(POLL_S)
     answered = outcome is not None
     if args.json:
-        json_line({"run": run.id, "command": args.command, "answered": answered, "outcome": outcome})
+        json_line(CommandAnswer(run=run.id, command=args.command, answered=answered, outcome=outcome))
     elif answered:
         print(short(outcome))
     elif not is_locked(run):

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tui_lab.core.paths import cache_dir, config_dir, data_dir, state_dir
-from tui_lab.core.records import to_json as to_json_line
 from tui_lab.core.sanitize import sanitize
 from tui_lab.doctor import folders, hub, logout, machine, packages, terminal
 from tui_lab.doctor.check import DoctorCheck
@@ -31,7 +30,6 @@ __all__ = [
     "run_checks",
     "summary",
     "to_do",
-    "to_json",
 ]
 
 #: A check that has not run yet: its name, and the function that makes it (None: it does not apply here).
@@ -166,8 +164,3 @@ def summary(found: list[DoctorCheck], width: int = 0) -> str:
 def render(found: list[DoctorCheck]) -> str:
     """The whole report as plain text."""
     return "\n".join([*(line(check) for check in found), "", summary(found)])
-
-
-def to_json(found: list[DoctorCheck]) -> str:
-    """The whole report for scripts."""
-    return to_json_line({"v": 1, "checks": found, "to_do": to_do(found), "exit_code": exit_code(found)})

@@ -304,13 +304,12 @@ def unknown(report: ReportContent) -> Iterator[str]:
 # for programs
 
 
-def as_json(report: ReportContent) -> dict[str, object]:
-    """The content for ``--json``, without the curves, which are in the run's event log."""
+def as_json(report: ReportContent) -> dict[str, Any]:
+    """The content for ``-o json``, without the curves, which are in the run's event log."""
     log, started, measured, memory = report.log, report.log.started, report.measured, report.memory
     train, validation, best = log.loss.values, log.validation.values, report.best_validation
     suites = measured.suites.items()
     return {
-        "v": 1,
         "run": report.run,
         "folder": report.folder,
         "state": report.status,
