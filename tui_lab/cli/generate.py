@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 class GeneratedLane(Struct, kw_only=True, frozen=True):
     """What one strategy generated. ``on``: base, or tuned with a number for several adapters; ``logprobs``:
-    natural logarithms of the model's own probabilities, before warping; ``turns``: the conversation before."""
+    natural logarithms of the model's own probabilities, before warping; ``turns``: what was said before."""
 
     strategy: str
     parameters: dict[str, object]
