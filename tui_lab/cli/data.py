@@ -14,7 +14,7 @@ from tui_lab.core.sanitize import sanitize
 from tui_lab.data.preview import PreviewAnswer, PreviewFacts, PreviewRequest, PreviewRow
 
 
-class DataPreview(PreviewAnswer, tag_field="kind", tag="data_preview", kw_only=True, frozen=True):
+class DataPreviewAnswer(PreviewAnswer, tag_field="kind", tag="data_preview", kw_only=True, frozen=True):
     """What each column is used for, what the run will do with the rows, and some rows in pieces, each with
     whether it is trained."""
 
@@ -35,7 +35,7 @@ def preview(args: argparse.Namespace) -> int:
     )
     answer = jobs.run_job("tui_lab.data.preview", request, answer=PreviewAnswer)
     if args.json:
-        as_json(DataPreview(**asdict(answer)))
+        as_json(DataPreviewAnswer(**asdict(answer)))
         return EXIT_OK
     facts = answer.facts
     print(f"{sanitize(answer.data)}: {sanitize(answer.reason)}")

@@ -29,7 +29,7 @@ from tui_lab.cli import (
     train,
 )
 from tui_lab.cli.output import CommandError
-from tui_lab.cli.results import RunList, RunResult
+from tui_lab.cli.results import RunResult, RunsAnswer
 from tui_lab.runs.schema import KnownEvent, RunEvent
 
 Schema: TypeAlias = dict[str, Any]
@@ -51,8 +51,8 @@ ANSWERS = (
     AnswerKind(show.PresetList, "presets"),
     AnswerKind(show.PresetAnswer, "presets NAME"),
     AnswerKind(show.KeyList, "presets --keys"),
-    AnswerKind(data.DataPreview, "data preview"),
-    AnswerKind(RunList, "runs"),
+    AnswerKind(data.DataPreviewAnswer, "data preview"),
+    AnswerKind(RunsAnswer, "runs"),
     AnswerKind(show.FolderList, "locate"),
     AnswerKind(doctor.DoctorReport, "doctor"),
     AnswerKind(train.DryRun, "train --dry-run"),
@@ -70,7 +70,7 @@ ANSWERS = (
     AnswerKind(forecast_answers.ForecastTable, "forecast"),
     AnswerKind(generate.Generation, "generate"),
     AnswerKind(retention.RetentionAnswer, "retention"),
-    AnswerKind(retention.SuiteList, "retention --list"),
+    AnswerKind(retention.SuitesAnswer, "retention --list"),
     AnswerKind(strength.StrengthAnswer, "strength"),
     AnswerKind(strength.SavedAnswer, "strength --save"),
     AnswerKind(export.ExportAnswer, "export"),

@@ -47,7 +47,7 @@ class ListedRun(RunResult, tag="result", kw_only=True, frozen=True):
     note: str
 
 
-class RunList(Answer, tag="runs", kw_only=True, frozen=True):
+class RunsAnswer(Answer, tag="runs", kw_only=True, frozen=True):
     """The runs, newest first."""
 
     items: list[ListedRun]

@@ -32,7 +32,7 @@ class RetentionAnswer(EvaluationAnswer, tag_field="kind", tag="retention", kw_on
     v: int = 1
 
 
-class SuiteList(Answer, tag="suites", kw_only=True, frozen=True):
+class SuitesAnswer(Answer, tag="suites", kw_only=True, frozen=True):
     """The suites (under ``suites`` too, as in earlier versions)."""
 
     items: list[registry.SuiteInfo]
@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
 def _list(args: argparse.Namespace) -> int:
     infos = registry.names()
     if args.json:
-        json_line(SuiteList(items=infos, suites=infos))
+        json_line(SuitesAnswer(items=infos, suites=infos))
         return 0
     width = max(len(info.name) for info in infos)
     for info in infos:

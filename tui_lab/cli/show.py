@@ -13,7 +13,7 @@ from msgspec import Struct, field
 
 from tui_lab.cli.options import EXIT_OK
 from tui_lab.cli.output import Answer, as_json, note, table
-from tui_lab.cli.results import RunList, listed_run
+from tui_lab.cli.results import RunsAnswer, listed_run
 from tui_lab.core import format, input_files
 from tui_lab.core.errors import LabError
 from tui_lab.core.paths import cache_dir, config_dir, data_dir, path_exists, resource_dir, state_dir, user_dir
@@ -232,7 +232,7 @@ def runs(args: argparse.Namespace) -> int:
         watcher.read_all()
     results = [listed_run(run, watcher) for run, watcher in watchers]
     if args.json:
-        as_json(RunList(items=results))
+        as_json(RunsAnswer(items=results))
         return EXIT_OK
     try:
         if text := queue.describe(directory):
