@@ -4,7 +4,7 @@ the first frame does not need is loaded after it: the first frame is due within 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual import events
 from textual.app import ScreenStackError, SystemCommand, get_system_commands_provider
@@ -299,11 +299,9 @@ class LabApp(TerminalApp):
         self._set_plots(weight=weight)
 
     def _set_plots(self, **options: str) -> None:
-        from tui_lab.ui.widgets.plot import Plot
-
         for screen in all_screens(self):
-            for plot in screen.query(Plot):
-                plot.set_options(**options)
+            for plot in screen.query("Plot"):  # by name: the first frame has none
+                cast("Any", plot).set_options(**options)
 
     # ------------------------------------------------------------------ panes
 

@@ -63,7 +63,7 @@ async def every_pane(app: LabApp, pilot: Pilot[None]) -> Iterator[str]:  # type:
     await until(lambda: app.first_frame.drawn)
     for name in PANES:
         app.action_pane(name)
-        await until(lambda name=name: app.pane == name and "F2" in screen_text(app))
+        await until(lambda name=name: app.pane == name and "Setup" in screen_text(app))
         await pilot.pause(0.1)
         yield name  # type: ignore[misc]
     await pilot.press("f1")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from textual import content, events
 from textual.app import App, ComposeResult
+from textual.css.stylesheet import Stylesheet, StylesheetParseError
 from textual.widgets import Input, OptionList, TextArea
 
 from tests.ui.helpers import screen_text, until
@@ -70,3 +71,27 @@ def test_a_long_word_wraps_in_a_window_without_columns(monkeypatch: pytest.Monke
         without.setattr(content, "divide_line", textual_patches._divide_line)
         with pytest.raises(ValueError, match="must not be zero"):
             content.Content("y" * 30).get_height({}, 0)
+
+
+def test_a_style_sheet_is_parsed_again_only_when_colours_change() -> None:
+    def colour() -> str:
+        [(_, rules)] = [
+            (name, rule.styles) for name, rule in enumerate(sheet.rules) if "Last" in rule.selector_names
+        ]
+        return rules.color.hex
+
+    sheet = Stylesheet(variables={"primary": "#ff0000"})
+    for number in range(200):  # Textual keeps 64
+        sheet.add_source(f"Kind{number} {{ width: 1; }}", ("", str(number)))
+    sheet.add_source("Last { color: $primary; }", ("", "last"))
+    before = list(sheet.rules)
+    sheet.set_variables({"primary": "#ff0000"})
+    sheet.reparse()
+    assert all(one is other for one, other in zip(before, sheet.rules, strict=True)) and colour() == "#FF0000"
+    sheet.set_variables({"primary": "#00ff00"})
+    sheet.reparse()
+    assert colour() == "#00FF00"
+    sheet.add_source("Bad { colour: blue; }", ("", "bad"))
+    with pytest.raises(StylesheetParseError):
+        sheet.reparse()
+    assert colour() == "#00FF00", "the rules before stay"

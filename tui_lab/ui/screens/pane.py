@@ -20,7 +20,6 @@ from tui_lab.ui.terminal.remappable_screen import RemappableScreen
 from tui_lab.ui.terminal.textual_internals import is_closing
 from tui_lab.ui.widgets.header import HeaderLine
 from tui_lab.ui.widgets.panel import PANE_CSS
-from tui_lab.ui.widgets.plot import Plot
 from tui_lab.ui.widgets.tab_bar import TabBar
 
 T = TypeVar("T")
@@ -116,9 +115,10 @@ class Pane(RemappableScreen, Screen[None]):
                 return
 
     def on_screen_resume(self) -> None:
-        for plot in self.query(Plot):
-            plot.catch_up()
-        for lane in self.query("LaneView"):  # by name: most panes need none of it
+        # by name: most panes need neither of them
+        for plot in self.query("Plot"):
+            cast("Any", plot).catch_up()
+        for lane in self.query("LaneView"):
             cast("Any", lane).show_again()
 
     def call_back(self, callback: Callable[..., object], *arguments: object) -> None:

@@ -39,7 +39,7 @@ def sample(marker: str, weight: str) -> Content:
     options = PlotOptions(marker=marker, weight=weight)  # type: ignore[arg-type]
     curves = {"train": "thin", "smoothed": "thick", "validation": "points", "forecast": "dashed"}
     curve = [(f"{options.glyph(look)} {name}", name) for name, look in curves.items()]  # type: ignore[arg-type]
-    verdict = [(f"{glyph} {word}", ROLES[name]) for name, (glyph, word) in VERDICTS.items()]
+    verdict = [(" ".join(VERDICTS[name]), ROLES[name]) for name in ("green", "amber", "red")]
     state = [(state_text(name), f"state-{name}") for name in ("running", "paused", "finished", "failed")]
     lines: list[list[tuple[str, str]]] = [
         *(pieces[start : start + 2] for pieces in (curve, verdict, state) for start in (0, 2)),

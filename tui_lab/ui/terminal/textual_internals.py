@@ -19,6 +19,8 @@ from textual import content, keys
 from textual._compositor import CompositorUpdate
 from textual.app import App
 from textual.binding import BindingsMap
+from textual.cache import LRUCache
+from textual.css.stylesheet import Stylesheet
 from textual.dom import DOMNode
 from textual.drivers import linux_driver
 from textual.drivers._writer_thread import WriterThread
@@ -61,14 +63,21 @@ PRIVATE_NAMES: tuple[tuple[object, str, str], ...] = (
     (OptionList, "_lines", "whether a list has rows"),
     (LinuxDriver, "_writer_thread", "to stop writing to a terminal that no longer reads"),
     (WriterThread, "_queue", "to stop writing to a terminal that no longer reads"),
+    (Stylesheet, "_parse_cache", "to parse each style sheet once"),
+    (Stylesheet, "_variables", "to parse style sheets again only when colours change"),
     (keys, "_character_to_key", "names of keys that users write as characters"),
 )
+#: Parsed style sheets that are kept: more than there are kinds of widgets.
+STYLE_SHEETS = 1024
 #: How often a wait for the terminal looks whether it is to go on.
 WAIT_S = 0.1
 #: Public, but replaced by the lab (see textual_patches).
 REPLACED: tuple[tuple[object, str], ...] = (
     (content, "divide_line"),
     (Timer, "__init__"),
+    (Stylesheet, "__init__"),
+    (Stylesheet, "set_variables"),
+    (Stylesheet, "reparse"),
     (linux_driver, "WriterThread"),
 )
 
@@ -282,3 +291,24 @@ def _move_page_with_rows(options: OptionList, direction: int) -> None:
 def guard_page_keys() -> None:
     """Page up and Page down do nothing in a list without rows, where Textual 8.2.8 fails."""
     cast("Any", OptionList)._move_page = _move_page_with_rows
+
+
+_make_style_sheet, _set_variables = Stylesheet.__init__, Stylesheet.set_variables
+
+
+def _make_style_sheet_that_keeps(sheet: Stylesheet, *, variables: dict[str, str] | None = None) -> None:
+    _make_style_sheet(sheet, variables=variables)
+    sheet._parse_cache = LRUCache(STYLE_SHEETS)
+
+
+def _set_variables_that_differ(sheet: Stylesheet, variables: dict[str, str]) -> None:
+    if variables != sheet._variables:
+        _set_variables(sheet, variables)
+
+
+def keep_parsed_styles() -> None:
+    """A style sheet is parsed again only when the colours change. Textual does it whenever a pane is shown,
+    and keeps 64 of them, fewer than the lab has."""
+    Stylesheet.__init__ = _make_style_sheet_that_keeps  # type: ignore[method-assign,assignment]
+    Stylesheet.set_variables = _set_variables_that_differ  # type: ignore[method-assign,assignment]
+    Stylesheet.reparse = Stylesheet.parse  # type: ignore[method-assign]

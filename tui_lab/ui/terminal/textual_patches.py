@@ -2,7 +2,8 @@
 ends the app when Page up or Page down is pressed; a long word does in a window without columns. A timer that
 is already due when it is made, such as that of a message that is shown again just as it expires, loops
 without end. The end of the app waits for a terminal that is not read. Two pending changes of the window's
-size chase each other, and a widget that always has messages lets nothing else run."""
+size chase each other, and a widget that always has messages lets nothing else run. All style sheets are
+parsed again whenever a pane is shown."""
 
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ from textual.timer import Timer
 from tui_lab.ui.terminal.textual_internals import (
     follow_the_window,
     guard_page_keys,
+    keep_parsed_styles,
     take_turns,
     use_terminal_writer,
 )
@@ -39,5 +41,6 @@ guard_page_keys()
 use_terminal_writer()
 follow_the_window()
 take_turns()
+keep_parsed_styles()
 cast("Any", content).divide_line = _divide_line_of_columns
 Timer.__init__ = _make_timer_that_ends  # type: ignore[method-assign,assignment]
