@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tui_lab.core.errors import LabError
-from tui_lab.data import formats, hub
+from tui_lab.data import formats, hub, streams
 from tui_lab.data.files import split_documents
 
 CHAT = [{"role": "user", "content": "Hi?"}, {"role": "assistant", "content": "Hello."}]
@@ -160,6 +161,21 @@ def test_bad_rows_are_counted_and_named(tmp_path: Path) -> None:
     assert "line 14: content of turn 2 is dict, not text" in warning
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be", "utf-32", "utf-32-be"])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv", "a.jsonl.gz"])
+def test_the_byte_order_mark_decides_about_the_encoding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, encoding: str
+) -> None:
+    monkeypatch.setattr(streams, "BLOCK_BYTES", 7)  # characters that lie in two blocks
+    text = {".csv": "question,answer\nWo?,Köln 日😀\n"}.get(
+        Path(name).suffix, json.dumps([{"question": "Wo?", "answer": "Köln 日😀"}], ensure_ascii=False)
+    )
+    blob = ("\ufeff" * encoding.endswith("-be") + text).encode(encoding)
+    (tmp_path / name).write_bytes(gzip.compress(blob) if name.endswith(".gz") else blob)
+    [row] = formats.read(str(tmp_path / name)).rows
+    assert [m["content"] for m in row.messages or ()] == ["Wo?", "Köln 日😀"]
+
+
 BROKEN: dict[str, tuple[str, bytes, str]] = {
     "empty": ("a.jsonl", b"", "a.jsonl is empty"),
     "blank": ("a.json", b" \n ", "nothing but blank space"),
@@ -177,7 +193,8 @@ BROKEN: dict[str, tuple[str, bytes, str]] = {
     ),
     "repeated columns": ("a.csv", b"a,a\n1,2\n", "column names repeat"),
     "latin-1": ("a.txt", "eins\nzw\xf6lf".encode("latin-1"), "line 2: byte 0xf6 is not valid UTF-8"),
-    "utf-16": ("a.txt", "hello".encode("utf-16"), "UTF-16"),
+    "utf-16 without its mark": ("a.txt", "hello".encode("utf-16-le"), "UTF-16 without its byte-order mark"),
+    "half a utf-16": ("a.txt", "hello".encode("utf-16")[:-1], "begins as UTF-16, but is none"),
     "binary": ("a.csv", b"\x7fELF\x00\x01\x02", "binary file"),
     "not parquet": ("a.parquet", b"question,answer", "not a readable Parquet"),
     "extension": ("a.exe", b"MZ", r"ending in \.exe are not read"),

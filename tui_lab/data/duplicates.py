@@ -32,6 +32,7 @@ BANDS, BAND_ROWS = 8, 3  # finds 99.7% of the pairs at a Jaccard index of 0.8, m
 CHUNK_CHARS = 1_000_000
 MAX_COMPARED = 25  # rows of one bucket that a row is compared with
 MAX_PAIRS = 2_000_000  # candidates of one band
+PAIRS_AT_ONCE = 50_000
 CACHED_ROWS = 4_096
 _WORDS = re.compile(r"\w+")
 _NO_WORDS = {code: " " for code in range(128) if not _WORDS.match(chr(code))}  # of ASCII
@@ -360,11 +361,11 @@ class _Candidates:
     def _hashes(self, row: int) -> Hashes:
         return self._distinctive(*_shingles([self._texts[row]]))[0]
 
-    def pairs(self, fixed: int, groups: Hashes) -> Indices:
-        """(P, 2) pairs of a row and an earlier one of its group (N,), sorted; with ``fixed`` only pairs of a
-        later row with one of the first so many."""
+    def pairs(self, fixed: int, groups: Hashes) -> Iterator[tuple[int, int]]:
+        """Each row with an earlier one of its group (N,), sorted; with ``fixed`` only pairs of a later row
+        with one of the first so many."""
         enough = np.flatnonzero(self.many >= MIN_SHINGLES)
-        found: list[Indices] = []
+        found = np.empty(0, dtype=np.int64)  # later * N + earlier
         for band in range(BANDS):
             keys = self.keys[enough, band] ^ _mix(groups[self.rows[enough]])
             order = np.lexsort((enough, keys))
@@ -381,10 +382,10 @@ class _Candidates:
             later = np.repeat(rows, many)
             nth = np.arange(later.size) - np.repeat(np.cumsum(many) - many, many)
             earlier = rows[np.repeat(begin, many) + nth] if later.size else later
-            found.append(np.stack([later, earlier], axis=1))
-        together = np.concatenate(found) if found else np.empty((0, 2), dtype=np.int64)
-        unique: Indices = np.unique(together, axis=0)
-        return unique
+            found = np.union1d(found, later * len(groups) + earlier)
+        for start in range(0, len(found), PAIRS_AT_ONCE):
+            later, earlier = np.divmod(found[start : start + PAIRS_AT_ONCE], len(groups))
+            yield from zip(later.tolist(), earlier.tolist(), strict=True)
 
 
 def _signatures(hashes: Hashes, starts: Indices) -> Hashes:
@@ -433,7 +434,7 @@ def near_duplicates(texts: Sequence[str], how: NearSearch | None = None) -> dict
     common = how.common() if how.common is not None else boilerplate(texts)
     candidates = _Candidates(texts, rows, common, how.alive)
     repeats: dict[int, int] = {}
-    for row, other in candidates.pairs(how.fixed, groups).tolist():
+    for row, other in candidates.pairs(how.fixed, groups):
         if row in repeats or other in repeats:
             continue
         a, b = candidates.hashes(row), candidates.hashes(other)

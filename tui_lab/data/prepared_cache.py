@@ -24,12 +24,12 @@ from tui_lab.data.prompt_settings import ThinkingMode
 from tui_lab.data.rows import ChatMessage, Tokenizer
 from tui_lab.data.store import Store, open_store
 from tui_lab.data.summary import DataSummary
+from tui_lab.models import digests
 from tui_lab.recipes.recipe import Recipe
 
 LARGE_BYTES = 4 << 20  # files of less are prepared in memory
 CACHED_SETS = 8
 CACHED_BYTES = 40 << 30
-HASHED_BLOCK = 8 << 20
 #: Recipe keys that the rows depend on, besides the files and the tokenizer.
 _KEYS = ("data", "data_format", "columns", "validation_fraction", "max_rows", "deduplicate", "seed")
 _PROBE: list[ChatMessage] = [
@@ -165,15 +165,8 @@ def _digest(recipe: Recipe, tokenizer: Tokenizer, max_length: int, opened: Opene
     with contextlib.suppress(Exception):  # a template may refuse the probe; it may also write the date
         add(templates.renderer_of(tokenizer).render(_PROBE))
     for path in opened.raw.paths if opened.raw is not None else ():
-        add(str(path))
-        _add_file(found.update, path)
+        add(str(path), digests.content_digest(path))
     return found.hexdigest()
-
-
-def _add_file(update: Callable[[bytes], None], path: Path) -> None:
-    with path.open("rb") as file:
-        while block := file.read(HASHED_BLOCK):
-            update(block)
 
 
 def _save(folder: Path, made: PreparedData) -> None:

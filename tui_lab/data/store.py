@@ -6,6 +6,7 @@ and not mapped, so that looking at all of them leaves nothing resident."""
 from __future__ import annotations
 
 import functools
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,7 +128,7 @@ class TokenRows(Sequence[TokenRow]):
     def tasks(self) -> list[str | None]:
         """The task of each row."""
         found: list[str | None] = self.table.column("task").take(pa.array(self.positions)).to_pylist()
-        return found
+        return [task or None for task in found]
 
     def dataset(self) -> Any:
         """The rows as a data set of ``datasets``, with the columns input_ids and labels."""
@@ -144,6 +145,24 @@ class TokenRows(Sequence[TokenRow]):
         columns = parts[0] if len(parts) == 1 else concatenate_datasets(parts)
         plain = np.array_equal(self.positions, np.arange(self.table.num_rows))
         return columns if plain else columns.select(self.positions)
+
+
+# pyarrow.array would import pandas, which takes a quarter of a second
+
+
+def _ends(lengths: Sequence[int]) -> NDArray[np.int32]:
+    return np.cumsum([0, *lengths]).astype(np.int32)
+
+
+def _integers(values: NDArray[np.int32]) -> pa.Array:
+    return pa.Array.from_buffers(pa.int32(), len(values), [None, pa.py_buffer(values)])
+
+
+def _texts(values: Sequence[bytes], kind: pa.DataType) -> pa.Array:
+    ends = _ends([len(value) for value in values])
+    return pa.Array.from_buffers(
+        kind, len(values), [None, pa.py_buffer(ends), pa.py_buffer(b"".join(values))]
+    )
 
 
 def _trained(labels: Sequence[int]) -> int:
@@ -181,9 +200,7 @@ class StoreWriter:
         self._encode = msgspec.json.Encoder().encode
         self._waiting: list[tuple[NDArray[np.int32], NDArray[np.int32], str]] = []
         self._waiting_examples: list[bytes] = []
-        self._lengths: list[int] = []
-        self._trained: list[int] = []
-        self._owner: list[int] = []
+        self._lengths, self._trained, self._owner = array("q"), array("q"), array("q")
         self.examples = 0
 
     def add(self, example: Example, pieces: Sequence[tuple[NDArray[np.int32], NDArray[np.int32]]]) -> None:
@@ -203,19 +220,21 @@ class StoreWriter:
     def _flush_rows(self) -> None:
         if not self._waiting:
             return
-        ends = np.cumsum([0, *(len(ids) for ids, _, _ in self._waiting)]).astype(np.int32)
+        ends = _ends([len(ids) for ids, _, _ in self._waiting])
         columns = [
-            pa.ListArray.from_arrays(pa.array(ends), np.concatenate([row[at] for row in self._waiting]))
+            pa.ListArray.from_arrays(
+                _integers(ends), _integers(np.concatenate([r[at] for r in self._waiting]))
+            )
             for at in (0, 1)
         ]
-        tasks = pa.array([task or None for _, _, task in self._waiting], type=pa.string())
+        tasks = _texts([task.encode() for _, _, task in self._waiting], pa.string())
         self._rows.write_batch(pa.record_batch([*columns, tasks], schema=_ROWS))
         self._waiting = []
 
     def _flush_examples(self) -> None:
         if self._waiting_examples:
             self._examples.write_batch(
-                pa.record_batch([pa.array(self._waiting_examples, pa.binary())], _EXAMPLES)
+                pa.record_batch([_texts(self._waiting_examples, pa.binary())], _EXAMPLES)
             )
         self._waiting_examples = []
 
@@ -226,9 +245,9 @@ class StoreWriter:
         self._rows.close()
         self._examples.close()
         arrays = {
-            "lengths": np.array(self._lengths, dtype=np.int64),
-            "trained": np.array(self._trained, dtype=np.int64),
-            "owner": np.array(self._owner, dtype=np.int64),
+            "lengths": np.frombuffer(self._lengths, dtype=np.int64),
+            "trained": np.frombuffer(self._trained, dtype=np.int64),
+            "owner": np.frombuffer(self._owner, dtype=np.int64),
         }
         if self._folder is not None:
             for sink in self._sinks:

@@ -6,7 +6,9 @@ read; every failure is one sentence with file, line and cause."""
 from __future__ import annotations
 
 import bz2
+import codecs
 import gzip
+import itertools
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
@@ -20,6 +22,12 @@ BLOCK_BYTES = 1 << 20
 MAX_LINE_BYTES = 64 << 20  # one row of data; longer ones are refused
 #: A compressed file may unpack to this much, or to MAX_RATIO times its own size, whichever is more.
 FREE_BYTES, MAX_RATIO = 1 << 30, 200
+_WIDE = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2", b"\xfd7zXZ": "xz"}
 COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
 
@@ -85,7 +93,8 @@ def _unpacked(file: IO[bytes], kind: str) -> Any:
 def lines(path: Path, on_bytes: OnBytes | None = None, max_line_bytes: int = MAX_LINE_BYTES) -> Iterator[str]:
     """The lines of a text file, each with its line feed. Line ends of Windows and of old Macs count as one.
 
-    Raises LabError for what is no UTF-8 text, and for a line of more than ``max_line_bytes``."""
+    A byte-order mark decides between UTF-8, UTF-16 and UTF-32; without one it is UTF-8. Raises LabError for
+    what is no such text, and for a line of more than ``max_line_bytes``."""
     for number, raw in enumerate(_raw_lines(path, on_bytes, max_line_bytes), 1):
         try:
             text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
@@ -101,7 +110,7 @@ def _raw_lines(path: Path, on_bytes: OnBytes | None, max_line_bytes: int) -> Ite
     end = b""
     rest: list[bytes] = []  # the beginning of a line that goes on in the next block
     waiting = 0
-    for block in blocks(path, on_bytes):
+    for block in _utf8(path, blocks(path, on_bytes)):
         if not end:
             _check_text(path, block)
             # a file of old Macs has no line feed at all
@@ -127,10 +136,30 @@ def _ended(line: bytes, end: bytes) -> bytes:
     return line + b"\n" if end == b"\r" else line.removesuffix(b"\r") + b"\n"
 
 
+def _utf8(path: Path, found: Iterator[bytes]) -> Iterator[bytes]:
+    """The blocks of a text as UTF-8: a file whose byte-order mark names UTF-16 or UTF-32 is converted."""
+    first = next(found, b"")
+    # the mark of UTF-32 begins with that of UTF-16
+    encoding = next((name for mark, name in _WIDE if first.startswith(mark)), "")
+    if not encoding:
+        yield from itertools.chain([first], found)
+        return
+    decoder = codecs.getincrementaldecoder(encoding)()
+    try:
+        for block in itertools.chain([first], found):
+            yield decoder.decode(block).encode()
+        yield decoder.decode(b"", final=True).encode()
+    except UnicodeError:
+        raise LabError(f"{path} begins as {encoding.upper()}, but is none; save it as UTF-8.") from None
+
+
 def _check_text(path: Path, block: bytes) -> None:
-    if block[:2] in (b"\xff\xfe", b"\xfe\xff") or block[:4] == b"\x00\x00\xfe\xff":
-        raise LabError(f"{path} is encoded as UTF-16 or UTF-32; save it as UTF-8.")
-    if b"\x00" in block[:65536]:
-        raise LabError(
-            f"{path} is a binary file, not text (it holds zero bytes), although it ends in {path.suffix}."
-        )
+    start = block[:65536]
+    if b"\x00" not in start:
+        return
+    halves = start[::2], start[1::2]
+    if any(half.count(0) > 0.9 * len(half) for half in halves) and not all(half.count(0) for half in halves):
+        raise LabError(f"{path} looks like UTF-16 without its byte-order mark; save it as UTF-8.")
+    raise LabError(
+        f"{path} is a binary file, not text (it holds zero bytes), although it ends in {path.suffix}."
+    )
