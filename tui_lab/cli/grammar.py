@@ -98,8 +98,7 @@ def _add_run_commands(commands: CommandGroup) -> None:
         steered = commands.add(name, "train.steer", help, run=True)
         steered.option("--wait", "S", "seconds to wait for the run's answer (default 15)", 15.0, seconds)
 
-    runs = commands.add("runs", "show.runs", "list the runs, newest first", runs_dir=True)
-    runs.count("--limit", "at most N (0: all; default 20)", 20)
+    _add_runs(commands)
     report = commands.add(
         "report",
         "report.run",
@@ -114,6 +113,30 @@ A run writes its report when it ends; this command adds retention that was measu
     add_accept_option(report)
     report.option("--out", "FOLDER", "the target (default: the run's folder)", None, Path)
     report.choice("--format", ("md", "html", "both"), "both", "what is written (default both)")
+
+
+def _add_runs(commands: CommandGroup) -> None:
+    runs = commands.add(
+        "runs",
+        "show.runs",
+        "list the runs, newest first; delete and restore them",
+        runs_dir=True,
+        examples="""\
+  tui-lab runs                             the newest 20
+  tui-lab runs delete 145831               moves a run into the trash, for 30 days
+  tui-lab runs restore latest              takes the last one that was deleted out of it
+  tui-lab runs trash --empty               frees the disk space now""",
+    )
+    runs.count("--limit", "at most N (0: all; default 20)", 20)
+    actions = CommandGroup(runs, "actions", required=False)
+    delete = actions.add("delete", "trash.delete", "move runs into the trash", runs_dir=True)
+    delete.add_argument("names", nargs="+", metavar="RUN", help="a run's id, a part of it, or its folder")
+    restore = actions.add("restore", "trash.restore", "take runs out of the trash", runs_dir=True)
+    restore.add_argument(
+        "names", nargs="+", metavar="RUN", help="a deleted run's id, a part of it, or `latest`"
+    )
+    trash = actions.add("trash", "trash.trash", "list the deleted runs, or remove them", runs_dir=True)
+    trash.flag("--empty", "remove all of them from the disk; this cannot be undone")
 
 
 def _add_show_commands(commands: CommandGroup) -> None:
