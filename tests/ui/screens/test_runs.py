@@ -11,7 +11,7 @@ import pytest
 
 from tests.ui.helpers import said, screen_text, until
 from tui_lab.recipes.recipe import Recipe
-from tui_lab.runs import commands, notes
+from tui_lab.runs import commands, notes, removal
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run, RunLock, create, is_locked, list_runs
 from tui_lab.runs.queue import queue, sweep
@@ -22,7 +22,7 @@ from tui_lab.ui.screens.retention import RetentionPane
 from tui_lab.ui.screens.runs import RunsPane
 from tui_lab.ui.screens.setup import SetupPane
 from tui_lab.ui.screens.train import TrainPane
-from tui_lab.ui.widgets.dialogs import AskText, Confirm
+from tui_lab.ui.widgets.dialogs import AskText, Confirm, Pick
 from tui_lab.ui.widgets.plot import Plot
 
 SIZES = [(80, 24), (120, 40), (200, 60)]
@@ -195,11 +195,30 @@ async def test_deleting_after_a_question(own_folders: Path) -> None:
         pane.table.go_to(gone.id)
         await pilot.press("delete")
         await until(lambda: isinstance(app.screen, Confirm))
-        await until(lambda: "cannot be undone" in screen_text(app))
+        await until(lambda: "u restores what was deleted" in screen_text(app))
         await pilot.press("n")
         assert len(list_runs()) == 2
         await pilot.press("delete", "y")
         await until(lambda: list_runs() == [kept])
+        await until(lambda: len(pane.table.runs) == 1)
+        await until(lambda: said(app, "u restores it"))
+        await pilot.press("u")
+        await until(lambda: len(pane.table.runs) == 2 and len(list_runs()) == 2)
+        await pilot.press("u")
+        await until(lambda: said(app, "trash is empty"))
+        await pilot.press("c")
+        await until(lambda: pane.current is not None and said(app, pane.current.path))
+
+
+async def test_what_was_deleted_before_is_chosen_from_the_trash(own_folders: Path) -> None:
+    gone = make("gone")
+    removal.delete(gone)
+    app = LabApp(pane="runs")
+    async with app.run_test(size=(80, 24)) as pilot:
+        pane = await ready(app, 0)
+        await pilot.press("u")
+        await until(lambda: isinstance(app.screen, Pick) and gone.id in screen_text(app))
+        await pilot.press("enter")
         await until(lambda: len(pane.table.runs) == 1)
 
 
@@ -228,9 +247,7 @@ async def test_several_are_deleted_and_live_ones_stay(own_folders: Path) -> None
         pane.marked = [first.id, second.id, live.id]
         await pilot.press("delete")
         await until(lambda: isinstance(app.screen, Confirm))
-        await until(
-            lambda: "Delete 2 runs" in screen_text(app) and "This cannot be undone. 1 in" in screen_text(app)
-        )
+        await until(lambda: "Delete 2 runs" in screen_text(app) and "1 in progress" in screen_text(app))
         await pilot.press("y")
         await until(lambda: list_runs() == [live])
     lock.release()

@@ -109,11 +109,11 @@ def test_a_legend_in_lines(lengths: list[int], width: int, most: int) -> None:
 
 
 def test_questions_before_runs_are_deleted() -> None:
-    one = runs_table.delete_question([RUN], 0)
-    assert "Delete the run" in one and "cannot be undone" in one
-    waiting = runs_table.delete_question([summary(state="queued", model="pocket", data="json")], 0)
-    assert "from the queue" in waiting and "cannot" not in waiting
-    assert "2 in progress are not deleted" in runs_table.delete_question([RUN, RUN], 2)
+    one = runs_table.delete_question([RUN], 0, "u")
+    assert "Delete the run" in one and "u restores what was deleted, for 30 days" in one
+    waiting = runs_table.delete_question([summary(state="queued", model="pocket", data="json")], 0, "u")
+    assert "from the queue" in waiting and "restores" not in waiting
+    assert "2 in progress are not deleted" in runs_table.delete_question([RUN, RUN], 2, "u")
 
 
 def test_unknown_figures_are_dashes() -> None:

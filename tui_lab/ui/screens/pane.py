@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from inspect import isawaitable
-from typing import Any, ClassVar, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 from textual import events, on
 from textual.app import ComposeResult
@@ -21,6 +21,9 @@ from tui_lab.ui.terminal.textual_internals import is_closing
 from tui_lab.ui.widgets.header import HeaderLine
 from tui_lab.ui.widgets.panel import PANE_CSS
 from tui_lab.ui.widgets.tab_bar import TabBar
+
+if TYPE_CHECKING:
+    from tui_lab.runs.folder import Run
 
 T = TypeVar("T")
 
@@ -142,6 +145,20 @@ class Pane(RemappableScreen, Screen[None]):
                     self.call_back(done, result)
 
         self.run_worker(run, thread=True, exclusive=True, group=group, exit_on_error=False)
+
+    @property
+    def run_shown(self) -> Run | None:
+        """The run that the pane shows, in the panes that show one."""
+        return None
+
+    def action_copy_path(self) -> None:
+        """Copies the path of the run's folder, and shows it: not every terminal allows to copy."""
+        run = self.run_shown
+        if run is None:
+            self.notice("There is no run here to copy the path of.", "warning")
+        else:
+            self.app.copy_to_clipboard(str(run.path))
+            self.notice(f"Copied, if your terminal allows that: {run.path}")
 
     # ------------------------------------------------------------------ questions
 

@@ -3,12 +3,14 @@ hold the queue."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from tui_lab.core.errors import LabError
 from tui_lab.runs import commands, notes, removal
+from tui_lab.runs.folder import Run
 from tui_lab.runs.index import RunSummary
 from tui_lab.runs.queue import queue
 from tui_lab.ui.screens.pane import Pane
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
 
 HELD = "The queue is held: no further run starts. The run in progress continues."
 RESUMED = "The queue continues."
+
+
+def _restored(found: Sequence[removal.TrashedRun]) -> list[Run]:
+    return [removal.restore(each) for each in found]
 
 
 class RunSelection(Protocol):
@@ -38,6 +44,7 @@ class RunCommands:
 
     def __init__(self, pane: Pane, selection: RunSelection) -> None:
         self._pane, self._selection = pane, selection
+        self._moved: list[removal.TrashedRun] = []  # by the last deletion
 
     # ------------------------------------------------------------------ opening
 
@@ -110,7 +117,7 @@ class RunCommands:
             wanted = [current]
         gone = [run for run in wanted if not runs_table.is_live(run)]
         if gone:
-            question = runs_table.delete_question(gone, len(wanted) - len(gone))
+            question = runs_table.delete_question(gone, len(wanted) - len(gone), self._pane.keys("runs.undo"))
             self._pane.confirm(question, "delete", "keep", partial(self._start_deleting, gone))
         elif wanted:
             question = "A run in progress cannot be deleted. Stop it now? What it has learned is saved."
@@ -131,22 +138,50 @@ class RunCommands:
 
     def _delete(self, runs: Sequence[RunSummary]) -> None:
         pane = self._pane
+        moved: list[removal.TrashedRun] = []
         for run in runs:
             try:
                 if run.state == "queued":
                     queue.remove([run.id])
                 else:
-                    removal.delete(run.run)
+                    moved.append(removal.delete(run.run))
             except LabError as error:
                 pane.call_back(pane.notice, error, "error")
             else:
                 pane.call_back(self._deleted, run.id)
+        if moved:
+            self._moved = moved
+            pane.call_back(pane.notice, f"{removal.moved_text(moved)}. {pane.keys('runs.undo')} restores it.")
         pane.call_back(self._selection.read_folders)
 
     def _deleted(self, run_id: str) -> None:
         self._selection.marked = [each for each in self._selection.marked if each != run_id]
         if self._pane.lab.run_id == run_id:
             self._pane.lab.run_id = ""
+
+    def undo(self) -> None:
+        """Restores the runs that were deleted last, else lets the user choose one in the trash."""
+        if self._moved:
+            moved, self._moved = self._moved, []
+            self._pane.in_thread(partial(_restored, moved), self._restored_text, "delete")
+        else:
+            self._pane.in_thread(removal.trashed, self._choose_trashed, "delete")
+
+    def _choose_trashed(self, found: Sequence[removal.TrashedRun]) -> None:
+        if not found:
+            self._pane.notice("The trash is empty: there is nothing to restore.", "warning")
+            return
+        lines = [(each.id, time.strftime("deleted %m-%d %H:%M", time.localtime(each.at))) for each in found]
+
+        def take(number: int) -> None:
+            self._pane.in_thread(partial(_restored, [found[number]]), self._restored_text, "delete")
+
+        self._pane.pick("Restore which run?", lines, take)
+
+    def _restored_text(self, runs: Sequence[Run]) -> None:
+        what = runs[0].id if len(runs) == 1 else f"{len(runs)} runs"
+        self._pane.notice(f"Restored: {what}.")
+        self._selection.read_folders()
 
     # ------------------------------------------------------------------ the queue
 

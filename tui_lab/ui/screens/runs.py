@@ -176,7 +176,7 @@ class RunsPane(Pane):
             self._again = False
             if self.index is None:
                 self.index = RunIndex()
-                removal.empty_trash(self.index.directory)  # what a killed removal left
+                removal.empty_trash(self.index.directory)  # of runs that were deleted a month ago
             every = self.index.refresh(lambda some: self._take_later(some))
             self._take_later(every)
             compared = self._comparison.read(self._wanted(every))
@@ -396,6 +396,9 @@ class RunsPane(Pane):
 
     def action_delete(self) -> None:
         self.commands.delete()
+
+    def action_undo(self) -> None:
+        self.commands.undo()
 
     def action_queue(self) -> None:
         self.commands.toggle_queue()

@@ -14,6 +14,7 @@ from tui_lab.core.sanitize import sanitize
 from tui_lab.runs.index import RunSummary
 from tui_lab.runs.queue.sweep import describe, format_value
 from tui_lab.runs.queue.sweep_table import BEST, retention, score
+from tui_lab.runs.removal import KEPT_DAYS
 from tui_lab.runs.state import ENDED
 from tui_lab.ui.views.run_time import run_time
 from tui_lab.ui.views.spans import fit, fitting
@@ -288,17 +289,17 @@ def _columns_that_fit(table: Sequence[Sequence[str]], order: Sequence[int], widt
     return sorted(shown)
 
 
-def delete_question(runs: Sequence[RunSummary], left_out: int) -> str:
+def delete_question(runs: Sequence[RunSummary], left_out: int, undo_key: str) -> str:
     """The question before runs are deleted."""
     waiting = sum(run.state == "queued" for run in runs)
     if len(runs) == 1:
         run = runs[0]
         what = f"the run {sanitize(run.name) or run_time(run.id)} ({_last(run.model)}, {_last(run.data)})"
-        what = f"Remove {what} from the queue?" if waiting else f"Delete {what} and its adapter?"
+        what = f"Remove {what} from the queue?" if waiting else f"Delete {what}?"
     else:
-        what = f"Delete {len(runs)} runs and their adapters?"
+        what = f"Delete {len(runs)} runs?"
         what += f" {waiting} of them only wait in the queue." if waiting else ""
-    what += "" if waiting == len(runs) else " This cannot be undone."
+    what += "" if waiting == len(runs) else f" {undo_key} restores what was deleted, for {KEPT_DAYS} days."
     return what + (f" {left_out} in progress are not deleted." if left_out else "")
 
 
