@@ -12,7 +12,13 @@ from tui_lab.runs.state import RunState
 from tui_lab.runs.verdicts import BASELINE, VERDICTS
 from tui_lab.ui.views.spans import TextSpan, labelled
 
-ROLES = {"green": "retained", "amber": "undecided", "red": "forgotten", "cannot_tell": "undecided"}
+ROLES = {
+    "green": "retained",
+    "amber": "undecided",
+    "red": "forgotten",
+    "cannot_tell": "undecided",
+    BASELINE: "",
+}
 
 
 def verdict_look(verdict: str) -> tuple[str, str, str]:
