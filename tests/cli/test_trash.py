@@ -23,7 +23,7 @@ def test_runs_go_into_the_trash_and_back(tmp_path: Path, capsys: pytest.CaptureF
     assert "stop it first" in out.err
     assert list_runs(tmp_path) == [runs[2]]
     assert main.main(["runs", "trash", "--json", *at]) == 0
-    listed = json.loads(capsys.readouterr().out)["runs"]
+    listed = json.loads(capsys.readouterr().out)["items"]
     assert {each["run"] for each in listed} == {runs[0].id, runs[1].id}
     assert all(each["bytes"] > 0 for each in listed)
     assert main.main(["runs", "restore", "one", *at]) == 0

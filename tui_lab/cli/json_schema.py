@@ -27,6 +27,7 @@ from tui_lab.cli import (
     show,
     strength,
     train,
+    trash,
 )
 from tui_lab.cli.output import CommandError
 from tui_lab.cli.results import RunResult, RunsAnswer
@@ -53,6 +54,9 @@ ANSWERS = (
     AnswerKind(show.KeyList, "presets --keys"),
     AnswerKind(data.DataPreviewAnswer, "data preview"),
     AnswerKind(RunsAnswer, "runs"),
+    AnswerKind(trash.RunsMoved, "runs delete, runs restore"),
+    AnswerKind(trash.TrashList, "runs trash"),
+    AnswerKind(trash.TrashEmptied, "runs trash --empty"),
     AnswerKind(show.FolderList, "locate"),
     AnswerKind(doctor.DoctorReport, "doctor"),
     AnswerKind(train.DryRun, "train --dry-run"),

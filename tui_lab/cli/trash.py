@@ -6,12 +6,43 @@ import argparse
 import time
 from collections.abc import Callable, Sequence
 
+from msgspec import Struct
+
 from tui_lab.cli.options import EXIT_FAILED, EXIT_OK
-from tui_lab.cli.output import as_json, note, table
+from tui_lab.cli.output import Answer, as_json, note, table
 from tui_lab.core import format
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.runs import folder, notes, removal
+
+
+class RunsMoved(Answer, tag="runs_moved", kw_only=True, frozen=True):
+    """The answer of ``runs delete`` and ``runs restore``: the ids of the runs that were moved, and a sentence for
+    each that was not."""
+
+    items: list[str]
+    problems: list[str]
+
+
+class DeletedRun(Struct, frozen=True):
+    """A run in the trash. ``deleted_at``: seconds since 1970."""
+
+    run: str
+    name: str
+    deleted_at: int
+    bytes: int
+
+
+class TrashList(Answer, tag="trash", kw_only=True, frozen=True):
+    """The answer of ``runs trash``, the run deleted last first."""
+
+    items: list[DeletedRun]
+
+
+class TrashEmptied(Answer, tag="trash_emptied", kw_only=True, frozen=True):
+    """The answer of ``runs trash --empty``: how many runs were removed from the disk."""
+
+    removed: int
 
 
 def delete(args: argparse.Namespace) -> int:
@@ -44,7 +75,7 @@ def _each(args: argparse.Namespace, move: Callable[[str], str], done: str, hint:
         except LabError as error:
             problems.append(str(error))
     if args.json:
-        as_json({done: moved, "problems": problems})
+        as_json(RunsMoved(items=moved, problems=problems))
     else:
         for run_id in moved:
             print(f"{done}: {run_id}")
@@ -60,13 +91,13 @@ def trash(args: argparse.Namespace) -> int:
     if args.empty:
         removed = removal.empty_trash(args.runs_dir, older_than_days=None)
         if args.json:
-            as_json({"removed": removed})
+            as_json(TrashEmptied(removed=removed))
         else:
             print(f"{format.plural(removed, 'run')} removed from the disk")
         return EXIT_OK
     found = removal.trashed(args.runs_dir)
     if args.json:
-        as_json({"runs": [_record(each) for each in found]})
+        as_json(TrashList(items=[_record(each) for each in found]))
     elif found:
         table(("run", "name", "deleted", "size"), [_row(each) for each in found], right=(3,))
     else:
@@ -74,9 +105,9 @@ def trash(args: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def _record(found: removal.TrashedRun) -> dict[str, object]:
+def _record(found: removal.TrashedRun) -> DeletedRun:
     name = notes.read(folder.Run(found.path)).name
-    return {"run": found.id, "name": name, "deleted_at": found.at, "bytes": found.size_bytes}
+    return DeletedRun(found.id, name, found.at, found.size_bytes)
 
 
 def _row(found: removal.TrashedRun) -> Sequence[str]:

@@ -195,7 +195,7 @@ async def test_deleting_after_a_question(own_folders: Path) -> None:
         pane.table.go_to(gone.id)
         await pilot.press("delete")
         await until(lambda: isinstance(app.screen, Confirm))
-        await until(lambda: "u restores what was deleted" in screen_text(app))
+        await until(lambda: "for 30 days" in screen_text(app))
         await pilot.press("n")
         assert len(list_runs()) == 2
         await pilot.press("delete", "y")
