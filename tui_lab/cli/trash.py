@@ -17,8 +17,8 @@ from tui_lab.runs import folder, notes, removal
 
 
 class RunsMoved(Answer, tag="runs_moved", kw_only=True, frozen=True):
-    """The answer of ``runs delete`` and ``runs restore``: the ids of the runs that were moved, and a sentence for
-    each that was not."""
+    """The answer of ``runs delete`` and ``runs restore``: the ids of the runs that were moved, and a sentence
+    for each that was not."""
 
     items: list[str]
     problems: list[str]
