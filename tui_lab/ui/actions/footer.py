@@ -1,16 +1,20 @@
-"""The footer: the keys of what is in view. The key of the cheat sheet is always at the right edge; of the
-others, without those that the pane calls idle, as many are shown as fit in full."""
+"""The footer: the keys that matter in what is in view as it is now, at most five, from ``footer.toml``. The
+key of the cheat sheet, which has all others, is always at the right edge."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Iterator, Mapping
+from functools import cache
+from itertools import islice
+from pathlib import Path
 
 from textual import events
 from textual.app import ComposeResult
 from textual.binding import ActiveBinding
 from textual.widgets import Footer
 
-from tui_lab.ui.actions.registry import BY_ID, keys_now
+from tui_lab.ui.actions.registry import ACTIONS, BY_ID, keys_now
 from tui_lab.ui.terminal.textual_internals import (
     FooterKey,
     call_after_layout,
@@ -18,12 +22,29 @@ from tui_lab.ui.terminal.textual_internals import (
     keymap_of,
 )
 
-#: What leads to all other keys.
-ALWAYS = "open('cheat_sheet')"
+#: What leads to all other keys: the first that has a key now.
+ALWAYS = ("app.keys", "app.help")
+MOST = 5
+
+
+@cache
+def _table() -> Mapping[str, Mapping[str, str]]:
+    return tomllib.loads(Path(__file__).with_name("footer.toml").read_text(encoding="utf-8"))
+
+
+@cache
+def offered(group: str, situation: str) -> tuple[str, ...]:
+    """The ids of the actions that matter in a situation of a screen, the most important first."""
+    table = _table().get(group)
+    if table is None:
+        return tuple(each.id for each in ACTIONS if each.group == group and each.show)
+    names = table.get(situation) or table.get("") or next(iter(table.values()))
+    return tuple(name if "." in name else f"{group}.{name}" for name in names.split())
 
 
 class KeysLine(Footer):
-    """See the module's docstring."""
+    """See the module's docstring. A screen may have ``situation``, ``idle_actions`` (actions without a use
+    now) and ``labels_now`` (labels that differ from the registry's, by action)."""
 
     DEFAULT_CSS = """
     KeysLine FooterKey.always { dock: right; margin: 0; padding-left: 1; background: $footer-background; }
@@ -31,36 +52,45 @@ class KeysLine(Footer):
 
     _shown: list[object] | None = None
 
-    def compose(self) -> ComposeResult:
-        idle: frozenset[str] = getattr(self.screen, "idle_actions", frozenset())
-        labels: Mapping[str, str] = getattr(self.screen, "labels_now", {})
-        active = self.screen.active_bindings
-        for key in super().compose():
-            if isinstance(key, FooterKey) and key.action in idle:
-                continue
-            if isinstance(key, FooterKey):
-                self._take_first(key, active)
-                key.description = labels.get(key.action, key.description)
-                if key.action.removeprefix("app.") == ALWAYS:
-                    key.add_class("always")
-            yield key
+    def _offers(self) -> Iterator[tuple[str, ActiveBinding]]:
+        """(id, binding) of what is shown: at most :data:`MOST`, and the cheat sheet."""
+        screen = self.screen
+        idle: frozenset[str] = getattr(screen, "idle_actions", frozenset())
+        by_key = screen.active_bindings
+        keymap = keymap_of(self)
+        wanted = offered(getattr(screen, "GROUP", ""), getattr(screen, "situation", ""))
 
-    def _take_first(self, key: FooterKey, active: Mapping[str, ActiveBinding]) -> None:
-        """Of several keys shows the one that is named elsewhere: "q", not "Ctrl+Q", unless one types."""
-        binding = active[key.key].binding if key.key in active else None
-        if binding is None or binding.id not in BY_ID:
+        def active(action_id: str) -> ActiveBinding | None:
+            """Its first key that works now: a letter does not while text is typed."""
+            for key in keys_now(action_id, keymap) if action_id in BY_ID else ():
+                if (found := by_key.get(key)) and found.binding.id == action_id:
+                    return found
+            return None
+
+        useful = ((each, found) for each in wanted if (found := active(each)))
+        yield from islice((pair for pair in useful if pair[1].binding.action not in idle), MOST)
+        yield from islice(((each, found) for each in ALWAYS if (found := active(each))), 1)
+
+    def compose(self) -> ComposeResult:
+        if not self._bindings_ready:
             return
-        for each in keys_now(binding.id, keymap_of(self)):
-            if each in active and active[each].binding.action == key.action:
-                key.key, key.key_display = each, self.app.get_key_display(active[each].binding)
-                break
+        labels: Mapping[str, str] = getattr(self.screen, "labels_now", {})
+        for action_id, (_, binding, enabled, tooltip) in self._offers():
+            yield FooterKey(
+                binding.key,
+                self.app.get_key_display(binding),
+                labels.get(binding.action, binding.description),
+                binding.action,
+                disabled=not enabled,
+                tooltip=tooltip or binding.tooltip,
+                classes="always" if action_id in ALWAYS else "",
+            ).data_bind(compact=Footer.compact)
 
     def _what_it_shows(self) -> list[object]:
         """Whatever the keys of this line are made from."""
-        shown: list[object] = [getattr(self.screen, name, None) for name in ("idle_actions", "labels_now")]
-        for key, (_, binding, enabled, tooltip) in self.screen.active_bindings.items():
-            display = self.app.get_key_display(binding) if binding.show else ""
-            shown += [key, binding, enabled, tooltip, display]
+        shown: list[object] = [getattr(self.screen, "labels_now", None)]
+        for action_id, (_, binding, enabled, tooltip) in self._offers():
+            shown += [action_id, binding, enabled, tooltip, self.app.get_key_display(binding)]
         return shown
 
     async def recompose(self) -> None:
@@ -79,6 +109,7 @@ class KeysLine(Footer):
         call_after_layout(self, self.screen.refresh_bindings)  # another lay-out may offer other things
 
     def _fit(self) -> None:
+        """Hides the keys at the right that do not fit in full."""
         keys = list(self.query(FooterKey))
         widths = [key.render().cell_len + 1 for key in keys]  # and the blank after it
         always = [key.has_class("always") for key in keys]

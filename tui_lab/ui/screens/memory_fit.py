@@ -196,6 +196,7 @@ class MemoryFit:
 
         from tui_lab.ui.views.forecast import ForecastView
 
+        self._pane.call_after_refresh(self._pane.update_footer)
         summary = self._editor.summary
         if summary is None or summary.estimate is None:
             return

@@ -101,6 +101,25 @@ class Pane(RemappableScreen, Screen[None]):
         return any(not tabs.display for tabs in self.query(TabBar))
 
     @property
+    def situation(self) -> str:
+        """What the footer offers depends on it: a situation of the pane in ``footer.toml``."""
+        return ""
+
+    @property
+    def idle_actions(self) -> frozenset[str]:
+        """Actions without a use now: the footer does without them, and their keys say why."""
+        return frozenset()
+
+    _offered: object = None  # what the footer was made for
+
+    def update_footer(self) -> None:
+        """Makes the footer anew where the situation has changed. (Textual does that when the focus moves.)"""
+        offered = (self.situation, self.idle_actions, self.labels_now)
+        if offered != self._offered:
+            self._offered = offered
+            self.refresh_bindings()
+
+    @property
     def labels_now(self) -> dict[str, str]:
         """What keys do as things are now, by action, where that is not what they are called for."""
         return {"turn_tab(1)": "Next part"} if self.shows_all_parts else {}

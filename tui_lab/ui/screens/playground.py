@@ -113,6 +113,14 @@ class PlaygroundPane(Pane):
         return super().check_action(action, parameters)
 
     @property
+    def situation(self) -> str:
+        if isinstance(self.focused, Prompt):
+            return "prompt"
+        if any(each.state == "running" for each in self.views):
+            return "running"
+        return "answered" if self.results else ""
+
+    @property
     def idle_actions(self) -> frozenset[str]:
         """What has no use now: the line of keys does without it, and the key says why."""
         here, view = isinstance(self.focused, Prompt), self._view

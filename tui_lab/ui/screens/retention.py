@@ -108,6 +108,14 @@ class RetentionPane(Pane):
         return run is not None and (run.adapter_path.is_dir() or run.model_path.is_dir())
 
     @property
+    def situation(self) -> str:
+        if self.report is None:
+            return "none"
+        if self.progress:
+            return "measuring"
+        return "measured" if self._comparison else ""
+
+    @property
     def idle_actions(self) -> frozenset[str]:
         """Actions without effect now: the footer leaves them out, and their keys say why."""
         if not self._has_weights:
@@ -200,7 +208,7 @@ class RetentionPane(Pane):
     # ------------------------------------------------------------------ drawing
 
     def _draw(self) -> None:
-        self.refresh_bindings()
+        self.update_footer()
         self._draw_verdict()
         self._draw_table()
         self._draw_flips()
@@ -447,6 +455,7 @@ class RetentionPane(Pane):
 
     def _set_progress(self, text: str) -> None:
         self.progress = text
+        self.update_footer()
         self._draw_verdict()
 
     def action_cancel(self) -> None:

@@ -73,7 +73,6 @@ class RunPane(Pane):
         self._status_lines = 0
         self._flags: list[Flag] = []
         self._flagged_at = 0.0
-        self._offered: object = None  # what the line of keys was made for
 
     @property
     def run_shown(self) -> Run | None:
@@ -86,6 +85,14 @@ class RunPane(Pane):
             return frozenset({"resume"})
         ended = frozenset({"pause", "checkpoint", "stop", "arm", "probe"})
         return ended if self.status in RESUMABLE else ended | {"resume"}
+
+    @property
+    def situation(self) -> str:
+        if self.watcher is None:
+            return "none"
+        if self.status in ENDED:
+            return "broken" if self.status in RESUMABLE else "ended"
+        return "running"
 
     @property
     def labels_now(self) -> dict[str, str]:
@@ -158,9 +165,7 @@ class RunPane(Pane):
         if began - self._looked_at >= LIVENESS_S and not behind:
             self._looked_at = began
             self.status = self.watcher.status
-        if (offered := (self.idle_actions, self.labels_now)) != self._offered:
-            self._offered = offered
-            self.refresh_bindings()
+        self.update_footer()
         self._tick += 1
         if not behind and self.is_current:
             self._draw()

@@ -103,6 +103,12 @@ class RunsPane(Pane):
         return self.current.run if self.current else None
 
     @property
+    def situation(self) -> str:
+        if not self.every:
+            return "none"
+        return "marked" if self.marked else ""
+
+    @property
     def idle_actions(self) -> frozenset[str]:
         """What has no use now: the line of keys does without it, and the key says why."""
         idle = set() if self.index and self.index.queue_text else {"queue"}
@@ -195,7 +201,6 @@ class RunsPane(Pane):
         drawn = (every, about)
         if drawn != self._drawn:
             self.every, self._drawn = every, drawn
-            self.refresh_bindings()
             known = {run.id for run in every}
             self.marked = [each for each in self.marked if each in known]
             self._draw()
@@ -236,6 +241,7 @@ class RunsPane(Pane):
     def _draw(self) -> None:
         if not self.is_mounted:
             return
+        self.update_footer()
         shown = self.shown()
         empty = "reading the runs…" if self.index is None or not self.index.done else no_runs(self.keymap)
         if self.every and not shown:

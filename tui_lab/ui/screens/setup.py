@@ -95,6 +95,12 @@ class SetupPane(Pane):
         return cast("FieldsForm", self.query_one("#form"))
 
     @property
+    def situation(self) -> str:
+        if self._filled and self.form.has_focus_within:
+            return "fields"
+        return "does-not-fit" if self._filled and self.memory.is_too_large() else ""
+
+    @property
     def is_filled(self) -> bool:
         return self._filled
 

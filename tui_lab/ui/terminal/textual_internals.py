@@ -31,7 +31,7 @@ from textual.message_pump import MessagePump
 from textual.screen import Screen
 from textual.timer import Timer
 from textual.widget import Widget
-from textual.widgets import OptionList
+from textual.widgets import Footer, OptionList
 from textual.widgets._footer import FooterKey
 
 from tui_lab.ui.terminal.types import AnyApp, AnyScreen
@@ -44,6 +44,7 @@ TEXTUAL_VERSION = "8.2.8"
 PRIVATE_NAMES: tuple[tuple[object, str, str], ...] = (
     (App, "_keymap", "the user's keys, for texts that name keys"),
     (App, "_screen_stacks", "screens of all panes, to redraw headers and plots"),
+    (Footer, "_bindings_ready", "whether there is anything to show in the footer"),
     (App, "_batch_count", "whether a frame is held back"),
     (App, "_exit", "whether the app is closing"),
     (App, "_loop", "to end the app from a signal handler"),
