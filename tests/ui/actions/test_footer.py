@@ -4,12 +4,16 @@ showed before."""
 from __future__ import annotations
 
 import gc
+import tomllib
+from pathlib import Path
 
 from textual.widgets._footer import FooterKey
 
 from tests.ui.helpers import screen_text, until
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs.folder import create
+from tui_lab.ui.actions import footer
+from tui_lab.ui.actions.registry import BY_ID, GROUPS, PANE_GROUPS, first_key
 from tui_lab.ui.app import LabApp
 
 
@@ -42,11 +46,11 @@ async def test_nothing_is_offered_that_has_no_use_now() -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         await until(lambda: "No runs yet" in screen_text(app))
         assert "t Next part" in last_line(app) and "Delete" not in last_line(app), "there is no run"
+        await pilot.resize_terminal(80, 24)
+        await until(lambda: "t Tab" in last_line(app))
         create(Recipe(preset="minute"))
         await until(lambda: "Delete" in last_line(app))
         assert "Queue" not in last_line(app), "it is empty"
-        await pilot.resize_terminal(80, 24)
-        await until(lambda: "t Tab" in last_line(app))
 
 
 async def test_a_key_that_leads_back_says_so() -> None:
@@ -63,10 +67,46 @@ async def test_a_key_that_leads_back_says_so() -> None:
 async def test_where_all_parts_are_in_view_the_key_of_tabs_goes_to_those_that_take_keys() -> None:
     app = LabApp(pane="retention")
     async with app.run_test(size=(120, 40)) as pilot:
-        await until(lambda: "t Next part" in last_line(app))
+        await until(lambda: "F2 Setup" in last_line(app))
         seen = []
         for _ in range(4):
             await pilot.press("t")
             assert app.focused is not None
             seen.append(next(each.id for each in app.focused.ancestors_with_self if each.has_class("part")))
         assert seen == ["next", "flips", "suites", "next"]
+
+
+def test_every_situation_names_actions() -> None:
+    table = tomllib.loads(Path(footer.__file__).with_name("footer.toml").read_text())
+    assert table.keys() <= GROUPS.keys() and set(PANE_GROUPS) <= table.keys()
+    for group, situations in table.items():
+        for situation in situations:
+            unknown = [each for each in footer.offered(group, situation) if each not in BY_ID]
+            assert unknown == [], (group, situation)
+
+
+def widest(group: str, situation: str) -> int:
+    """Cells of the five first keys with their labels, and of the cheat sheet's."""
+    first = footer.offered(group, situation)[: footer.MOST]
+    return sum(len(f"{first_key(each)} {BY_ID[each].label} ") for each in (*first, "app.keys"))
+
+
+def test_what_matters_fits_a_small_window() -> None:
+    table = tomllib.loads(Path(footer.__file__).with_name("footer.toml").read_text())
+    wide = {(g, s): w for g, each in table.items() for s in each if (w := widest(g, s)) > 80}
+    assert wide == {}
+
+
+async def test_at_most_five_keys_and_none_is_cut() -> None:
+    app = LabApp(pane="runs")
+    create(Recipe(preset="minute"))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(lambda: "Enter Train" in last_line(app))
+        assert (
+            " ".join(last_line(app).split()) == "Enter Train Space Mark / Filter > Sort Delete Delete ? Keys"
+        )
+        await pilot.press("space")
+        await until(lambda: "Esc Clear" in last_line(app))
+        await pilot.press("f4")
+        await until(lambda: "Esc Lanes" in last_line(app))
+        assert last_line(app).rstrip().endswith("F1 Help"), "? is text in the prompt"

@@ -66,7 +66,7 @@ MEANINGS = {
     "K": ("the longer measurement", {"probe", "sweep"}),
     "r": ("another run", {"runs", "tuned"}),
     "R": ("go again", {"resume", "again"}),
-    "b": ("base against tuned", {"playground", "base"}),
+    "b": ("base against tuned", {"playground", "base", "models"}),
     "w": ("save", {"checkpoint", "save"}),
     "u": ("undo", {"undo"}),
     "p": ("presets", {"presets", "sets"}),

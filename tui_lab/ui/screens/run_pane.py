@@ -92,7 +92,7 @@ class RunPane(Pane):
             return "none"
         if self.status in ENDED:
             return "broken" if self.status in RESUMABLE else "ended"
-        return "running"
+        return "replay" if self.lab.replay_of(self.watcher.run) else "running"
 
     @property
     def labels_now(self) -> dict[str, str]:
