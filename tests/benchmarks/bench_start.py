@@ -16,7 +16,7 @@ from tests.benchmarks.figures import Figure
 from tests.benchmarks.terminal import LAB, Terminal
 
 TIMES = 5
-FIRST_FRAME_LIMIT_S = 0.5
+FIRST_FRAME_LIMIT_S = 0.35
 BARE = """
 from textual.app import App
 from textual.widgets import Footer, Header, OptionList

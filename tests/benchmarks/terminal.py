@@ -39,10 +39,12 @@ def environment(folder: str | Path, steady_playground: bool = False) -> dict[str
     """A terminal of 16 million colours, and a lab whose runs, settings and data lie below ``folder``.
     ``steady_playground``: the lanes of Playground stream words at one rate, without a model."""
     own = ("RUNS", "CONFIG", "DATA")
+    # an installed lab has its byte code; a session that writes none would compile it at every start
+    left_out = ("TUI_LAB_", "PYTHONDONTWRITEBYTECODE")
     path = [str(STEADY_PLAYGROUND)] if steady_playground else []
     path += filter(None, [os.environ.get("PYTHONPATH")])
     return {
-        **{name: value for name, value in os.environ.items() if not name.startswith("TUI_LAB_")},
+        **{name: value for name, value in os.environ.items() if not name.startswith(left_out)},
         "TERM": "xterm-256color",
         "COLORTERM": "truecolor",
         **{f"TUI_LAB_{name}_DIR": f"{folder}/{name.lower()}" for name in own},
