@@ -36,6 +36,10 @@ def test_every_command_has_a_function_help_and_exit_codes(name: str) -> None:
     assert all(action.help for action in command._actions)
 
 
+def test_without_arguments_the_commands_need_not_be_built() -> None:
+    assert vars(parser(commands=False).parse_args([])) == vars(parser().parse_args([]))
+
+
 def test_the_lab_is_the_command_without_a_name() -> None:
     args = parser().parse_args([])
     assert (args.handler, args.command, args.runs_dir) == ("lab.open_lab", None, None)

@@ -39,8 +39,9 @@ def handler(name: str) -> Handler:
     return found
 
 
-def parser() -> Parser:
-    """The whole grammar. ``handler`` of the parsed arguments names the command's function."""
+def parser(commands: bool = True) -> Parser:
+    """The whole grammar. ``handler`` of the parsed arguments names the command's function. ``commands``: False
+    leaves the commands out, a third of the time that the lab needs before it is imported."""
     top = Parser(
         prog="tui-lab",
         description="A terminal lab for small language models. Without a command it opens the lab.",
@@ -56,13 +57,16 @@ def parser() -> Parser:
     add_lab_options(top)
     add_cpu_option(top)
     add_runs_dir_option(top)
-    commands = CommandGroup(top, "commands", required=False)
-    _add_run_commands(commands)
-    _add_show_commands(commands)
-    _add_queue_commands(commands)
-    _add_model_commands(commands)
-    _add_export(commands)
-    _add_lab_commands(commands)
+    if not commands:
+        top.set_defaults(command=None)
+        return top
+    group = CommandGroup(top, "commands", required=False)
+    _add_run_commands(group)
+    _add_show_commands(group)
+    _add_queue_commands(group)
+    _add_model_commands(group)
+    _add_export(group)
+    _add_lab_commands(group)
     return top
 
 

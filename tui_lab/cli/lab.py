@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 
 from tui_lab.cli.options import EXIT_OK, check_terminal_can_draw
@@ -20,6 +21,7 @@ def _check_terminal(problem: str) -> None:
 def open_lab(args: argparse.Namespace) -> int:
     """Opens the lab; the exit code. Raises LabError where there is no terminal."""
     _check_terminal("the lab needs a terminal; without one use the commands that `tui-lab --help` lists")
+    gc.disable()  # until the first frame: see ui/terminal/gc_policy.py
     from tui_lab.ui.app import main
 
     loaded = args.loaded

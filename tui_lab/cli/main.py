@@ -39,7 +39,8 @@ def _load_settings(args: argparse.Namespace) -> Loaded:
 
 
 def _run_command(arguments: Sequence[str] | None) -> int:
-    args = parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    args = parser(commands=bool(arguments)).parse_args(arguments)
     if getattr(args, "cpu", False):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # for every process that this one starts, too
     if getattr(args, "accept_changes", False):

@@ -74,3 +74,12 @@ def test_a_headless_app_changes_nothing(app: Any) -> None:
     collector.start()
     collector.keep()
     assert not app.timers and gc.get_threshold() == before
+
+
+def test_the_first_frame_is_drawn_without_collections(app: Any) -> None:
+    gc.disable()  # as cli/lab.py does
+    try:
+        Collector(app).start()
+        assert gc.isenabled()
+    finally:
+        gc.enable()

@@ -27,8 +27,10 @@ class Collector:
         self._input_at = time.monotonic()
 
     def start(self) -> None:
-        """Raises the thresholds and begins to look for pauses."""
+        """Raises the thresholds and begins to look for pauses. The command that opens the lab has turned
+        collections off: until the first frame nearly everything that is made stays."""
         if not self._app.is_headless:
+            gc.enable()
             gc.set_threshold(*THRESHOLDS)
             self._app.set_interval(CHECK_EVERY_S, self._collect_in_pause)
             self.keep()
