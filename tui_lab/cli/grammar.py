@@ -41,7 +41,7 @@ def handler(name: str) -> Handler:
 
 def parser(commands: bool = True) -> Parser:
     """The whole grammar. ``handler`` of the parsed arguments names the command's function. ``commands``: False
-    leaves the commands out, a third of the time that the lab needs before it is imported."""
+    leaves the commands out, a third of the time before the lab is imported."""
     top = Parser(
         prog="tui-lab",
         description="A terminal lab for small language models. Without a command it opens the lab.",
