@@ -67,6 +67,7 @@ def parser(commands: bool = True) -> Parser:
     _add_model_commands(group)
     _add_export(group)
     _add_lab_commands(group)
+    _add_completion(group)
     return top
 
 
@@ -149,7 +150,7 @@ def _add_show_commands(commands: CommandGroup) -> None:
     presets = commands.add(
         "presets", "show.presets", "list presets, show one with its comments, or explain all keys"
     )
-    presets.add_argument("name", nargs="?", metavar="NAME", help="show this preset")
+    presets.add_argument("name", nargs="?", metavar="PRESET", help="show this preset")
     presets.flag("--keys", "every recipe key with its range and meaning")
 
     data = commands.add("data", "data.preview", "inspect data sets", json=False)
@@ -359,6 +360,23 @@ Every export is loaded again and compared with the run before it is moved to its
     export.option("--strength", "S", "the factor on what was trained (default 1)", 1.0, float)
     export.flag("--with-base", "also copy a base model that is not on the hub")
     export.flag("--force", "replace an existing export")
+
+
+def _add_completion(commands: CommandGroup) -> None:
+    completion = commands.add(
+        "completion",
+        "completion.run",
+        "print the script that completes commands, options and values in a shell",
+        json=False,
+        examples="""\
+  eval "$(tui-lab completion bash)"        in ~/.bashrc
+  eval "$(tui-lab completion zsh)"         in ~/.zshrc, after compinit
+  tui-lab completion fish > ~/.config/fish/completions/tui-lab.fish""",
+    )
+    shells = ("bash", "zsh", "fish")
+    completion.add_argument("shell", choices=shells, metavar="SHELL", help=", ".join(shells))
+    # with this the script asks for the words that fit
+    completion.add_argument("--reply", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
 
 
 def _add_lab_commands(commands: CommandGroup) -> None:

@@ -72,13 +72,17 @@ class Parser(argparse.ArgumentParser):
         epilog = f"examples:\n{examples}\n\n{EXIT_CODES}" if examples else EXIT_CODES
         options.setdefault("allow_abbrev", False)  # --run is not --runs-dir
         super().__init__(epilog=epilog, formatter_class=_HelpFormatter, **options)
-        #: The name of each option, and whether it takes a value.
-        self.options = {"-h": False, "--help": False}
+        #: The options by their names, and the arguments in their order.
+        self.options: dict[str, argparse.Action] = {}
+        self.arguments: list[argparse.Action] = []
+        for action in self._actions:  # argparse adds --help before there are options
+            self.options |= dict.fromkeys(action.option_strings, action)
 
     def add_argument(self, *names: str, **options: Any) -> argparse.Action:
         action = super().add_argument(*names, **options)
-        if names != ("-h", "--help"):  # argparse adds them before there are options
-            self.options |= dict.fromkeys(action.option_strings, action.nargs != 0)
+        if names != ("-h", "--help"):
+            self.options |= dict.fromkeys(action.option_strings, action)
+            self.arguments += [action] * (not action.option_strings)
         return action
 
     def parse_known_args(  # type: ignore[override]
@@ -93,7 +97,10 @@ class Parser(argparse.ArgumentParser):
             # a word with a space is a value for argparse too
             if word.startswith("--") and " " not in word and name not in self.options:
                 self._refuse_option(word, next(iter(words[at + 1 :]), ""))
-            is_value = self.options.get(name, False) and not equals
+            nargs = self.options[name].nargs if name in self.options else 0
+            if nargs == argparse.REMAINDER:
+                break
+            is_value = nargs != 0 and not equals
         return super().parse_known_args(words, namespace)
 
     def _refuse_option(self, word: str, following: str) -> NoReturn:

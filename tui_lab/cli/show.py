@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from tui_lab.models import catalog
 from tui_lab.models.shapes import Shape
 from tui_lab.models.stored_forms import StoredForm
 from tui_lab.pocket import MODEL_DIR
+from tui_lab.recipes.fields import FieldInfo
 from tui_lab.recipes.presets import Preset, list_presets, load_preset
 from tui_lab.recipes.recipe import FIELDS
 from tui_lab.runs import folder
@@ -202,10 +203,15 @@ def _one_preset(name: str, json_wanted: bool) -> int:
     return EXIT_OK
 
 
+def _key_row(info: FieldInfo) -> KeyRow:
+    facts = {name: getattr(info, name) for name in KeyRow.__struct_fields__ if name != "allowed"}
+    return KeyRow(**facts, allowed=info.allowed())
+
+
 def _keys(json_wanted: bool) -> int:
 
     if json_wanted:
-        as_json(KeyList(items=[KeyRow(**asdict(info), allowed=info.allowed()) for info in FIELDS.values()]))
+        as_json(KeyList(items=[_key_row(info) for info in FIELDS.values()]))
         return EXIT_OK
     group = ""
     for info in FIELDS.values():
