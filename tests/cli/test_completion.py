@@ -18,7 +18,7 @@ import pytest
 
 from tests.cli.helpers import lab
 from tui_lab.cli import completion
-from tui_lab.cli.completion import Candidate, candidates, reply, split
+from tui_lab.cli.completion import Completion, candidates, reply, split
 from tui_lab.recipes.presets import make_recipe
 from tui_lab.recipes.recipe import FIELDS
 from tui_lab.runs import folder
@@ -101,12 +101,12 @@ def test_files_and_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_reply_of_each_shell() -> None:
-    found = [Candidate("lora_r=", "LoRA rank r"), Candidate("lora_alpha=", "LoRA alpha")]
+    found = [Completion("lora_r=", "LoRA rank r"), Completion("lora_alpha=", "LoRA alpha")]
     assert reply(found, "lora", "zsh") == ["nospace", "lora_r=\tLoRA rank r", "lora_alpha=\tLoRA alpha"]
     # bash begins a new word after "="
-    assert reply([Candidate("--model=pocket", "small")], "--model=p", "bash") == ["words", "pocket\tsmall"]
-    assert reply([Candidate("--model=pocket")], "--model=p", "fish") == ["words", "--model=pocket"]
-    assert reply([Candidate("a/", completion.FILE)], "", "bash") == ["nospace files", "a/"]
+    assert reply([Completion("--model=pocket", "small")], "--model=p", "bash") == ["words", "pocket\tsmall"]
+    assert reply([Completion("--model=pocket")], "--model=p", "fish") == ["words", "--model=pocket"]
+    assert reply([Completion("a/", completion.FILE)], "", "bash") == ["nospace files", "a/"]
 
 
 @pytest.mark.parametrize(

@@ -69,14 +69,14 @@ complete -c tui-lab -f -a '(__tui_lab_complete)'
 }
 
 
-class Candidate(NamedTuple):
+class Completion(NamedTuple):
     """A word that fits, and what it means."""
 
     word: str
     about: str = ""
 
 
-class Place(NamedTuple):
+class LineEnd(NamedTuple):
     """Where a command line ends: the parser of the command, the option or argument whose value comes next
     (None: a command or an option), what was typed of the word, and the folder of runs that was given."""
 
@@ -115,7 +115,7 @@ def split(line: str) -> list[str]:
     return [*words, ""] if not line or line[-1].isspace() else words
 
 
-def reply(found: Iterable[Candidate], typed: str, shell: str) -> list[str]:
+def reply(found: Iterable[Completion], typed: str, shell: str) -> list[str]:
     """The lines of a reply: what the shell should do after the word, then the words with their meaning."""
     found = [each for each in found if each.word.isprintable()]
     open_ended = bool(found) and all(each.word.endswith(("=", "/")) for each in found)
@@ -137,7 +137,7 @@ def reply(found: Iterable[Candidate], typed: str, shell: str) -> list[str]:
 # what fits
 
 
-def candidates(words: list[str]) -> list[Candidate]:
+def candidates(words: list[str]) -> list[Completion]:
     """The words that fit in place of the last one of a command line (without the program's name)."""
     place = _place(words)
     if place is None:
@@ -147,19 +147,19 @@ def candidates(words: list[str]) -> list[Candidate]:
         name, equals, value = typed.partition("=")
         prefix = f"{name}=" if equals and name in place.parser.options else ""
         values = values_of(place.value_of, value if prefix else typed, place.runs_dir)
-        return [Candidate(prefix + word, about) for word, about in values]
+        return [Completion(prefix + word, about) for word, about in values]
     if typed.startswith("-"):
         options = [name for name in place.parser.options if name.startswith(typed)]
-        return [Candidate(name, _about(place.parser.options[name])) for name in sorted(options)]
+        return [Completion(name, _about(place.parser.options[name])) for name in sorted(options)]
     commands = place.parser.commands.items()
     return [
-        Candidate(name, (sub.description or "").rstrip("."))
+        Completion(name, (sub.description or "").rstrip("."))
         for name, sub in commands
         if name.startswith(typed)
     ]
 
 
-def _place(words: list[str]) -> Place | None:
+def _place(words: list[str]) -> LineEnd | None:
     """Where the line ends; None after an unknown command."""
     here, waiting, runs_dir, arguments, only_arguments = parser(), None, None, 0, False
     for word in words[:-1]:
@@ -189,19 +189,19 @@ def _place(words: list[str]) -> Place | None:
         waiting = last if waiting is None and last.nargs in ("*", "+") else waiting
     elif waiting is not None and typed.startswith("-"):
         waiting = None
-    return Place(here, waiting, typed, runs_dir)
+    return LineEnd(here, waiting, typed, runs_dir)
 
 
 def _about(action: argparse.Action) -> str:
     return (action.help or "").partition(" (")[0]
 
 
-def values_of(action: argparse.Action, typed: str, runs_dir: Path | None) -> list[Candidate]:
+def values_of(action: argparse.Action, typed: str, runs_dir: Path | None) -> list[Completion]:
     """Values of an option or argument that begin with what was typed."""
     if action.choices is not None:
         shown = str(action.metavar or "")  # without those that are only accepted
         choices = shown[1:-1].split(",") if shown.startswith("{") else map(str, action.choices)
-        return [Candidate(each) for each in choices if each.startswith(typed)]
+        return [Completion(each) for each in choices if each.startswith(typed)]
     keys = (*action.option_strings, str(action.metavar))
     source = next((_SOURCES[key] for key in keys if key in _SOURCES), None)
     if source is None:
@@ -216,7 +216,7 @@ def values_of(action: argparse.Action, typed: str, runs_dir: Path | None) -> lis
 FILE = "\0file"
 
 
-def files(typed: str, _runs_dir: Path | None = None) -> Iterator[Candidate]:
+def files(typed: str, _runs_dir: Path | None = None) -> Iterator[Completion]:
     """The entries of the folder that is typed; folders end with a slash."""
     folder, _, name = typed.rpartition("/")
     start = Path(folder + "/" if "/" in typed else ".").expanduser()
@@ -228,18 +228,18 @@ def files(typed: str, _runs_dir: Path | None = None) -> Iterator[Candidate]:
         )
     prefix = typed[: len(typed) - len(name)]
     for name, is_folder in found[:MOST_FILES]:
-        yield Candidate(f"{prefix}{name}{'/' if is_folder else ''}", FILE)
+        yield Completion(f"{prefix}{name}{'/' if is_folder else ''}", FILE)
 
 
-def folders(typed: str, _runs_dir: Path | None = None) -> Iterator[Candidate]:
+def folders(typed: str, _runs_dir: Path | None = None) -> Iterator[Completion]:
     return (each for each in files(typed) if each.word.endswith("/"))
 
 
-def runs(typed: str, runs_dir: Path | None) -> Iterator[Candidate]:
+def runs(typed: str, runs_dir: Path | None) -> Iterator[Completion]:
     from tui_lab.runs import folder
 
-    yield Candidate("latest", "the newest run")
-    yield from (Candidate(run.id) for run in folder.list_runs(runs_dir or folder.runs_dir()))
+    yield Completion("latest", "the newest run")
+    yield from (Completion(run.id) for run in folder.list_runs(runs_dir or folder.runs_dir()))
     if _is_path(typed):
         yield from folders(typed)
 
@@ -248,115 +248,115 @@ def _is_path(typed: str) -> bool:
     return typed.startswith((".", "/", "~")) or os.sep in typed
 
 
-def models(typed: str, _runs_dir: Path | None = None) -> Iterator[Candidate]:
+def models(typed: str, _runs_dir: Path | None = None) -> Iterator[Completion]:
     from tui_lab.core.format import count
     from tui_lab.models import catalog
 
     for entry in catalog.load():
         if not entry.refused and entry.id.startswith(typed):
             where = ", on disk" if entry.on_disk else ""
-            yield Candidate(entry.id, f"{count(entry.parameters)} parameters{where}")
+            yield Completion(entry.id, f"{count(entry.parameters)} parameters{where}")
     if _is_path(typed):
         yield from folders(typed)
 
 
-def models_and_runs(typed: str, runs_dir: Path | None) -> Iterator[Candidate]:
+def models_and_runs(typed: str, runs_dir: Path | None) -> Iterator[Completion]:
     yield from models(typed)
     yield from runs("", runs_dir)
 
 
-def adapters(typed: str, runs_dir: Path | None) -> Iterator[Candidate]:
+def adapters(typed: str, runs_dir: Path | None) -> Iterator[Completion]:
     yield from runs(typed, runs_dir)
 
 
-def presets(typed: str, _runs_dir: Path | None = None) -> Iterator[Candidate]:
+def presets(typed: str, _runs_dir: Path | None = None) -> Iterator[Completion]:
     from tui_lab.core.paths import resource_dir, user_dir
 
     names = {path.stem for name in (resource_dir, user_dir) for path in name("presets").glob("*.toml")}
-    yield from (Candidate(name) for name in sorted(names))
+    yield from (Completion(name) for name in sorted(names))
     if _is_path(typed):
         yield from (each for each in files(typed) if each.word.endswith(("/", ".toml")))
 
 
-def data_sets(typed: str, _runs_dir: Path | None = None) -> Iterator[Candidate]:
+def data_sets(typed: str, _runs_dir: Path | None = None) -> Iterator[Completion]:
     from tui_lab.data import bundled
 
-    yield from (Candidate(name, "bundled") for name in bundled.NAMES)
+    yield from (Completion(name, "bundled") for name in bundled.NAMES)
     yield from files(typed)
 
 
-def recipe_values(typed: str, runs_dir: Path | None) -> Iterator[Candidate]:
+def recipe_values(typed: str, runs_dir: Path | None) -> Iterator[Completion]:
     """``key=`` for every recipe key, then its values."""
     from tui_lab.recipes.recipe import FIELDS
 
     key, equals, value = typed.partition("=")
     if not equals:
-        yield from (Candidate(f"{info.name}=", info.label) for info in FIELDS.values())
+        yield from (Completion(f"{info.name}=", info.label) for info in FIELDS.values())
     elif key in FIELDS:
         info = FIELDS[key]
         source = _OF_KEYS.get(key)
         if info.kind == "bool":
-            known: Iterable[Candidate] = map(Candidate, ("true", "false"))
+            known: Iterable[Completion] = map(Completion, ("true", "false"))
         elif source is not None:
             known = source(value, runs_dir)
         elif info.choices:
-            known = map(Candidate, info.choices)
+            known = map(Completion, info.choices)
         else:
-            known = [Candidate(f"{info.default}", "the default")] if info.default != "" else []
-        yield from (Candidate(f"{key}={word}", about) for word, about in known)
+            known = [Completion(f"{info.default}", "the default")] if info.default != "" else []
+        yield from (Completion(f"{key}={word}", about) for word, about in known)
 
 
-def suites(typed: str, _runs_dir: Path | None = None) -> Iterator[Candidate]:
+def suites(typed: str, _runs_dir: Path | None = None) -> Iterator[Completion]:
     from tui_lab.retention.suites import registry
 
-    yield from (Candidate(info.name, info.title) for info in registry.names())
+    yield from (Completion(info.name, info.title) for info in registry.names())
     if typed:
         yield from files(typed)
 
 
-def settings(typed: str, _runs_dir: Path | None = None) -> Iterator[Candidate]:
+def settings(typed: str, _runs_dir: Path | None = None) -> Iterator[Completion]:
     from tui_lab.core.settings import FIELDS
 
     name, equals, _ = typed.partition("=")
     if not equals:
-        yield from (Candidate(f"{key}=", each.metadata["help"]) for key, each in FIELDS.items())
+        yield from (Completion(f"{key}=", each.metadata["help"]) for key, each in FIELDS.items())
     elif name == "theme":
-        yield from (Candidate(f"theme={each.word}") for each in themes("", None))
+        yield from (Completion(f"theme={each.word}") for each in themes("", None))
     elif name in FIELDS and isinstance(FIELDS[name].default, bool):
-        yield from (Candidate(f"{name}={value}") for value in ("on", "off"))
+        yield from (Completion(f"{name}={value}") for value in ("on", "off"))
 
 
-def themes(_typed: str, _runs_dir: Path | None = None) -> Iterator[Candidate]:
+def themes(_typed: str, _runs_dir: Path | None = None) -> Iterator[Completion]:
     from tui_lab.core.paths import resource_dir, user_dir
 
     names = {path.stem for name in (resource_dir, user_dir) for path in name("themes").glob("*.toml")}
-    yield from map(Candidate, sorted(names))
+    yield from map(Completion, sorted(names))
 
 
-def strategies(_typed: str, _runs_dir: Path | None = None) -> Iterator[Candidate]:
+def strategies(_typed: str, _runs_dir: Path | None = None) -> Iterator[Completion]:
     from tui_lab.decoding.strategies import FAMILIES
 
-    yield from map(Candidate, FAMILIES)
+    yield from map(Completion, FAMILIES)
 
 
-def lane_sets(_typed: str, _runs_dir: Path | None = None) -> Iterator[Candidate]:
+def lane_sets(_typed: str, _runs_dir: Path | None = None) -> Iterator[Completion]:
     from tui_lab.decoding.strategies import PRESETS
 
-    yield from map(Candidate, PRESETS)
+    yield from map(Completion, PRESETS)
 
 
-def sweeps(_typed: str, runs_dir: Path | None) -> Iterator[Candidate]:
+def sweeps(_typed: str, runs_dir: Path | None) -> Iterator[Completion]:
     from tui_lab.runs.index import RunIndex
 
-    yield Candidate("latest", "the newest sweep")
-    yield from map(Candidate, sorted({run.sweep for run in RunIndex(runs_dir).read_all() if run.sweep}))
+    yield Completion("latest", "the newest sweep")
+    yield from map(Completion, sorted({run.sweep for run in RunIndex(runs_dir).read_all() if run.sweep}))
 
 
-def recommended(_typed: str, _runs_dir: Path | None = None) -> Iterator[Candidate]:
-    yield Candidate("recommended", "the strength that a sweep recommends")
+def recommended(_typed: str, _runs_dir: Path | None = None) -> Iterator[Completion]:
+    yield Completion("recommended", "the strength that a sweep recommends")
 
 
-Source = Callable[[str, Path | None], Iterator[Candidate]]
+Source = Callable[[str, Path | None], Iterator[Completion]]
 #: Values by the name of an option, else by what its help calls the value.
 _SOURCES: dict[str, Source] = {
     "--preset": presets,
