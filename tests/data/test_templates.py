@@ -126,11 +126,6 @@ SHAPES: dict[str, tuple[dict[str, Any], ...]] = {
         {"role": "assistant", "content": "Answer two."},
     ),
 }
-#: Templates that refuse a shape, with a word of their reason. No row is dropped without one.
-REFUSED = {(name, "tools"): "alternate" for name in ("cohere", "cohere2", "gemma", "gemma3")} | {
-    (name, "tools"): "renders no tool"
-    for name in ("deepseek_r1_distill", "llama3", "phi3", "phi3_5", "qwen2_5_vl")
-}
 
 
 def trl_templates() -> list[str]:
@@ -160,10 +155,6 @@ def test_every_template_that_trl_knows(name: str) -> None:
     closing = templates.renderer_of(tokenizer).closing or tokenizer.eos_token
     for shape, messages in SHAPES.items():
         example = Example(messages=messages, tools=(TOOL,) if shape == "tools" else ())  # type: ignore[arg-type]
-        if (name, shape) in REFUSED:
-            with pytest.raises(masks.Unrenderable, match=REFUSED[name, shape]):
-                templates.encode(tokenizer, example)
-            continue
         encoded = templates.encode(tokenizer, example)
         asked = templates.prompt_ids(tokenizer, example)
         assert encoded.input_ids[: len(asked)] == asked and encoded.prompt == len(asked), shape
@@ -174,6 +165,8 @@ def test_every_template_that_trl_knows(name: str) -> None:
                 assert message["content"] in text, (shape, message)
         assert "Answer two." in found[-1] and found[-1].partition("Answer two.")[2] == closing, (shape, found)
         assert tokenizer.convert_tokens_to_ids(closing) in templates.stop_ids(tokenizer)
+        if shape == "tools":
+            assert len(found) == 2 and "weather" in found[0] and "Rome" in found[0], found
         if "Answer one." in str(messages) and name not in ONLY_LAST:
             assert sum("Answer" in part for part in found) == 2, (shape, found)
         if shape.startswith("thinking"):
@@ -182,6 +175,40 @@ def test_every_template_that_trl_knows(name: str) -> None:
             assert not any(word in part for word in ("Hi?", "More?", "Be kind", "sunny", "<|im_start|>")), (
                 shape
             )
+
+
+def test_tools_become_text_where_the_template_does_not_know_them(chatml: Any) -> None:
+    example = Example(messages=(TURNS[0], *SHAPES["tools"]), tools=(TOOL,))  # type: ignore[arg-type]
+    encoded = templates.encode(chatml, example)
+    text = chatml.decode(encoded.input_ids)
+    assert text.startswith(
+        f"<|im_start|>system\n{TURNS[0]['content']}\n\nYou can call these tools:\n<tools>\n"
+    )
+    assert json.dumps(TOOL["function"]) in text
+    assert "<|im_start|>user\n<tool_response>\nsunny\n</tool_response><|im_end|>" in text
+    call = '<tool_call>\n{"name": "weather", "arguments": {"city": "Rome"}}\n</tool_call><|im_end|>'
+    assert trained_texts(chatml, encoded) == [call, "Answer two.<|im_end|>"]
+    asked = templates.prompt_ids(chatml, example)
+    assert encoded.input_ids[: len(asked)] == asked
+    assert templates.renderer_of(chatml).notes[masks.TOOLS_AS_TEXT] == 1
+
+
+def test_a_tool_without_description_and_parameters_suits_templates_that_read_them() -> None:
+    tokenizer = trl_tokenizer("gptoss")
+    templates.set_template(tokenizer)
+    bare = {"type": "function", "function": {"name": "weather"}}
+    example = Example(messages=SHAPES["tools"], tools=(bare,))  # type: ignore[arg-type]
+    assert "type weather" in tokenizer.decode(templates.encode(tokenizer, example).input_ids)
+    assert templates.renderer_of(tokenizer).notes[masks.TOOLS_AS_TEXT] == 0
+
+
+def test_text_before_a_call_is_trained_with_the_call() -> None:
+    tokenizer = trl_tokenizer("qwen3")
+    templates.set_template(tokenizer)
+    call = {"role": "assistant", "content": "I look.", "tool_calls": [CALL]}
+    shape = (SHAPES["tools"][0], call, *SHAPES["tools"][2:])
+    found = trained_texts(tokenizer, templates.encode(tokenizer, Example(messages=shape, tools=(TOOL,))))  # type: ignore[arg-type]
+    assert found[0].startswith("I look.") and "Rome" in found[0] and found[0].endswith("<|im_end|>")
 
 
 TEMPLATES = {
@@ -360,8 +387,8 @@ def test_consecutive_turns_of_one_role_are_joined() -> None:
     assert tokenizer.decode(encoded.input_ids) == "<|user|><|end|><|assistant|>c<|end|><|user|>a<|end|>"
     assert trained_texts(tokenizer, encoded) == ["c<|end|>"]
     tool = ({"role": "tool", "content": "c"}, {"role": "assistant", "content": "a"})
-    with pytest.raises(masks.Unrenderable, match="roles must alternate"):
-        encode(tokenizer, Example(messages=tool), 99)
+    text = tokenizer.decode(encode(tokenizer, Example(messages=tool), 99).input_ids)
+    assert text.startswith("<|user|><tool_response>\nc\n</tool_response><|end|>")
 
 
 def test_weight_zero_keeps_a_turn_out(chatml: Any) -> None:

@@ -3,13 +3,11 @@ system turns folded into user turns, and the check that a rendering has dropped 
 
 from __future__ import annotations
 
-import contextlib
-import json
 import re
 from collections.abc import Sequence
 
 from tui_lab.data.cells import clean
-from tui_lab.data.rows import ChatMessage, Tool
+from tui_lab.data.rows import ChatMessage
 
 _THINK = re.compile(r"\s*<think>(.*?)</think>\s*(.*)", re.DOTALL)
 OPENED, CLOSED = "<think>", "</think>"
@@ -123,32 +121,6 @@ def cleaned(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
     return found
 
 
-def argument_forms(messages: Sequence[ChatMessage]) -> list[list[ChatMessage]]:
-    """The messages with the arguments of tool calls as objects, and as JSON text where there are any."""
-    if not any(message.get("tool_calls") for message in messages):
-        return [list(messages)]
-    return [[_with_arguments(message, as_text) for message in messages] for as_text in (False, True)]
-
-
-def _with_arguments(message: ChatMessage, as_text: bool) -> ChatMessage:
-    calls = message.get("tool_calls")
-    if not calls:
-        return message
-    found: list[Tool] = []
-    for call in calls:
-        function = call["function"] if isinstance(call.get("function"), dict) else call
-        arguments = function.get("arguments")
-        if as_text and isinstance(arguments, dict):
-            arguments = json.dumps(arguments, ensure_ascii=False)
-        elif not as_text and isinstance(arguments, str):
-            with contextlib.suppress(ValueError, RecursionError):
-                parsed = json.loads(arguments)
-                arguments = parsed if isinstance(parsed, dict) else arguments
-        changed = {**function, "arguments": arguments}
-        found.append({**call, "function": changed} if function is not call else changed)
-    return {**message, "tool_calls": found}
-
-
 def _can_join(one: ChatMessage, other: ChatMessage) -> bool:
     return (
         one["role"] == other["role"]
@@ -160,22 +132,6 @@ def _can_join(one: ChatMessage, other: ChatMessage) -> bool:
 
 def _joined(message: ChatMessage, text: str) -> ChatMessage:
     return {**message, "content": message["content"] + "\n\n" + text}
-
-
-def dropped_tools(messages: Sequence[ChatMessage], tools: Sequence[Tool], text: str) -> str:
-    """What of the tools is not in the rendered text: "" for nothing."""
-    calls = [call["function"]["name"] for message in messages for call in message.get("tool_calls", ())]
-    results = [message["content"] for message in messages if message["role"] == "tool"]
-    names = [name for tool in tools if (name := tool.get("function", {}).get("name"))]
-    if any(name not in text for name in names):
-        return "tools"
-    if any(name not in text for name in calls):
-        return "tool calls"
-    if not results:
-        return ""
-    # results may be escaped or parsed: their words tell whether they are there
-    shown = set(re.findall(r"\w+", text))
-    return "tool results" if any(set(re.findall(r"\w+", r)) - shown for r in results) else ""
 
 
 def dropped_turn(messages: Sequence[ChatMessage], text: str) -> str:

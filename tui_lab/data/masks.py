@@ -10,15 +10,16 @@ from __future__ import annotations
 import functools
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from tui_lab.core.sanitize import first_line
 from tui_lab.data import chat_template, chats, trl_templates
+from tui_lab.data.chat_forms import ChatForm, Tools, dropped_tools, forms
 from tui_lab.data.chat_template import TEMPLATE_ERRORS
 from tui_lab.data.prompt_settings import PromptSettings
-from tui_lab.data.rows import ChatMessage, Tokenizer, Tool
+from tui_lab.data.rows import ChatMessage, Tokenizer
 
 Span = tuple[int, int]
 
@@ -31,15 +32,15 @@ MARKS, TRL, PREFIXES, LAST, SEARCH = (
 )
 _MARK = re.compile(r"\{%-?\s*generation\s*-?%\}")
 #: What ``Renderer.notes`` counts, in rows.
-FOLDED, INLINED, HIDDEN, DROPPED_EARLIER, COMPOSED, THINKING = (
+FOLDED, INLINED, HIDDEN, DROPPED_EARLIER, COMPOSED, THINKING, TOOLS_AS_TEXT = (
     "system turns folded",
     "reasoning written into the answer",
     "reasoning left out",
     "earlier reasoning dropped",
     "answer put after the prompt",
     "with reasoning",
+    "tools written as text",
 )
-Tools = Sequence[Tool]
 
 
 class Unrenderable(Exception):
@@ -163,46 +164,28 @@ class Renderer:
         except TEMPLATE_ERRORS:
             return False
 
-    def _stages(self, messages: Sequence[ChatMessage]) -> Iterator[tuple[list[ChatMessage], bool]]:
-        """The messages as they are, then folded more and more, at last with an empty user turn before a
-        greeting; with whether they were folded. Arguments of tools are given as objects, then as text: some
-        templates take only one of them."""
-        for chat in chats.argument_forms(messages):
-            yield chat, False
-            part = chats.fold_system(chat, keep_first=True)
-            if part != chat:
-                yield part, True
-            everything = chats.fold_system(chat)
-            if everything != part:
-                yield everything, True
-            if everything and everything[0]["role"] == "assistant":  # the assistant greets first
-                yield [{"role": "user", "content": ""}, *everything], True
-
     def accepted(
         self, messages: Sequence[ChatMessage], prompt: bool, thinking: bool, tools: Tools
-    ) -> tuple[list[ChatMessage], str, bool]:
-        """The messages as the template takes them all, their text, and whether they were folded. A prompt is
-        accepted only if the template would take an answer to it, too. Raises Unrenderable."""
+    ) -> tuple[ChatForm, str]:
+        """The first form of the messages that the template takes without dropping any of it, and its text. A
+        prompt is accepted only if the template would take an answer to it, too. Raises Unrenderable."""
         reason = ""
-        for stage, folded in self._stages(messages):
+        for form in forms(messages, tools):
             try:
-                text = self.render(stage, prompt, thinking, tools)
-                if prompt and stage:
-                    answered = [*stage, ChatMessage(role="assistant", content="qzx-answer-qzx")]
-                    self.render(answered, False, thinking, tools)
+                text = self.render(form.messages, prompt, thinking, form.tools)
+                if prompt and form.messages:
+                    answered = [*form.messages, ChatMessage(role="assistant", content="qzx-answer-qzx")]
+                    self.render(answered, False, thinking, form.tools)
             except TEMPLATE_ERRORS as error:
                 reason = reason or f"the chat template refuses it: {first_line(error)}"
                 continue
-            if missing := chats.dropped_turn(stage, text):
+            if missing := chats.dropped_turn(form.messages, text):
                 reason = reason or f"the chat template drops {missing}"
                 continue
-            if missing := chats.dropped_tools(stage, tools, text):
-                reason = reason or (
-                    f"the chat template renders no {missing}; choose a model whose template knows tools, or "
-                    "give such a template as chat_template"
-                )
+            if missing := dropped_tools(form.messages, form.tools, text):
+                reason = reason or f"the chat template renders no {missing}"
                 continue
-            return stage, text, folded
+            return form, text
         raise Unrenderable(reason)
 
     def prompt(self, messages: Sequence[ChatMessage], thinking: bool | None = None, tools: Tools = ()) -> str:
@@ -232,8 +215,10 @@ class Renderer:
             self.notes[HIDDEN] += 1
         if thinking and chats.thinks(messages):
             self.notes[THINKING] += 1
-        chat, text, folded = self.accepted(chat, False, thinking, tools)
-        self.notes[FOLDED] += folded
+        form, text = self.accepted(chat, False, thinking, tools)
+        chat, tools = form.messages, form.tools
+        self.notes[FOLDED] += form.folded
+        self.notes[TOOLS_AS_TEXT] += form.as_text
         last = chats.last_answer(chat)
         reasoning, answer = chats.split_reasoning(chat[last])
         asked = self._prompt_text(chat[:last], thinking, tools)
@@ -355,7 +340,13 @@ class Renderer:
             return start, len(after)
         # Cut short, the chat may close otherwise (Phi-3 adds its end token): the answer shows where.
         at = start + len(text[start:]) - len(text[start:].lstrip())
-        return (start, at + len(answer)) if answer and text.startswith(answer, at) else None
+        if not text.startswith(answer, at):
+            return None
+        if calls := row.chat[index].get("tool_calls"):  # they stand before the token that ends the turn
+            end = text.find(self.end_of_turn, at + len(answer)) if self.end_of_turn else -1
+            named = end >= 0 and all(call["function"]["name"] in text[at:end] for call in calls)
+            return (start, end) if named else None
+        return (start, at + len(answer)) if answer else None
 
     def _end_of_last(self, row: _Row) -> int:
         """Where the last trained answer ends, its end of turn perhaps not included."""

@@ -162,6 +162,11 @@ def prompt_warnings(renderer: masks.Renderer, apart: Places, unlike: Places) -> 
             masks.INLINED,
             "have reasoning that the chat template does not know: it is trained as <think>…</think>.",
         ),
+        (
+            masks.TOOLS_AS_TEXT,
+            "have tools that the chat template does not know: they are written as text, calls as "
+            "<tool_call>…</tool_call>.",
+        ),
         (masks.HIDDEN, "have reasoning that is left out, because thinking is off."),
         (
             masks.DROPPED_EARLIER,

@@ -22,9 +22,10 @@ from tui_lab.core.paths import expanded
 from tui_lab.core.sanitize import first_line
 from tui_lab.data import chat_template, examples, hub, masks, prompt_settings, tokenizer_files
 from tui_lab.data.cells import clean
+from tui_lab.data.chat_forms import Tools
 from tui_lab.data.chat_template import TEMPLATE_ERRORS
 from tui_lab.data.formats import Example
-from tui_lab.data.masks import Renderer, Span, Tools, Unrenderable, mask_of, template_variables
+from tui_lab.data.masks import Renderer, Span, Unrenderable, mask_of, template_variables
 from tui_lab.data.prompt_settings import PromptSettings
 from tui_lab.data.rows import ChatMessage, Tokenizer
 from tui_lab.models import catalog, checkpoint
