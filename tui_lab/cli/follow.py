@@ -34,6 +34,7 @@ from tui_lab.runs.schema import (
     ChoiceEvent,
     DownloadEvent,
     PhaseEvent,
+    ProgressEvent,
     RunEvent,
     ScoreEvent,
     StepEvent,
@@ -168,7 +169,7 @@ class LiveProgress:
 
     def event(self, line: LogLine, _state: RunState) -> None:
         event = line.event
-        if isinstance(event, PhaseEvent | StepEvent | DownloadEvent):
+        if isinstance(event, PhaseEvent | ProgressEvent | StepEvent | DownloadEvent):
             return  # the bar shows it
         if text := wording.line(event, LONGEST_TEXT):
             style = next((style for kind, style in _STYLES.items() if isinstance(event, kind)), "")
@@ -179,6 +180,8 @@ class LiveProgress:
         text = f"step {state.step}/{total}" if in_training and total else short(format.phase(state.phase))
         if state.phase == "downloading":
             text = short(format.phase(state.phase, state.phase_detail))
+        if state.progress is not None:
+            text = short(format.phase(state.progress.name, wording.progress_detail(state.progress)))
         if status == "paused":
             text = f"paused at step {state.step}/{total}"
         parts = latest_values(state)

@@ -99,6 +99,7 @@ def _add_run_commands(commands: CommandGroup) -> None:
         ("pause", "pause a run after the current step"),
         ("continue", "continue a paused run"),
         ("checkpoint", "save a checkpoint of a run now"),
+        ("skip", "skip a run's measurement before or after the training"),
     ):
         steered = commands.add(name, "train.steer", help, run=True)
         steered.option("--wait", "S", "seconds to wait for the run's answer (default 15)", 15.0, seconds)

@@ -191,7 +191,7 @@ def _sentence_interval_s(args: argparse.Namespace) -> float | None:
 
 
 def steer(args: argparse.Namespace) -> int:
-    """``tui-lab stop|pause|continue|checkpoint RUN``: sends a command and waits for the run's answer."""
+    """``tui-lab stop|pause|continue|checkpoint|skip RUN``: sends a command and waits for the run's answer."""
     run = folder.open_run(args.name, args.runs_dir)
     watcher = Watcher(run)
     watcher.read_all()

@@ -16,6 +16,7 @@ PHASES = {
     "loading_model": "loading the model",
     "training": "training",
     "evaluating": "measuring on held-out rows",
+    "probing": "measuring retention",
     "scoring": "answering held-out rows",
     "saving": "saving",
 }

@@ -21,6 +21,7 @@ def generate_answers(
     max_new_tokens: int,
     rows_a_batch: int = ROWS_A_BATCH,
     cancelled: Callable[[], bool] | None = None,
+    on_progress: Callable[[int], None] | None = None,
 ) -> list[str]:
     """The model's greedy continuation of each prompt, as text without special tokens, in the order of the
     prompts. Prompts are padded on the left and masked, in batches of similar length. The caller sets
@@ -32,6 +33,7 @@ def generate_answers(
         max_new_tokens: tokens of an answer at most.
         rows_a_batch: prompts of a batch at most.
         cancelled: called at every token; once it is true, the answers end there.
+        on_progress: called after each batch with the number of answers so far.
     """
     answers = [""] * len(prompts)
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
@@ -62,6 +64,8 @@ def generate_answers(
             answers[index] = tokenizer.decode(
                 _until_stop(out[row, width:].tolist(), stop_ids), skip_special_tokens=True
             )
+        if on_progress is not None:
+            on_progress(start + len(rows))
     return [text.strip() for text in answers]
 
 

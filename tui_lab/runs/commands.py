@@ -25,6 +25,7 @@ COMMANDS = {
     "pause": "pauses the run after the current step",
     "continue": "continues after a pause",
     "stop": "ends the run after the current step and saves the result",
+    "skip": "skips the measurement in progress, before or after the training",
     "checkpoint": "saves a checkpoint after the current step",
     "probe": "measures retention and the distance from the base after the current step",
     "arm": "stops the run once retention is surely lost",

@@ -87,6 +87,17 @@ class PhaseEvent(RunEvent, tag="phase", kw_only=True, frozen=True):
     detail: str = ""
 
 
+class ProgressEvent(RunEvent, tag="progress", kw_only=True, frozen=True):
+    """How far a phase is: ``done`` of ``total`` of a unit, and the seconds that are left. ``name`` is that of
+    a phase; a validation between two steps is no phase of its own."""
+
+    name: str
+    done: Count = 0
+    total: Count = 0
+    unit: str = "rows"
+    left_s: float | None = None
+
+
 class DownloadEvent(RunEvent, tag="download", kw_only=True, frozen=True):
     """The model ``name`` is downloaded: bytes on this machine of all that it needs, and the speed."""
 
@@ -425,6 +436,7 @@ KnownEvent: TypeAlias = (
     ResumedEvent
     | StartedEvent
     | PhaseEvent
+    | ProgressEvent
     | DownloadEvent
     | ChoiceEvent
     | WarningEvent

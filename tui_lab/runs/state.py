@@ -42,6 +42,7 @@ from tui_lab.runs.schema import (
     PhaseEvent,
     PlanEvent,
     ProbePlanEvent,
+    ProgressEvent,
     RecipeChangedEvent,
     ResumedEvent,
     RunEvent,
@@ -67,6 +68,18 @@ SAMPLES_LENGTH = 200
 STATES = ("created", "starting", "running", "paused", "finished", "stopped", "failed", "crashed")
 ENDED = ("finished", "stopped", "failed", "crashed")
 
+#: What follows the end of what a progress was of.
+_END_PROGRESS = (
+    PhaseEvent,
+    StepEvent,
+    ValidationEvent,
+    ScoreEvent,
+    KlProbeEvent,
+    ItemProbeEvent,
+    ResumedEvent,
+    EndEvent,
+)
+
 Stepped = TypeVar("Stepped", ScoreEvent, SampleEvent, CheckpointEvent, KlProbeEvent, ItemProbeEvent)
 
 
@@ -84,6 +97,8 @@ class RunState:
         self.attempt = 0
         self.phase = ""
         self.phase_detail = ""
+        self.progress: ProgressEvent | None = None
+        self.stopping = False
         self.started: StartedEvent | None = None
         self.started_at = 0.0
         self.updated_at = 0.0
@@ -133,6 +148,8 @@ class RunState:
         return self.version != before
 
     def _apply(self, event: RunEvent) -> None:
+        if isinstance(event, _END_PROGRESS):
+            self.progress = None
         match event:
             case StepEvent():
                 self._take_step(event)
@@ -145,6 +162,8 @@ class RunState:
                 self.started_at = self.started_at or event.t
             case PhaseEvent():
                 self.phase, self.phase_detail = event.name, event.detail
+            case ProgressEvent():
+                self.progress = event
             case DownloadEvent():
                 self.phase, self.phase_detail = "downloading", download_detail(event)
             case ChoiceEvent():
@@ -200,6 +219,7 @@ class RunState:
                 self.feed.append(event)
             case CommandEvent():
                 self.acknowledged.add(event.id)
+                self.stopping = self.stopping or (event.name == "stop" and event.outcome.startswith("stop"))
                 self.feed.append(event)
             case PausedEvent() | ContinuedEvent():
                 self.paused = isinstance(event, PausedEvent)
@@ -208,7 +228,7 @@ class RunState:
                 self.saved = event
                 self.feed.append(event)
             case EndEvent():
-                self.end, self.paused = event, False
+                self.end, self.paused, self.stopping = event, False, False
                 self.feed.append(event)
 
     def _begin_attempt(self, event: ResumedEvent) -> None:
@@ -224,6 +244,7 @@ class RunState:
         _drop_after(self.item_probes, from_step)
         _drop_after(self.checkpoints, from_step)
         self.step, self.last_step, self.end, self.paused = from_step, None, None, False
+        self.stopping = False
         if self.attempt > 1:
             self.feed.append(event)
 

@@ -29,6 +29,7 @@ from tui_lab.runs.schema import (
     PhaseEvent,
     PlanEvent,
     ProbePlanEvent,
+    ProgressEvent,
     RecipeChangedEvent,
     ResumedEvent,
     RunEvent,
@@ -68,6 +69,8 @@ def sentence(event: RunEvent, longest: int | None = None) -> str:
             return _device(event, text)
         case PhaseEvent():
             return text(format.phase(event.name, event.detail))
+        case ProgressEvent():
+            return text(format.phase(event.name, progress_detail(event)))
         case DownloadEvent():
             return text(format.phase("downloading", download_detail(event)))
         case ChoiceEvent():
@@ -125,6 +128,12 @@ def sentence(event: RunEvent, longest: int | None = None) -> str:
         case EndEvent():
             return f"{text(event.state)}: {text(event.message)}" if event.message else text(event.state)
     return ""
+
+
+def progress_detail(event: ProgressEvent) -> str:
+    """How far a phase is: 312 of 747 rows, 0:40 left. The unit comes from a log: callers sanitize it."""
+    left = f", {format.duration(event.left_s)} left" if event.left_s is not None else ""
+    return f"{event.done:,} of {event.total:,} {event.unit}{left}"
 
 
 def download_detail(event: DownloadEvent) -> str:

@@ -29,6 +29,7 @@ from tui_lab.training.control import CommandProcessor
 from tui_lab.training.distributed import ProcessGroup
 from tui_lab.training.interruption import StopRequested, interruptible
 from tui_lab.training.probe import RetentionProbe
+from tui_lab.training.progress import Progress
 from tui_lab.training.recorder import EventRecorder
 from tui_lab.training.telemetry import TelemetrySampler
 from tui_lab.training.trainer import LabTrainer
@@ -59,6 +60,8 @@ def open_attempt(run: Run, events: EventWriter) -> AttemptContext:
         probe=probe,
         group=group,
     )
+    progress = Progress(events.write, processor.skip_asked)
+    probe.progress = progress
     context = AttemptContext(
         run=run,
         events=events,
@@ -74,6 +77,7 @@ def open_attempt(run: Run, events: EventWriter) -> AttemptContext:
         telemetry=TelemetrySampler(
             events, lambda: recorder.step or from_step, before.telemetry.energy_so_far_j
         ),
+        progress=progress,
     )
     events.write(ResumedEvent(from_step=from_step, attempt=before.attempt + 1))
     if group.is_main:
@@ -160,10 +164,12 @@ def _measure_start(context: AttemptContext, setup: TrainingSetup) -> None:
     if context.from_step:
         return
     context.events.write(PhaseEvent(name="evaluating", detail="how the model does before any training"))
-    if setup.data.prepared.validation:
-        context.recorder.write_validation(0, setup.trainer.validation_loss(), "start")
+    with context.progress.skippable():
+        if setup.data.prepared.validation:
+            context.recorder.write_validation(0, setup.trainer.validation_loss(), "start")
+        if context.group.runs_evaluation:
+            setup.evaluator.score(setup.trainer, "start")
     if context.group.runs_evaluation:
-        setup.evaluator.score(setup.trainer, "start")
         setup.evaluator.sample(setup.trainer)
 
 

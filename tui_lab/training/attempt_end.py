@@ -31,6 +31,7 @@ def finish(context: AttemptContext, setup: TrainingSetup) -> int:
     if not recipe.is_adapter and setup.recipe.compute_dtype == "bfloat16":
         trainer.model.to(DTYPES["bfloat16"])  # the weights are measured as they are saved
     state = trainer.accelerator.get_state_dict(trainer.model) if context.group.is_sharded else None
+    skips = context.progress.skips
     path = save_result(context, setup, state) if context.group.is_main else None
     # the weights are those of the last step, or of the best validation where the recipe has a patience
     best_reloaded = trainer.args.load_best_model_at_end and trainer.state.best_model_checkpoint
@@ -38,11 +39,12 @@ def finish(context: AttemptContext, setup: TrainingSetup) -> int:
     if setup.data.prepared.validation and not measured:
         detail = "the saved weights, on the held-out rows"
         context.events.write(PhaseEvent(name="evaluating", detail=detail))
-        recorder.write_validation(step, trainer.validation_loss(), "end")
+        with context.progress.skippable():
+            recorder.write_validation(step, trainer.validation_loss(), "end")
     if path is None:
         return 0
-    if not stopped:
-        with contextlib.suppress(StopRequested), interruptible(context):
+    if not stopped and context.progress.skips == skips:
+        with contextlib.suppress(StopRequested), interruptible(context), context.progress.skippable():
             context.probe.final_probe(trainer, bool(best_reloaded))
             if context.group.runs_evaluation:
                 setup.evaluator.score(trainer, "end")
@@ -51,7 +53,7 @@ def finish(context: AttemptContext, setup: TrainingSetup) -> int:
         EndEvent(
             state="stopped" if stopped else "finished",
             step=step,
-            message=_message(context, setup, stopped),
+            message=_message(context, setup, stopped, context.progress.skips > skips),
             seconds=round(time.monotonic() - context.began_s, 1),
             train_loss=recorder.train_loss,
             validation_loss=recorder.validation_loss,
@@ -86,8 +88,8 @@ def stopped_before_training(context: AttemptContext) -> int:
     return 0
 
 
-def _message(context: AttemptContext, setup: TrainingSetup, stopped: bool) -> str:
-    """Why the run ended before its last step; "" when it did not."""
+def _message(context: AttemptContext, setup: TrainingSetup, stopped: bool, skipped: bool) -> str:
+    """Why the run ended before its last step, or without its last measurement; "" when it did not."""
     state, total = setup.trainer.state, setup.plan.total_steps
     if stopped:
         return f"stopped on request after step {state.global_step} of {total}; it can be resumed"
@@ -97,7 +99,7 @@ def _message(context: AttemptContext, setup: TrainingSetup, stopped: bool) -> st
     if state.global_step < total:
         best = state.best_global_step
         return f"stopped early: the validation loss was best at step {best}, whose weights are saved"
-    return ""
+    return "the final evaluation was skipped" if skipped else ""
 
 
 def save_result(

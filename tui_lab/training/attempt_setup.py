@@ -100,7 +100,7 @@ def prepare_training(context: AttemptContext, device: DeviceFacts, on_step: OnSt
         cost=run_cost,
         plan=plan_steps(context, trainer, run_cost, len(data.prepared.validation)),
         evaluator=TaskEvaluator(
-            context.recipe, context.events, data.tokenizer, data.prepared, context.before
+            context.recipe, context.events, data.tokenizer, data.prepared, context.before, context.progress
         ),
     )
 
@@ -160,9 +160,12 @@ def prepare_data(context: AttemptContext, resolved: ResolvedRecipe) -> TrainingD
     tokenizer = templates.load_tokenizer(resolved.source.location, recipe.revision)
     name = Path(recipe.data).name
 
+    report = context.progress.of("preparing_data", "rows")
+
     def on_progress(done: int, total: int) -> None:
-        of = f" of about {total:,}" if total > done else ""
-        context.events.write(PhaseEvent(name="preparing_data", detail=f"{name}: {done:,}{of} rows"))
+        if total > done:
+            return report(done, total)
+        context.events.write(PhaseEvent(name="preparing_data", detail=f"{name}: {done:,} rows"))
 
     _fix_date(context, tokenizer)
     prepared = prepare_recipe(recipe, tokenizer, resolved.max_length, on_progress, context.run.path)
@@ -300,6 +303,7 @@ def prepare_model(
             warn=lambda text: context.events.write(WarningEvent(text=text)),
         ),
     )
+    trainer.progress = context.progress
     if trainer.objective is not None and recipe.ewc_lambda:
         context.events.write(PhaseEvent(name="evaluating", detail="where general text is sensitive (EWC)"))
         length = resolved.max_length

@@ -51,10 +51,27 @@ class CommandProcessor:
         self._inbox = self.new_inbox()
         self._paused = False
         self.stop_requested = False
+        self._skips = self.new_inbox()
+        self._answered: set[str] = set()  # ids of skips
+        self._asked_at = 0.0
 
     def new_inbox(self) -> Inbox:
         """Another reader of the same commands."""
         return Inbox(self._run, self._acknowledged, self._old_bytes)
+
+    def skip_asked(self) -> bool:
+        """Whether somebody asked since the last call to skip the measurement in progress; looks at most a few
+        times a second, and acknowledges. Never with several processes, which measure together."""
+        now = time.monotonic()
+        if self._group.size > 1 or now - self._asked_at < PAUSE_POLL_S:
+            return False
+        self._asked_at = now
+        found = [each for each in self._skips.poll() if each.name == "skip" and each.id not in self._answered]
+        for command in found:
+            self._answered.add(command.id)
+            outcome = LATE if command.id in self._skips.late else "the measurement in progress is skipped"
+            self._events.write(CommandEvent(id=command.id, name="skip", outcome=outcome))
+        return any(each.id not in self._skips.late for each in found)
 
     def process_commands(self, trainer: LabTrainer) -> None:
         """Carries out the commands that came since the last call; returns when the run is not paused. A stop
@@ -83,6 +100,9 @@ class CommandProcessor:
         found = (received, self._inbox.late, self.stop_requested)
         commands, late, self.stop_requested = self._group.broadcast(found)
         for command in commands:
+            if command.id in self._answered:
+                continue
+            self._answered.add(command.id)
             is_late = command.id in late
             outcome = LATE if is_late else self._execute(command, trainer)
             self._events.write(CommandEvent(id=command.id, name=command.name, outcome=outcome))
@@ -100,6 +120,8 @@ class CommandProcessor:
             case "stop":
                 self.stop_requested = True
                 return f"stopping after step {step}"
+            case "skip":
+                return "not done: only a measurement before or after the training can be skipped"
             case "probe":
                 return self._group.broadcast(self._probe.probe_now(trainer) if self._group.is_main else "")
             case "arm" | "disarm":

@@ -8,6 +8,7 @@ probe ends the probing with a warning, never the run.
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -54,6 +55,7 @@ from tui_lab.training.probe_plan import (
     make_schedule,
     stop_reason,
 )
+from tui_lab.training.progress import Progress
 from tui_lab.training.rng import evaluating, preserve_rng_state
 from tui_lab.training.types import Model, Tokenizer
 
@@ -84,6 +86,7 @@ class RetentionProbe:
         begun = before.kl_probes or before.item_probes
         self.armed = before.armed if begun else recipe.stop_on_retention
         self.stop_reason = ""
+        self.progress: Progress | None = None
         self.seconds = 0.0  # of the probes in this attempt, without measuring the base
         self.base: probe_base.ProbeBase | None = None
         self._suite: Suite
@@ -125,6 +128,14 @@ class RetentionProbe:
         self.base = probe_base.read(self._run, key)
         if self.base is not None:
             return
+        report = self._report()
+
+        def on_progress(text: str, done: int, total: int) -> None:
+            if total:
+                report(done, total)
+            else:
+                self._events.write(PhaseEvent(name="probing", detail=text))
+
         virtual = recipe.num_virtual_tokens if recipe.method in VIRTUAL_TOKEN_METHODS else 0
 
         def measure() -> None:
@@ -139,7 +150,7 @@ class RetentionProbe:
                     ),
                     seed=recipe.seed,
                     batch_tokens=self._batch_tokens,
-                    on_progress=lambda text: self._events.write(PhaseEvent(name="probing", detail=text)),
+                    on_progress=on_progress,
                 )
             probe_base.write(self._run, self.base, key)
 
@@ -323,8 +334,15 @@ class RetentionProbe:
         suite = self.base.suite_of(self._suite, self._plan.items if self._plan else 0)
         began = time.monotonic()
         if known is None:
+            report, numbers = self._report(), itertools.count(1)
             with evaluating(trainer):
-                after = scoring.score(trainer.model, self._tokenizer, suite, batch_tokens=self._batch_tokens)
+                after = scoring.score(
+                    trainer.model,
+                    self._tokenizer,
+                    suite,
+                    on_score=lambda _: report(next(numbers), len(suite.items)),
+                    batch_tokens=self._batch_tokens,
+                )
             seconds = time.monotonic() - began
             self.seconds += seconds
         else:
@@ -336,6 +354,10 @@ class RetentionProbe:
         self._events.write(event)
         if when != "start":
             self._results.append(_result(event))
+
+    def _report(self) -> Callable[[int, int], None]:
+        """Reports items done of all."""
+        return self.progress.of("probing", "items") if self.progress is not None else lambda *_: None
 
     def _guarded(self, work: Callable[[], None]) -> None:
         """Runs ``work``; a LabError or running out of memory ends the probing with a warning."""

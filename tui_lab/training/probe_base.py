@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -93,12 +94,13 @@ def measure(
     budget: BaseBudget,
     seed: int,
     batch_tokens: int,
-    on_progress: Callable[[str], None],
+    on_progress: Callable[[str, int, int], None],
 ) -> ProbeBase:
     """Measures the base, in evaluation mode. ``held_out``: token ids of the task's validation rows. How much
-    is measured follows from ``budget`` and from the time of a first trial. Raises LabError."""
+    is measured follows from ``budget`` and from the time of a first trial. ``on_progress`` gets what is
+    measured, and the items done of all (0 of 0 before any). Raises LabError."""
     began = time.monotonic()
-    on_progress("log-probabilities of text by the base")
+    on_progress("log-probabilities of text by the base", 0, 0)
     token_s = _token_s(model, tokenizer)
     train_s = budget.trained_tokens * token_s * PASSES_A_STEP
     count, length = kl_size(train_s, token_s, budget.share)
@@ -111,14 +113,23 @@ def measure(
     general_record, task_record = (kl.record_base(model, texts, seed) for texts in (general, task))
     kl_s = time.monotonic() - reading
 
-    on_progress(f"answers of the base to {suite.title}")
+    answering = f"answers of the base to {suite.title}"
+    on_progress(answering, 0, 0)
     done: dict[str, ItemScore] = {}
 
     def score_items(items: int) -> float:
         """Scores ``items`` items, except those that are scored already; the seconds that it took."""
         start = time.monotonic()
         part = part_of(suite, items)
-        scores = scoring.score(model, tokenizer, part, done=done, batch_tokens=batch_tokens)
+        new = itertools.count(len(done) + 1)
+        scores = scoring.score(
+            model,
+            tokenizer,
+            part,
+            done=done,
+            on_score=lambda _: on_progress(answering, next(new), len(part.items)),
+            batch_tokens=batch_tokens,
+        )
         done.update((score.id, score) for score in scores)
         return time.monotonic() - start
 

@@ -21,6 +21,7 @@ from tui_lab.runs.events import EventWriter
 from tui_lab.runs.schema import PhaseEvent, SampleEvent, ScoreEvent, WarningEvent
 from tui_lab.runs.state import RunState
 from tui_lab.training.oom_restart import release_traceback
+from tui_lab.training.progress import Progress
 from tui_lab.training.rng import evaluating
 from tui_lab.training.trainer import LabTrainer
 from tui_lab.training.types import Tokenizer
@@ -41,8 +42,9 @@ class TaskEvaluator:
         tokenizer: Tokenizer,
         prepared: PreparedData,
         before: RunState,
+        progress: Progress,
     ) -> None:
-        self._recipe, self._events = recipe, events
+        self._recipe, self._events, self._progress = recipe, events, progress
         self._tokenizer, self._prepared = tokenizer, prepared
         self._scorer = prepared.summary.scorer
         self._values = {"start": before.score("start"), "end": math.nan}
@@ -112,6 +114,17 @@ class TaskEvaluator:
 
     def _answers(self, trainer: LabTrainer, prompts: Sequence[SamplePrompt | Example]) -> list[str] | None:
         """Greedy answers, in batches that fit in memory; None when not even one at a time fits."""
+        report, done = self._progress.of("scoring", "answers"), 0
+
+        def answered(number: int) -> None:
+            nonlocal done
+            done = number
+            report(done, len(ids))
+
+        def at_token() -> bool:
+            report(done, len(ids))
+            return False
+
         ids = [templates.prompt_ids(self._tokenizer, prompt) for prompt in prompts]
         rows = min(ROWS_A_BATCH, len(ids))
         while rows:
@@ -124,6 +137,8 @@ class TaskEvaluator:
                         stop_ids=templates.stop_ids(self._tokenizer),
                         max_new_tokens=self._recipe.sample_max_new_tokens,
                         rows_a_batch=rows,
+                        cancelled=at_token,
+                        on_progress=answered,
                     )
             except Exception as error:
                 if not is_out_of_memory(error):

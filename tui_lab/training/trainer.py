@@ -32,6 +32,7 @@ from tui_lab.training.micro_batches import BatchPart
 from tui_lab.training.objective import Objective
 from tui_lab.training.oom_ladder import Ladder
 from tui_lab.training.oom_restart import StepRestarter
+from tui_lab.training.progress import Progress
 from tui_lab.training.recorder import PART
 from tui_lab.training.rng import preserve_rng_state
 from tui_lab.training.trainer_config import TASK_COLUMN
@@ -69,6 +70,7 @@ class LabTrainer(SeamTrainer):
         self._after_step = after_step
         self._adalora = adalora
         self.objective: Objective | None = None
+        self.progress: Progress | None = None
         #: Factor of the learning rate by depth, where depths differ (:func:`.layers.depth_of`).
         self.rate_factors: dict[int, float] = {}
         self.remove_callback(PrinterCallback)
@@ -183,12 +185,23 @@ class LabTrainer(SeamTrainer):
 
         total, tokens = 0.0, 0
         with preserve_rng_state(self.model), self.compute_loss_context_manager():
-            for loss, counted in self.restarter.map_batches(self._validation_batches(), evaluate):
+            for loss, counted in self.restarter.map_batches(
+                self._reported(self._validation_batches()), evaluate
+            ):
                 total += loss
                 tokens += counted
         totals = [(total, tokens)] if self.group.is_sharded else self.group.all_gather((total, tokens))
         total, tokens = sum(each[0] for each in totals), sum(each[1] for each in totals)
         return total / tokens if tokens else math.nan
+
+    def _reported(self, batches: DataLoader[Inputs]) -> Iterator[Inputs]:
+        """The batches; after each the rows so far are reported."""
+        report = self.progress.of("evaluating", "rows") if self.progress is not None else None
+        rows: Any = batches.dataset
+        for number, batch in enumerate(batches, start=1):
+            yield batch
+            if report is not None:
+                report(round(len(rows) * number / len(batches)), len(rows))
 
     def _validation_batches(self) -> DataLoader[Inputs]:
         """Batches of held-out rows. Several processes divide the rows, each row once (accelerate would pad
