@@ -236,6 +236,17 @@ class LabApp(TerminalApp):
         self.action_pane("playground")
         self.call_after_refresh(begin)
 
+    def run_again(self, values: dict[str, object]) -> None:
+        """Shows the recipe of a run, given by field, on Setup."""
+        from tui_lab.ui.screens.setup import SetupPane
+
+        def begin() -> None:
+            if isinstance(self.screen, SetupPane):
+                self.screen.choose_again(values)
+
+        self.action_pane("setup")
+        self.call_after_refresh(begin)
+
     def shown_run(self) -> Run:
         """The run that the pane shows, else the one that the app names, else the newest. Raises LabError."""
         from tui_lab.runs.folder import open_run

@@ -73,6 +73,10 @@ class Lab(Protocol):
         """Shows a run next to its base model on Playground."""
         ...
 
+    def run_again(self, values: dict[str, object]) -> None:
+        """Shows the recipe of a run, given by field, on Setup."""
+        ...
+
     def started(self, process: subprocess.Popen[bytes]) -> None:
         """Called when a run has been started as this child process."""
         ...

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from textual.widgets import OptionList
+from textual.widgets import Button, OptionList
 
 from tests.records import read_log
 from tests.ui.helpers import said, screen_text, until
@@ -34,6 +34,7 @@ from tui_lab.runs.schema import (
     PhaseEvent,
     PlanEvent,
     ProbePlanEvent,
+    ProgressEvent,
     ResumedEvent,
     SampleEvent,
     SavedEvent,
@@ -129,7 +130,7 @@ async def test_a_live_run_is_drawn_as_it_grows(fake: FakeRun, size: tuple[int, i
         await until(lambda: "10/20 steps" in screen_text(app))
         await until(lambda: "train 0.8" in screen_text(app))
         text = screen_text(app)
-        assert "0:01 to go" in text and "loss 0.8" in text
+        assert "0:01 left" in text and "loss 0.8" in text
         assert size[0] < 100 or "pocket · minute" in text
         assert size[0] < 80 or "10/20  ▶ running" in text
         assert "0.10 → (at the end)" in text
@@ -282,7 +283,7 @@ async def test_arming_and_probing_are_asked_and_shown(fake: FakeRun) -> None:
     app = LabApp(run_id=fake.run.id)
     async with app.run_test(size=(80, 24)) as pilot:
         await until(lambda: "running" in screen_text(app))
-        assert "armed" not in screen_text(app)
+        assert "stops on forgetting" not in screen_text(app)
         await pilot.press("X", "k")
         await until(lambda: "arm and probe asked" in screen_text(app))
         asked = read_log(fake.run.commands_path)
@@ -290,11 +291,13 @@ async def test_arming_and_probing_are_asked_and_shown(fake: FakeRun) -> None:
         for record in asked:
             fake.events.write(CommandEvent(id=record["id"], name=record["name"], outcome="done"))
         fake.events.write(ArmedEvent(on=True))
-        await until(lambda: "running, armed" in screen_text(app) and "asked" not in screen_text(app))
+        await until(
+            lambda: "running, stops on forgetting" in screen_text(app) and "asked" not in screen_text(app)
+        )
         await pilot.press("X")
         await until(lambda: commands_of(fake.run)[-1] == "disarm")
         fake.events.write(ArmedEvent(on=False))
-        await until(lambda: "running, armed" not in screen_text(app))
+        await until(lambda: "running, stops on forgetting" not in screen_text(app))
 
 
 async def test_stopping_asks_first(fake: FakeRun) -> None:
@@ -538,3 +541,61 @@ async def test_a_click_reads_all_plots(fake: FakeRun) -> None:
         await pilot.click(loss, offset=(40, 8))
         await until(lambda: 45 <= loss.options.cursor <= 55, what="the middle of 100 steps")
         await until(lambda: f"step {loss.options.cursor:.0f}" in loss.text)
+
+
+async def test_what_is_measured_is_shown_with_the_time_that_is_left_and_can_be_skipped(fake: FakeRun) -> None:
+    fake.begin()
+    fake.events.write(PhaseEvent(name="evaluating", detail="how the model does before any training"))
+    fake.events.write(ProgressEvent(name="evaluating", done=312, total=747, unit="rows", left_s=40.0))
+    app = LabApp(run_id=fake.run.id)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await until(lambda: "measuring on held-out rows" in screen_text(app))
+        [line] = [row for row in screen_text(app).split("\n") if "measuring on held-out rows" in row]
+        assert "312 of 747 rows, 0:40 left" in line
+        assert line.count("█") == pytest.approx(line.count("·") * 312 / 435, abs=2), "a bar over the rest"
+        await until(lambda: "S Skip measuring" in last_line(app))
+        await pilot.press("S")
+        await until(lambda: commands_of(fake.run) == ["skip"])
+        fake.events.write(PhaseEvent(name="training"))
+        fake.step(1, 8.0)
+        await until(lambda: "1/20 steps" in screen_text(app) and "S Skip" not in last_line(app))
+        fake.events.write(ProgressEvent(name="evaluating", done=10, total=20, left_s=3.0))
+        await until(lambda: "10 of 20 rows, 0:03 left" in screen_text(app))
+        assert "1/20 steps" in screen_text(app)
+
+
+async def test_a_stop_shows_as_stopping_until_the_end(fake: FakeRun) -> None:
+    fake.begin()
+    fake.step(1, 8.0)
+    app = LabApp(run_id=fake.run.id)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await until(lambda: "▶ running" in screen_text(app))
+        fake.events.write(CommandEvent(id="a", name="stop", outcome="stopping after step 1"))
+        await until(lambda: "◌ stopping" in screen_text(app))
+        await pilot.press("x")
+        await until(lambda: said(app, "stopping already"))
+        fake.end("stopped", "stopped on request")
+        await until(lambda: "■ stopped" in screen_text(app) and "R Resume" in screen_text(app))
+
+
+async def test_after_the_end_buttons_name_the_next_steps(fake: FakeRun) -> None:
+    fake.begin()
+    fake.step(20, 2.0)
+    fake.events.write(SavedEvent(path="adapter", what="adapter", bytes=1_000))
+    app = LabApp(run_id=fake.run.id)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await until(lambda: "20/20" in screen_text(app))
+        assert "Go again" not in screen_text(app)
+        fake.end()
+        await until(lambda: "b Playground" in screen_text(app))
+        line = next(row for row in screen_text(app).split("\n") if "b Playground" in row)
+        assert [word for word in ("k Retention", "e Export", "R Go again") if word in line] != []
+        await pilot.press("R")
+        await until(lambda: app.pane == "setup")
+        await until(lambda: getattr(app.screen, "preset", "") == "minute")
+        await pilot.press("f3")
+        await until(lambda: isinstance(app.screen, TrainPane))
+        buttons = {str(each.label): each for each in pane(app).query(Button)}
+        await until(lambda: buttons["k Retention"].region.width > 0)
+        await pilot.click(buttons["k Retention"])
+        await until(lambda: app.pane == "retention")

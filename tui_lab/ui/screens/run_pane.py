@@ -25,6 +25,7 @@ from tui_lab.ui.terminal.textual_internals import call_after_layout
 from tui_lab.ui.views import cost, empty, probe
 from tui_lab.ui.views import run as run_text
 from tui_lab.ui.views.states import run_state, state_text
+from tui_lab.ui.widgets.next_steps import NextSteps, Step
 from tui_lab.ui.widgets.run_plots import RunPlot
 
 if TYPE_CHECKING:
@@ -82,9 +83,14 @@ class RunPane(Pane):
     def idle_actions(self) -> frozenset[str]:
         """What has no use as the run is now: the line of keys does without it, and the key says why."""
         if self.watcher is not None and self.status not in ENDED:
-            return frozenset({"resume"})
-        ended = frozenset({"pause", "checkpoint", "stop", "arm", "probe"})
-        return ended if self.status in RESUMABLE else ended | {"resume"}
+            return frozenset({"resume", "playground"} | (set() if self._measures_aside else {"skip"}))
+        return frozenset({"pause", "checkpoint", "stop", "arm", "skip"})
+
+    @property
+    def _measures_aside(self) -> bool:
+        """Whether the run measures before or after its training, which can be skipped."""
+        state = self.watcher.state if self.watcher is not None else None
+        return state is not None and state.phase in ("evaluating", "scoring", "probing")
 
     @property
     def situation(self) -> str:
@@ -99,13 +105,18 @@ class RunPane(Pane):
         labels = super().labels_now
         if self.watcher is not None and self.status not in ENDED:
             labels |= {"pause": "Go on"} if self.watcher.state.paused else {}
-            labels |= {"arm": "Disarm"} if self.watcher.state.armed else {}
+            labels |= {"arm": "Do not stop"} if self.watcher.state.armed else {}
+        elif self.watcher is not None:
+            again = "Resume" if self.status in RESUMABLE else "Go again"
+            labels |= {"probe": "Retention", "resume": again}
         return labels
 
     def draw_run(self, key: str, state: RunState) -> None:
         """Draws the state of run ``key`` below the lines at the top; called when it has changed."""
         for plot in self.query(RunPlot):
             plot.show_run(key, state, self.status in ENDED, self._flags)
+        for line in self.query(NextSteps):
+            line.show(self.next_steps())
 
     def forget_run(self) -> None:
         """Another run is shown from now on."""
@@ -210,9 +221,13 @@ class RunPane(Pane):
         ascii_only = self.lab.marker == "ascii"
         replay = self.lab.replay_of(self.watcher.run)
         first = f"{replay.label}  " if replay else ""
-        first += state_text(status) + (", armed" if state.armed and status not in ENDED else "")
-        first += f", {' and '.join(self._waiting())} asked" if self._waiting() else ""
-        role = run_state(status).role
+        stops = status not in ENDED and (state.stopping or "stop" in self._waiting())
+        shown_status = "stopping" if stops else status
+        first += state_text(shown_status)
+        first += ", stops on forgetting" if state.armed and status not in ENDED else ""
+        waiting = [name for name in self._waiting() if name != "stop"]
+        first += f", {' and '.join(waiting)} asked" if waiting else ""
+        role = run_state(shown_status).role
         shade = f"bold ${role}" if role else "bold"
         available = width - len(first) - 2
         now = self.lab.now(self.watcher.run)
@@ -362,11 +377,46 @@ class RunPane(Pane):
             self._send("disarm" if self.watcher.state.armed else "arm")
 
     def action_probe(self) -> None:
-        if self._live():
+        if self.watcher is not None and self.status in ENDED:
+            self.lab.run_id = self.watcher.run.id
+            self.lab.action_pane("retention")
+        elif self._live():
             self._send("probe")
+
+    def action_playground(self) -> None:
+        """Compares the run with its base."""
+        if self.watcher is None:
+            self.notice(self._no_run(), "warning")
+        elif self.status not in ENDED:
+            self.notice("The run trains still: Playground compares what it saves at its end.", "warning")
+        else:
+            replay = self.lab.replay_of(self.watcher.run)
+            self.lab.compare_run(str(replay.original.path) if replay else self.watcher.run.id)
+
+    def next_steps(self) -> list[Step]:
+        """What a run that has ended is good for, with the keys."""
+        if self.watcher is None or self.status not in ENDED:
+            return []
+        actions = [("resume", "Resume" if self.status in RESUMABLE else "Go again", "resume")]
+        if self.watcher.state.saved is not None:
+            saved = [("playground", "Playground", "playground"), ("probe", "Retention", "probe")]
+            actions = [*saved, ("app.export", "Export", "app.open('export')"), *actions]
+        return [
+            (self.keys(name if "." in name else f"{self.GROUP}.{name}").split(" ")[0], label, action)
+            for name, label, action in actions
+        ]
+
+    def action_skip(self) -> None:
+        if self._live() and not self._measures_aside:
+            self.notice("Only a measurement before or after the training can be skipped.", "warning")
+        elif self._measures_aside:
+            self._send("skip")
 
     def action_stop(self) -> None:
         if not self._live() or self.watcher is None:
+            return
+        if self.watcher.state.stopping:
+            self.notice(f"It is stopping already; {self.keys('train.skip')} skips what it measures.")
             return
         step, total = self.watcher.state.step, self.watcher.state.total_steps
         at = f"It is at step {step} of {total}. " if total else ""
@@ -385,7 +435,10 @@ class RunPane(Pane):
         elif self.lab.refuse_in_replay(self.watcher.run, "`tui-lab resume` goes on with a run"):
             pass
         elif self.watcher.status == "finished":
-            self.notice("This run has finished: there are no steps left to train.", "warning")
+            if self.watcher.recipe is None:
+                self.notice(self.watcher.problem, "error")
+            else:
+                self.lab.run_again(self.watcher.recipe.model_dump())
         elif self.watcher.status not in ENDED and self.watcher.status != "created":
             self.notice("This run is in progress.", "warning")
         else:

@@ -75,6 +75,7 @@ class SetupPane(Pane):
         self._typed: list[str] = []  # data that is not in the list
         self._typed_models: list[Entry] = []
         self._filled = False
+        self._wanted: dict[str, object] = {}  # the recipe of a run, until the pane has its parts
         self._now: tuple[str, dict[str, object]] | None = None  # preset and overrides
         self._before: list[tuple[str, dict[str, object]]] = []
         self.memory = MemoryFit(self, self)
@@ -169,6 +170,8 @@ class SetupPane(Pane):
         self.memory.start_watching()
         self._show_data()
         self._filled = True
+        if self._wanted:
+            self.choose_again(self._wanted)
         self.action_show(self.query_one(TabBar).active)
 
     def _load_presets(self) -> None:
@@ -235,6 +238,19 @@ class SetupPane(Pane):
         self.marks.update(request)
 
     # ------------------------------------------------------------------ choosing
+
+    def choose_again(self, values: dict[str, object]) -> None:
+        """Chooses the recipe of an earlier run, given by field."""
+        self._wanted = values
+        if not self._filled:
+            return
+        self._wanted = {}
+        preset = str(values.get("preset", ""))
+        if preset not in self._presets:
+            preset = self.preset
+        base = self._base(preset, str(values.get("model", "")))
+        known = {key: value for key, value in values.items() if key in base and key != "preset"}
+        self.choose(preset, {key: value for key, value in known.items() if value != base[key]})
 
     def _take_preset(self, name: str) -> None:
         """A preset's values; what was typed into fields goes, model and data that were chosen stay."""

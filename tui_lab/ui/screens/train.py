@@ -20,6 +20,7 @@ from tui_lab.ui.views.spans import TextSpan
 from tui_lab.ui.views.telemetry import about_machine
 from tui_lab.ui.widgets.feed import Feed
 from tui_lab.ui.widgets.machine_view import MemoryView
+from tui_lab.ui.widgets.next_steps import NextSteps
 from tui_lab.ui.widgets.panel import as_panel
 from tui_lab.ui.widgets.plot import Plot
 from tui_lab.ui.widgets.run_plots import RunPlot
@@ -78,6 +79,7 @@ class TrainPane(RunPane):
 
     def compose_body(self) -> ComposeResult:
         yield Static(id="state")
+        yield NextSteps()
         yield TabBar(part_tabs(TABS))
         with Container(id="parts"):
             for kind, title in PLOTS:

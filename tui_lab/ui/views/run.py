@@ -20,7 +20,9 @@ SHORTEST_BAR = 8
 
 
 def phase_text(state: RunState) -> str:
-    """The phase of the run."""
+    """What the run is doing, and how far it is where that is known."""
+    if state.progress is not None:
+        return phase(state.progress.name, wording.progress_detail(state.progress))
     return phase(state.phase, state.phase_detail)
 
 
@@ -32,23 +34,33 @@ def elapsed_s(state: RunState, status: str, now: float) -> float:
 
 
 def progress_line(state: RunState, status: str, now: float, width: int, tick: int, ascii_only: bool) -> str:
-    """Progress bar, step and times; before the first step the phase."""
-    total, step = state.total_steps, state.step
+    """A bar as wide as there is room, and beside it steps, times, epoch, and what is being done besides
+    training; before the first step the bar of what is being done, or a sign that it lives."""
     passed = duration(elapsed_s(state, status, now))
+    empty = "-" if ascii_only else "·"
+
+    def with_bar(share: float, tail: str, head: str = "") -> str:
+        cells = max(SHORTEST_BAR, width - len(head) - len(tail))
+        return head + bar(share, cells, ascii_only=ascii_only, empty=empty) + tail
+
+    total, step = state.total_steps, state.step
     if not total or (not step and status not in ENDED):
         if status in ENDED or status == "created":
             return f"{phase_text(state)}   {passed}".strip()
+        if (progress := state.progress) is not None and progress.total:
+            tail = f" {wording.progress_detail(progress)}  {passed}"
+            return with_bar(progress.done / progress.total, tail, f"{phase(progress.name)} ")
         wheel = "|/-\\"[tick % 4] if ascii_only else SPINNER[tick % len(SPINNER)]
         return f"{wheel} {phase_text(state) or 'starting the process'}   {passed}"
-    tail = f" {step}/{total} steps  {passed}"
-    if status == "running":
-        training = state.phase == "training" or not state.phase
-        tail += f"  {duration(state.eta_s)} to go" if training else f"  {phase_text(state)}"
     epoch = as_float(state.last_step.epoch) if state.last_step else math.nan
-    if math.isfinite(epoch) and width - len(tail) > SHORTEST_BAR + 14:
-        tail += f"  epoch {epoch:.2f}"
-    cells = max(SHORTEST_BAR, min(40, width - len(tail)))
-    return bar(step / total, cells, ascii_only=ascii_only, empty="-" if ascii_only else "·") + tail
+    pieces = [f" {step}/{total} steps", passed]
+    if status not in ENDED:
+        training = state.phase in ("training", "") and state.progress is None
+        pieces.append(f"{duration(state.eta_s)} left" if training else phase_text(state))
+    if math.isfinite(epoch):
+        pieces.append(f"epoch {epoch:.2f}")
+    pieces = fitting(pieces, max(0, width - SHORTEST_BAR), "  ")
+    return with_bar(step / total, "  ".join(pieces))
 
 
 def figures_line(state: RunState, width: int) -> str:
