@@ -16,7 +16,7 @@ from tui_lab.runs.state import Watcher
 from tui_lab.training import control, progress
 from tui_lab.training.control import CommandProcessor
 from tui_lab.training.distributed import ProcessGroup
-from tui_lab.training.progress import Progress, SkipRequested
+from tui_lab.training.progress import AttemptProgress, SkipRequested
 from tui_lab.training.trainer import LabTrainer
 
 
@@ -30,7 +30,7 @@ class Clock:
 
 def test_rows_are_reported_once_a_second_with_the_time_that_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, written = Clock(monkeypatch), list[RunEvent]()
-    report = Progress(written.append, lambda: False).of("evaluating", "rows")
+    report = AttemptProgress(written.append, lambda: False).of("evaluating", "rows")
     for done in (16, 32, 48, 64):
         clock.now += 0.5
         report(done, 160)
@@ -41,7 +41,7 @@ def test_rows_are_reported_once_a_second_with_the_time_that_is_left(monkeypatch:
 
 def test_only_what_may_be_skipped_is_skipped() -> None:
     asked = [True]
-    watch = Progress(lambda _: None, lambda: asked[0])
+    watch = AttemptProgress(lambda _: None, lambda: asked[0])
     report = watch.of("evaluating", "rows")
     report(1, 2)
     done = []
@@ -88,7 +88,7 @@ def test_a_validation_reports_every_batch_and_leaves_the_model_as_it_was(
     trainer = make_trainer(recipe_for(per_device_train_batch_size=4))
     calls: list[tuple[int, int]] = []
 
-    class Recorded(Progress):
+    class Recorded(AttemptProgress):
         def of(self, name: str, unit: str) -> Callable[[int, int], None]:
             def report(done: int, total: int) -> None:
                 calls.append((done, total))

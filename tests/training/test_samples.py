@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 
 from tui_lab.pocket import MODEL_DIR
 from tui_lab.training import samples
-from tui_lab.training.progress import Progress
+from tui_lab.training.progress import AttemptProgress
 
 
 def test_samples_run_under_the_autocast_of_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,7 +28,7 @@ def test_samples_run_under_the_autocast_of_the_training(monkeypatch: pytest.Monk
     trainer = SimpleNamespace(model=inner, accelerator=accelerator)
     evaluator = object.__new__(samples.TaskEvaluator)
     evaluator._tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
-    evaluator._progress = Progress(lambda _: None, lambda: False)
+    evaluator._progress = AttemptProgress(lambda _: None, lambda: False)
     evaluator._recipe = cast("Any", SimpleNamespace(sample_max_new_tokens=4))
     assert evaluator._answers(cast("Any", trainer), ["Once"]) == ["text"]
     assert seen == [torch.bfloat16]

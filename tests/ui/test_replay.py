@@ -26,7 +26,7 @@ async def test_a_recording_plays_through_the_panes_as_if_live() -> None:
             await until(lambda: "5/20 steps" in screen_text(app) and "▶ running" in screen_text(app))
             text = screen_text(app)
             assert f"{run.id} REPLAY ×10" in text.splitlines()[0], "every pane says so, with the run's name"
-            assert "REPLAY ×10  ▶ running" in text and "0:10  0:30 to go" in text, "times of the recording"
+            assert "REPLAY ×10  ▶ running" in text and "0:10  0:30 left" in text, "times of the recording"
             await until(lambda: "+ Faster" in screen_text(app))
             await pilot.press("plus")
             await until(lambda: "REPLAY ×20" in screen_text(app))

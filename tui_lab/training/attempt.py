@@ -29,7 +29,7 @@ from tui_lab.training.control import CommandProcessor
 from tui_lab.training.distributed import ProcessGroup
 from tui_lab.training.interruption import StopRequested, interruptible
 from tui_lab.training.probe import RetentionProbe
-from tui_lab.training.progress import Progress
+from tui_lab.training.progress import AttemptProgress
 from tui_lab.training.recorder import EventRecorder
 from tui_lab.training.telemetry import TelemetrySampler
 from tui_lab.training.trainer import LabTrainer
@@ -60,7 +60,7 @@ def open_attempt(run: Run, events: EventWriter) -> AttemptContext:
         probe=probe,
         group=group,
     )
-    progress = Progress(events.write, processor.skip_asked)
+    progress = AttemptProgress(events.write, processor.skip_asked)
     probe.progress = progress
     context = AttemptContext(
         run=run,

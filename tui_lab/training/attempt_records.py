@@ -19,7 +19,7 @@ from tui_lab.runs.state import RunState
 from tui_lab.training.control import CommandProcessor
 from tui_lab.training.distributed import ProcessGroup
 from tui_lab.training.probe import RetentionProbe
-from tui_lab.training.progress import Progress
+from tui_lab.training.progress import AttemptProgress
 from tui_lab.training.recorder import EventRecorder
 from tui_lab.training.samples import TaskEvaluator
 from tui_lab.training.telemetry import TelemetrySampler
@@ -44,7 +44,7 @@ class AttemptContext:
     probe: RetentionProbe
     commands: CommandProcessor
     telemetry: TelemetrySampler
-    progress: Progress
+    progress: AttemptProgress
 
     @property
     def initial_adapter(self) -> Path:

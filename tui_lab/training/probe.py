@@ -55,7 +55,7 @@ from tui_lab.training.probe_plan import (
     make_schedule,
     stop_reason,
 )
-from tui_lab.training.progress import Progress
+from tui_lab.training.progress import AttemptProgress
 from tui_lab.training.rng import evaluating, preserve_rng_state
 from tui_lab.training.types import Model, Tokenizer
 
@@ -86,7 +86,7 @@ class RetentionProbe:
         begun = before.kl_probes or before.item_probes
         self.armed = before.armed if begun else recipe.stop_on_retention
         self.stop_reason = ""
-        self.progress: Progress | None = None
+        self.progress: AttemptProgress | None = None
         self.seconds = 0.0  # of the probes in this attempt, without measuring the base
         self.base: probe_base.ProbeBase | None = None
         self._suite: Suite

@@ -16,7 +16,7 @@ class SkipRequested(BaseException):  # no Exception: libraries catch those
     """The measurement in progress was asked to be skipped."""
 
 
-class Progress:
+class AttemptProgress:
     """The progress of one attempt. ``skip_asked`` says whether the measurement in progress is to be skipped;
     it is asked only within :meth:`skippable`."""
 

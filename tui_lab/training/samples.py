@@ -21,7 +21,7 @@ from tui_lab.runs.events import EventWriter
 from tui_lab.runs.schema import PhaseEvent, SampleEvent, ScoreEvent, WarningEvent
 from tui_lab.runs.state import RunState
 from tui_lab.training.oom_restart import release_traceback
-from tui_lab.training.progress import Progress
+from tui_lab.training.progress import AttemptProgress
 from tui_lab.training.rng import evaluating
 from tui_lab.training.trainer import LabTrainer
 from tui_lab.training.types import Tokenizer
@@ -42,7 +42,7 @@ class TaskEvaluator:
         tokenizer: Tokenizer,
         prepared: PreparedData,
         before: RunState,
-        progress: Progress,
+        progress: AttemptProgress,
     ) -> None:
         self._recipe, self._events, self._progress = recipe, events, progress
         self._tokenizer, self._prepared = tokenizer, prepared

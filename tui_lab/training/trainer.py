@@ -32,7 +32,7 @@ from tui_lab.training.micro_batches import BatchPart
 from tui_lab.training.objective import Objective
 from tui_lab.training.oom_ladder import Ladder
 from tui_lab.training.oom_restart import StepRestarter
-from tui_lab.training.progress import Progress
+from tui_lab.training.progress import AttemptProgress
 from tui_lab.training.recorder import PART
 from tui_lab.training.rng import preserve_rng_state
 from tui_lab.training.trainer_config import TASK_COLUMN
@@ -70,7 +70,7 @@ class LabTrainer(SeamTrainer):
         self._after_step = after_step
         self._adalora = adalora
         self.objective: Objective | None = None
-        self.progress: Progress | None = None
+        self.progress: AttemptProgress | None = None
         #: Factor of the learning rate by depth, where depths differ (:func:`.layers.depth_of`).
         self.rate_factors: dict[int, float] = {}
         self.remove_callback(PrinterCallback)

@@ -48,7 +48,7 @@ def test_progress_shows_steps_and_remaining_time() -> None:
     )  # fmt: skip
     for width in (40, 60, 120):
         line = run.progress_line(state, "running", 1024.0, width, 0, False)
-        assert "25/100 steps" in line and "1:15 to go" in line
+        assert "25/100 steps" in line and "1:15 left" in line
         assert len(line) <= width
     figures = run.figures_line(state, 120)
     assert "loss 2.5" in figures and "6.5k tok/s" in figures and "resident memory 700 MiB" in figures
