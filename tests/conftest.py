@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, settings
 
 from tui_lab.core import job_client, job_protocol, records
 from tui_lab.core.errors import LabError
+from tui_lab.core.paths import cache_dir
 
 # read when torch is loaded: the models of the tests are so small that two threads mostly wait for each
 # other, and a run beside them for both
@@ -79,6 +80,23 @@ def _freeze() -> None:
     _freeze.modules = len(sys.modules)  # type: ignore[attr-defined]
     # apps are large circles: with Python's thresholds the lab's tests spend a quarter of their time here
     gc.set_threshold(10_000, 20, 50)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache folder of this session: what the runs of tests measure does not reach a person's forecasts, nor
+    theirs the tests. What only saves time is shared."""
+    before = os.environ.get("TUI_LAB_CACHE_DIR")
+    theirs, folder = cache_dir(), tmp_path_factory.mktemp("cache")
+    for name in ("torchinductor", "baselines"):
+        (theirs / name).mkdir(parents=True, exist_ok=True, mode=0o700)
+        (folder / name).symlink_to(theirs / name)
+    os.environ["TUI_LAB_CACHE_DIR"] = str(folder)
+    yield
+    if before is None:
+        del os.environ["TUI_LAB_CACHE_DIR"]
+    else:
+        os.environ["TUI_LAB_CACHE_DIR"] = before
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from tui_lab.forecast import cost
 from tui_lab.models.loading import DTYPES
 from tui_lab.runs import inputs
 from tui_lab.runs.schema import EndEvent, PhaseEvent, SavedEvent
-from tui_lab.training import adapters
+from tui_lab.training import adapters, attempt_fill, run_speed
 from tui_lab.training.attempt_records import AttemptContext, TrainingSetup
 from tui_lab.training.interruption import StopRequested, interruptible
 from tui_lab.training.trainer import save_weights
@@ -49,6 +49,7 @@ def finish(context: AttemptContext, setup: TrainingSetup) -> int:
             if context.group.runs_evaluation:
                 setup.evaluator.score(trainer, "end")
     context.telemetry.stop()
+    _store_speed(context, setup, step)
     context.events.write(
         EndEvent(
             state="stopped" if stopped else "finished",
@@ -68,6 +69,20 @@ def finish(context: AttemptContext, setup: TrainingSetup) -> int:
         )
     )
     return 0
+
+
+def _store_speed(context: AttemptContext, setup: TrainingSetup, step: int) -> None:
+    """Stores the speed of the steps of this attempt for later forecasts."""
+    resolved = setup.recipe
+    run_speed.store(
+        setup.filled.recipe,
+        resolved.values,
+        resolved.entry.shape,
+        resolved.device,
+        attempt_fill.facts_of(setup.data.prepared),
+        context.recorder.mean_tok_per_s,
+        step - context.from_step,
+    )
 
 
 def stopped_before_training(context: AttemptContext) -> int:

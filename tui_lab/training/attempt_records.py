@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tui_lab.data.prepare import PreparedData
+from tui_lab.forecast.fill_card import Filled
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.models.catalog import Entry
 from tui_lab.models.loading import ModelSource
@@ -98,6 +99,7 @@ class TrainingSetup:
     """Everything that training needs, ready for the first step."""
 
     recipe: ResolvedRecipe
+    filled: Filled
     data: TrainingData
     trainer: LabTrainer
     cost: CostFacts

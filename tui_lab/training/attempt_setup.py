@@ -95,6 +95,7 @@ def prepare_training(context: AttemptContext, device: DeviceFacts, on_step: OnSt
     trainer, run_cost = prepare_model(context, recipe, data, on_step, filled)
     return TrainingSetup(
         recipe=recipe,
+        filled=filled,
         data=data,
         trainer=trainer,
         cost=run_cost,

@@ -48,6 +48,7 @@ from tui_lab.pocket import MODEL_DIR
 from tui_lab.recipes.recipe import Recipe, build
 from tui_lab.recipes.resolve import ResolvedValues, resolve
 from tui_lab.training import device as devices
+from tui_lab.training import run_speed
 from tui_lab.training.base_model import precision_of
 from tui_lab.training.build_trainer import EncodedRows, TrainerHooks, build_trainer
 from tui_lab.training.trainer import LabTrainer
@@ -99,7 +100,7 @@ def measure(
         clock.stop()
     speed = clock.tokens / clock.seconds
     return Calibration(
-        device=_label(device),
+        device=run_speed.label(device),
         tok_per_s=speed,
         model_flops_s=speed * found.model,
         hardware_flops_s=speed * found.hardware,
@@ -109,11 +110,6 @@ def measure(
         length=round(document),
         date=datetime.now(UTC).date().isoformat(),
     )
-
-
-def _label(device: DeviceFacts) -> str:
-    threads = "1 thread" if device.threads == 1 else f"{device.threads} threads"
-    return device.name if device.type == "cuda" else f"the processor, {threads}"
 
 
 def _share(device: DeviceFacts, trained_share: float) -> float:
@@ -144,8 +140,9 @@ def _check_duration(flops_per_token: float, recipe: Recipe, length: float, devic
     seconds /= CPU_FLOPS_A_THREAD * max(1, device.threads)
     if seconds > MOST_CPU_S:
         raise LabError(
-            f"measuring is for a GPU or a small model: on {_label(device)} ten steps of this recipe would "
-            f"take about {seconds / 60:,.0f} minutes; the bundled model (model = 'pocket') takes seconds"
+            f"measuring is for a GPU or a small model: on {run_speed.label(device)} ten steps "
+            f"of this recipe would take about {seconds / 60:,.0f} minutes; the bundled model (model = "
+            "'pocket') takes seconds"
         )
 
 
