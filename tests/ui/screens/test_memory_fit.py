@@ -91,7 +91,7 @@ def words(app: LabApp) -> str:
         return " ".join(screen_text(app).split())
     area = pane(app).summary_view.region
     rows = screen_text(app).splitlines()[area.y : area.bottom]
-    return " ".join(" ".join(row[area.x : area.right] for row in rows).split())
+    return " ".join(" ".join(row[area.x : area.right].strip("│ ") for row in rows).split())
 
 
 async def ready(app: LabApp) -> None:

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from tui_lab.ui.widgets.summary_view import SummaryView
 
 
+#: Seconds until the rows of the data are read where nobody has asked for them: after the first use of the
+#: lab.
+PREVIEW_AFTER_S = 2.0
 #: Changes that can be undone, less one.
 MOST_UNDONE = 49
 
@@ -52,12 +55,21 @@ class SetupPane(Pane):
     SetupPane.-short.-data #summary, SetupPane.-short.-fields #summary { height: 7; }
     SetupPane.-medium #summary, SetupPane.-tall #summary { height: 16; max-height: 50%; }
     SetupPane.-normal #body, SetupPane.-wide #body { layout: horizontal; }
-    SetupPane.-normal #body #summary { height: 100%; max-height: 100%; width: 44; }
+    SetupPane.-normal #body #summary { height: 100%; max-height: 100%; width: 46; }
     SetupPane.-wide #body #summary { height: 100%; max-height: 100%; width: 28%; min-width: 52; }
     SetupPane.-wide TabBar { display: none; }
     SetupPane.-wide #sections {
         layout: grid; grid-size: 2 2; grid-columns: 7fr 5fr; grid-rows: 1fr 1fr;
     }
+    SetupPane.-medium #presets OptionList, SetupPane.-tall #presets OptionList {
+        height: auto; max-height: 70%;
+    }
+    SetupPane.-medium #presets .foot, SetupPane.-tall #presets .foot { height: 1fr; padding: 1; }
+    SetupPane.-narrow .part.panel, SetupPane.-normal .part.panel,
+    SetupPane.-narrow .part.panel:focus-within, SetupPane.-normal .part.panel:focus-within {
+        border: none; padding: 0;
+    }
+    SetupPane.-narrow #summary.panel, SetupPane.-short #summary.panel { border: none; padding: 0 1; }
     SetupPane.-wide .part { display: block; }
     SetupPane.-wide .part.panel { border: round $border-blurred; }
     SetupPane.-wide .part.panel:focus-within { border: round $primary; }
@@ -128,7 +140,7 @@ class SetupPane(Pane):
         await self.query_one("#summary-place").remove()
         if self.is_left:
             return
-        await self.query_one("#body").mount(SummaryView(id="summary"))
+        await self.query_one("#body").mount(as_panel(SummaryView(id="summary"), "What it takes"))
         sections = {
             "models": Vertical(
                 Chooser(
@@ -173,6 +185,12 @@ class SetupPane(Pane):
         if self._wanted:
             self.choose_again(self._wanted)
         self.action_show(self.query_one(TabBar).active)
+        self.set_timer(PREVIEW_AFTER_S, self._preview_if_shown)
+
+    def _preview_if_shown(self) -> None:
+        """Where the data is in view from the start, its rows are too."""
+        if self.shows_all_parts and self.is_current and self.values:
+            self.data_preview.show(self.values)
 
     def _load_presets(self) -> None:
         from tui_lab.recipes.presets import DEFAULT_PRESET, list_presets

@@ -198,7 +198,7 @@ def preset_details(values: Mapping[str, object]) -> str:
         ("checkpointing", "on" if values.get("gradient_checkpointing") else "off"),
         ("against forgetting", _protections(values)),
     ]
-    return "\n".join(f"{label:<24}{text}" for label, text in lines if text)
+    return "\n".join(f"{label:<26}{text}" for label, text in lines if text)
 
 
 def _protections(values: Mapping[str, object]) -> str:

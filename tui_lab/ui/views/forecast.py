@@ -118,14 +118,14 @@ def lines(shown: ForecastView, width: int, mode: Mode) -> list[Content]:
                 Content.assemble(bar(memory, free, max(8, min(width // 3, width - len(of) - 1))), " ", of)
             )
             made += [*says, *_probe_lines(shown)]
-            return [*made, Content(sanitize(wording.cost_line(found)))]
+            return [*made, _cost(shown)]
         made += [bar(memory, free, width), _of(found), *says, *_probe_lines(shown)]
         made += [_row(part, memory) for part in memory.parts] if mode == "full" else [_legend(memory)]
         if shown.largest is not None and shown.largest.batch != 0:
             made.append(_largest(shown.largest))
         if shown.places > 1 and (key := shown.keys.get("gpu")):
             made.append(Content.styled(f"{key} takes another GPU of {shown.places}", "$text-muted"))
-    made.append(Content(sanitize(wording.cost_line(found))))
+    made.append(_cost(shown))
     if mode != "brief":
         made += _hints(shown)
     return made
@@ -138,9 +138,21 @@ def _hints(shown: ForecastView) -> list[Content]:
     found, hints = shown.estimate, []
     if found.probe is None and found.memory is not None and (key := shown.keys.get("probe")):
         hints.append(f"{key} counts the memory exactly, in seconds")
-    if found.cost is not None and found.cost.assumed and (key := shown.keys.get("calibrate")):
+    cost = found.cost
+    if cost is not None and cost.assumed and cost.hours is not None and (key := shown.keys.get("calibrate")):
         hints.append(f"{key} measures the speed in ten steps")
     return [Content.styled("; ".join(hints), "$text-muted")] if hints else []
+
+
+def _cost(shown: ForecastView) -> Content:
+    """Time, energy and money; where the speed is not known, the key that measures it."""
+    cost, key = shown.estimate.cost, shown.keys.get("calibrate")
+    if cost is not None and cost.hours is None and key and not shown.probing:
+        return Content.assemble(
+            ("time ", "$text-muted"), "not measured here yet", (f" · {key} measures ten steps", "bold")
+        )
+    label, _, text = sanitize(wording.cost_line(shown.estimate)).partition(": ")
+    return Content.assemble((f"{label} ", "$text-muted"), text)
 
 
 def _of(found: RunEstimate, short: bool = False) -> Content:

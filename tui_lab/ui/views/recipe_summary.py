@@ -17,7 +17,7 @@ from tui_lab.hardware.device import DeviceFacts
 from tui_lab.hardware.memory_budget import MemoryBudget
 from tui_lab.models import catalog
 from tui_lab.models.trainable import trainable_count
-from tui_lab.recipes.recipe import Recipe, RecipeError, build, with_pins
+from tui_lab.recipes.recipe import FIELDS, Recipe, RecipeError, build, with_pins
 from tui_lab.recipes.resolve import VALIDATIONS_A_RUN, resolve
 
 
@@ -98,10 +98,7 @@ def summarise(
             if budget is not None:
                 forecast = estimate(recipe, entry, found.values, budget, data)
                 choices += forecast.filled.choices if forecast.filled else ()
-            reasons = tuple(
-                (c.field, ", ".join(c.value) if isinstance(c.value, list) else str(c.value), c.reason)
-                for c in choices
-            )
+            reasons = tuple((c.field, _value_text(c.field, c.value), c.reason) for c in choices)
     except LabError as error:
         refusals.append(str(error))
     return RecipeSummary(
@@ -117,6 +114,13 @@ def summarise(
         description=describe(recipe),
         estimate=forecast,
     )
+
+
+def _value_text(field: str, value: object) -> str:
+    """A resolved value, as the form shows it."""
+    if isinstance(value, list):
+        return ", ".join(value)
+    return FIELDS[field].shown(value) if field in FIELDS else str(value)
 
 
 def automatic_values(summary: RecipeSummary, data: DataFacts | None) -> dict[str, str]:

@@ -48,9 +48,10 @@ def headline(
     if access.missing_bytes:
         amount = size(access.missing_bytes)
         return Content.styled(f"▶ {start} downloads {amount} and starts the run", "bold $text-warning")
-    is_tight = shown is not None and shown.estimate.verdict == TIGHT
-    colour = "$text-warning" if is_tight else "$text-success"
-    return Content.styled(f"▶ {start} starts the run", f"bold {colour}")
+    colour = ""  # until the memory is known
+    if shown is not None:
+        colour = "$text-warning" if shown.estimate.verdict == TIGHT else "$text-success"
+    return Content.styled(f"▶ {start} starts the run", f"bold {colour}".strip())
 
 
 def _key(keys: Mapping[str, str], name: str, does: str) -> str:

@@ -28,9 +28,8 @@ class SummaryView(VerticalScroll):
 
     DEFAULT_CSS = """
     SummaryView {
-        padding: 0 1 0 0; border-left: blank; background: $surface; scrollbar-size-vertical: 1;
+        padding: 0 1; background: $surface; scrollbar-size-vertical: 1;
     }
-    SummaryView:focus { border-left: outer $primary; }
     SummaryView Static { width: 1fr; height: auto; }
     """
 
