@@ -47,12 +47,14 @@ class Settings:
     """Every setting. ``metadata`` of a field: ``env`` (its environment variable), ``help`` (one sentence),
     ``choices`` (the allowed values), ``aliases`` (former values and their successors), ``exported`` (other
     processes of the lab read it from the environment, see :func:`export_to_env`), ``old_env`` (the former
-    variable), ``example`` (a value, where the default is None)."""
+    variable), ``example`` (a value, where the default is None), ``unset`` (what an empty value
+    stands for)."""
 
     theme: str = _setting(
         "",
         "TUI_LAB_THEME",
         "The lab's colours; empty selects by the abilities of the terminal.",
+        unset="auto",
     )
     plots: str = _setting(
         "auto",
@@ -88,6 +90,7 @@ class Settings:
         "TUI_LAB_RUNS_DIR",
         "The folder of the runs; empty is `runs` in the data folder.",
         exported=True,
+        unset="in the data folder",
     )
     price_per_hour: float | None = _setting(
         None,
@@ -103,6 +106,7 @@ class Settings:
         "Grams of CO2 per kilowatt-hour of the local grid; empty uses the world's average.",
         exported=True,
         example=445.0,
+        unset="world average",
     )
     playground_idle_s: float = _setting(
         600.0,

@@ -12,7 +12,7 @@ from tests.ui.helpers import said, screen_text, until
 from tui_lab.core import settings
 from tui_lab.core.settings import Settings, load
 from tui_lab.ui.app import LabApp
-from tui_lab.ui.screens.change_setting import EFFECT
+from tui_lab.ui.screens.change_setting import EFFECT, label
 from tui_lab.ui.screens.settings import KeyMapScreen, PressKey, SettingsScreen
 
 
@@ -41,17 +41,18 @@ def written() -> Settings:
 
 
 def line_of(app: Any, name: str) -> str:
-    return next(line for line in screen_text(app).splitlines() if f" {name} " in line)
+    shown = label(name) if name in settings.FIELDS else name
+    return next(line for line in screen_text(app).splitlines() if f" {shown} " in line)
 
 
 async def test_every_setting_with_its_value_and_where_it_came_from() -> None:
     app = LabApp(
         settings=Settings(plots="block", currency="€"), sources={"plots": "file", "currency": "environment"}
     )
-    async with app.run_test(size=(80, 24)) as pilot:
+    async with app.run_test(size=(80, 30)) as pilot:
         await opened(pilot, "currency")
         text = screen_text(app)
-        assert all(name in text for name in settings.FIELDS)
+        assert all(label(name) in text for name in settings.FIELDS) and "in the file: currency" in text
         assert "block" in line_of(app, "plots") and "file" in line_of(app, "plots")
         assert "€" in line_of(app, "currency") and "environment" in line_of(app, "currency")
         assert "default" in line_of(app, "mouse")

@@ -376,7 +376,8 @@ class Player:
             return False
         for view, done in zip(pane.views, pane.results, strict=True):
             if view.lane.strategy.name == "greedy":
-                self._answers[view.lane.on or "base"] = quoted(done.text)
+                name = "base" if view.lane.on in ("", "base") else "tuned"
+                self._answers[name] = quoted(done.text)
         return True
 
     # ------------------------------------------------------------------ captions

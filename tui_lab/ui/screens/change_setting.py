@@ -7,9 +7,11 @@ import os
 from dataclasses import replace
 
 from tui_lab.core import settings, settings_file
+from tui_lab.ui.actions import explanations
 from tui_lab.ui.lab import Lab
 
 NOW = "takes effect at once"
+NEXT_RUN = "takes effect with the next run"
 NEXT_START = "takes effect at the next start of the lab"
 #: When a change of the setting shows.
 EFFECT = {
@@ -25,9 +27,17 @@ EFFECT = {
     "currency": "takes effect with the next forecast",
     "grid_g_co2_per_kwh": "takes effect with the next forecast",
     "playground_idle_s": "takes effect when the playground's process starts next",
+    "notify_command": NEXT_RUN,
+    "notify_webhook": NEXT_RUN,
+    "notify_terminal": NEXT_RUN,
     "keymap": NOW,
     "keys": NOW,
 }
+
+
+def label(name: str) -> str:
+    """What people call a setting."""
+    return explanations.read()[f"settings.{name}"].title
 
 
 def overriding_source(lab: Lab, name: str) -> str:
@@ -51,10 +61,11 @@ def change(lab: Lab, name: str, value: object) -> str:
     override = overriding_source(lab, name)
     if not override:
         lab.sources[name] = "default" if value is None else "file"
-    what = f"{name} is reset to its default" if value is None else f"{name} = {settings.format_value(new)}"
+    shown = "its default" if value is None else settings.format_value(new)
+    what = f"{label(name)} is now {shown}"
     if name == "keys":
         what = "all keys are reset" if not new else f"{len(new)} actions have keys of your own"
-    text = f"{what}: it {EFFECT[name]}."
+    text = f"{what}. That {EFFECT[name]}."
     if override:
         text += f" {override} overrides the file whenever it is set."
     return text

@@ -21,10 +21,10 @@ from tui_lab.core.sanitize import sanitize
 from tui_lab.ui.actions import keymap
 from tui_lab.ui.actions.modal import Dialog, ListDialog
 from tui_lab.ui.actions.registry import ACTIONS, BY_ID, GROUPS, bindings, keys_now, keys_of, pane_digits
-from tui_lab.ui.screens.change_setting import EFFECT, change, overriding_source
+from tui_lab.ui.screens.change_setting import EFFECT, change, label, overriding_source
 from tui_lab.ui.widgets.dialogs import QUESTION_CSS, AskText, Pick
 
-NAME_WIDTH, VALUE_WIDTH = 20, 26
+NAME_WIDTH, VALUE_WIDTH = 30, 22
 LABEL_WIDTH, KEYS_WIDTH = 16, 24
 #: Rows of the border, the foot and the blank line over it.
 AROUND_LIST = 8
@@ -120,16 +120,16 @@ class SettingsScreen(EditDialog):
 
     def row(self, row_id: str) -> Content:
         value, source = self._value(row_id), self.lab.sources.get(row_id, "default")
-        text = settings.format_value(value) or "–"
+        text = settings.format_value(value) or settings.FIELDS[row_id].metadata.get("unset", "none")
         if isinstance(value, dict):
             text = f"{len(value)} of {len(ACTIONS)} changed"
-        return _row(row_id, text, source, source != "default", (NAME_WIDTH, VALUE_WIDTH))
+        return _row(label(row_id), text, source, source != "default", (NAME_WIDTH, VALUE_WIDTH))
 
     def about(self, row_id: str) -> Content:
         """What a setting is for, what it takes, when a change of it shows and what overrides the file."""
         metadata = settings.FIELDS[row_id].metadata
         details = [f"one of {', '.join(metadata['choices'])}"] if metadata.get("choices") else []
-        details += [f"a change {EFFECT[row_id]}"]
+        details += [f"a change {EFFECT[row_id]}", f"in the file: {row_id}"]
         details += [f"environment: {metadata['env']}"] if metadata["env"] else []
         lines: list[str | tuple[str, str]] = [metadata["help"], "\n", ("; ".join(details), "$text-muted")]
         if source := overriding_source(self.lab, row_id):
@@ -182,7 +182,9 @@ class SettingsScreen(EditDialog):
             if number is not None and number >= 0:
                 self.write(name, choices[number])
 
-        self.app.push_screen(Pick(name, [(choice, "") for choice in choices], choices.index(value)), taken)
+        self.app.push_screen(
+            Pick(label(name), [(choice, "") for choice in choices], choices.index(value)), taken
+        )
 
     def _ask(self, name: str, text: str) -> None:
         """Asks until the answer fits, or Escape."""
@@ -191,7 +193,7 @@ class SettingsScreen(EditDialog):
             if answer is not None and not self.write(name, answer or None):
                 self._ask(name, answer)
 
-        question = f"{name}: {settings.FIELDS[name].metadata['help']}"
+        question = f"{label(name)}: {settings.FIELDS[name].metadata['help']}"
         self.app.push_screen(AskText(question, text, can_be_empty=True), answered)
 
 

@@ -74,7 +74,7 @@ class HeaderLine(Widget):
         for pane, name in PANES:
             style = "bold reverse" if pane == self.pane else ""
             keys = [key_name(each) for each in keys_now(f"app.{pane}", keymap_of(self))]
-            key = min(keys, key=len, default="")  # the digit
+            key = next((each for each in keys if len(each) == 1), "".join(keys[:1]))  # the digit first
             pieces += [(f"{pad}{key} {name}{pad}" if key else f"{pad}{name}{pad}", style, pane)]
             pieces += [(" ", "", "")]
         return pieces
