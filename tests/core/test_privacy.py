@@ -6,6 +6,8 @@ import ast
 import os
 import re
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,12 +15,15 @@ import pytest
 
 from tests.paths import ROOT
 from tui_lab.core import privacy
+from tui_lab.core.errors import LabError
 from tui_lab.core.subprocesses import child_environment
+from tui_lab.recipes.recipe import build
+from tui_lab.runs import folder
 from tui_lab.runs.schema import WarningEvent, encode_event
 
 #: For developers and `make setup`; and the check of an export, which imports nothing of the lab and inherits
 #: all of it.
-TOOLS = {"keyboard_page.py", "torch_index.py", "check.py"}
+TOOLS = {"keyboard_page.py", "json_schema.py", "torch_index.py", "check.py"}
 
 
 @pytest.fixture(autouse=True)
@@ -84,6 +89,46 @@ def test_no_secret_gets_into_an_event(text: str) -> None:
     assert text not in line and "hunter2" not in line and "***" in line and "401 for" in line
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{'Authorization': 'Bearer abc.def-123'}", "{'Authorization': 'Bearer ***'}"),
+        ("authorization: Basic dXNlcjpwYXNz", "authorization: Basic ***"),
+        ("curl -H 'Bearer 0123456789abcdef'", "curl -H 'Bearer ***'"),
+        ("WANDB_API_KEY=0123456789abcdef HF_TOKEN: x1y2z3", "WANDB_API_KEY=*** HF_TOKEN: ***"),
+        ("GET https://a.b/c?x=1&X-Amz-Signature=77aa&y=2", "GET https://a.b/c?x=1&X-Amz-Signature=***&y=2"),
+        ("key AKIAIOSFODNN7EXAMPLE.", "key ***."),
+    ],
+)
+def test_what_is_named_as_a_secret_is_masked(text: str, expected: str) -> None:
+    assert privacy.without_secrets(text) == expected
+    assert privacy.without_secrets(expected) == expected
+
+
 def test_other_words_stay() -> None:
-    text = "hf_model sk-learn ghp_1 https://example.org/a:b@c hf_hub_download"
+    text = (
+        "hf_model sk-learn ghp_1 https://example.org/a:b@c hf_hub_download eos_token: '<|im_end|>' "
+        "the bearer of news, MAX_KEYS = 3, token=5 key=7 PAD_TOKEN_ID=0 authorization failed"
+    )
     assert privacy.without_secrets(text) == text
+
+
+def test_what_a_logging_process_prints_holds_no_secret() -> None:
+    """Prints, warnings and the traceback of an uncaught error, as worker.log gets them."""
+    token = "hf_" + "aB3" * 12
+    code = (
+        "import sys, warnings\nfrom tui_lab.core.privacy import mask_output\nmask_output()\n"
+        f"print('out {token}'); warnings.warn('warn {token}')\n"
+        f"raise ValueError('https://me:pass1@host {token}')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ})
+    printed = done.stdout + done.stderr
+    assert "out ***" in printed and "warn ***" in printed and "ValueError: https://***@host ***" in printed
+    assert token not in printed and "pass1" not in printed
+
+
+def test_a_recipe_that_would_keep_a_token_is_refused(tmp_path: Path) -> None:
+    recipe = build({"data": "pirate", "sample_prompt": "hf_" + "aB3" * 12})
+    with pytest.raises(LabError, match="sample_prompt holds an access token"):
+        folder.create(recipe, tmp_path)
+    assert list(tmp_path.iterdir()) == []

@@ -21,7 +21,7 @@ from typing import Protocol, TextIO, TypeVar
 import msgspec
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.privacy import keep_private
+from tui_lab.core.privacy import keep_private, mask_output, without_secrets
 from tui_lab.core.records import from_plain, to_json
 
 EXIT_OK, EXIT_REFUSED, EXIT_FAULT = 0, 1, 2
@@ -105,11 +105,13 @@ def run(
         request = from_plain(read_request(stdin), request_type, "The job's request")
         lines.send(JobResult(handler(request, on_progress)))
     except LabError as error:
-        lines.send(JobError(str(error)))
+        lines.send(JobError(without_secrets(str(error))))
         return EXIT_REFUSED
     except Exception as error:  # noqa: BLE001 (the border of the process: every fault becomes one sentence)
         traceback.print_exc(file=sys.stderr)
-        lines.send(JobError(f"The job failed unexpectedly ({type(error).__name__}: {error})."))
+        lines.send(
+            JobError(without_secrets(f"The job failed unexpectedly ({type(error).__name__}: {error})."))
+        )
         return EXIT_FAULT
     return EXIT_OK
 
@@ -118,6 +120,7 @@ def reserve_stdout() -> TextIO:
     """The real stdout, for protocol lines alone: everything else that is printed goes to stderr from now on.
     Lowers the priority of the process too."""
     keep_private()
+    mask_output()
     stdout = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     sys.stdout = sys.stderr

@@ -21,6 +21,7 @@ from tui_lab.core import files, input_files
 from tui_lab.core.errors import LabError
 from tui_lab.core.files import LOCK_POLL_S, FileLock, write_atomically
 from tui_lab.core.paths import absolute, data_dir, expanded
+from tui_lab.core.privacy import holds_secret
 from tui_lab.data import bundled
 from tui_lab.models import catalog
 from tui_lab.recipes.recipe import Recipe, read_recipe
@@ -156,8 +157,19 @@ def absolute_paths(recipe: Recipe) -> Recipe:
     return recipe.changed(**changes) if changes else recipe
 
 
+def _refuse_secrets(recipe: Recipe) -> None:
+    """Raises LabError for a recipe that would store a token or password in the run folder."""
+    for key, value in recipe.model_dump().items():
+        if isinstance(value, str) and holds_secret(value):
+            raise LabError(
+                f"{key} holds an access token or a password, which a recipe would keep: log in with `hf auth "
+                "login`, or set the token in the environment"
+            )
+
+
 def create(recipe: Recipe, directory: Path | None = None, name: str = "") -> Run:
     """Creates a run folder with its recipe. Raises LabError when the folder cannot be written."""
+    _refuse_secrets(recipe)
     directory = runs_folder(directory)
     recipe = absolute_paths(recipe)
     stem = _slug(name) if name else f"{_slug(recipe.model)}-{_slug(recipe.data)}"

@@ -21,7 +21,7 @@ from tui_lab.core import gpu_errors
 from tui_lab.core.errors import LabError
 from tui_lab.core.imports import without_collections
 from tui_lab.core.out_of_memory import is_out_of_memory
-from tui_lab.core.privacy import keep_private
+from tui_lab.core.privacy import keep_private, mask_output
 from tui_lab.hardware import memory_budget
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs.events import EventWriter
@@ -47,6 +47,7 @@ def main(arguments: list[str]) -> int:
         print(f"{run.path}: there is no recipe.toml in this folder", file=sys.stderr)  # noqa: T201
         return 2
     keep_private()
+    mask_output()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     faulthandler.enable()  # writes a traceback on a segmentation fault
     with contextlib.suppress(OSError):

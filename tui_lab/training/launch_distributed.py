@@ -12,7 +12,7 @@ import signal
 import sys
 from pathlib import Path
 
-from tui_lab.core.privacy import keep_private
+from tui_lab.core.privacy import keep_private, mask_output
 from tui_lab.runs.folder import Run
 
 #: Signals that end the run; accelerate's default has SIGHUP, too.
@@ -36,6 +36,7 @@ def main(arguments_: list[str]) -> int:
     """Starts all processes and waits. The exit status: 0 when the run finished or was stopped on request."""
     recipe = Run(Path(arguments_[0])).recipe()
     keep_private()
+    mask_output()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // recipe.num_processes)))
 

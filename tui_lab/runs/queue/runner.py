@@ -18,7 +18,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.privacy import keep_private
+from tui_lab.core.privacy import keep_private, mask_output
 from tui_lab.runs import launch
 from tui_lab.runs.folder import Run, is_locked
 from tui_lab.runs.queue import queue
@@ -99,6 +99,7 @@ def _with_entry(now: Queue, entry: QueueEntry) -> Queue:
 def main(arguments: list[str]) -> int:
     """Executes the queue; 0 when no run is left, or another process executes it."""
     keep_private()
+    mask_output()
     directory = Path(arguments[0])
     for number in (signal.SIGHUP, signal.SIGINT):
         # a closed terminal or Ctrl+C does not end the queue; a handler, because runs would inherit SIG_IGN
