@@ -1,9 +1,9 @@
-"""``python -m tests.pictures RUN [PANE ...] [--to FOLDER]`` writes docs/pictures: every pane of the lab on a real
-run, at three sizes of the window, in a dark and a light theme, as PNG. Not a test: it is run by hand when the
-panes change, with ``TUI_LAB_RUNS_DIR`` set to a folder of runs, and needs Chromium.
+"""``python -m tests.pictures RUN [PANE ...] [--to FOLDER]`` writes docs/pictures: every pane of the lab on a
+real run, at three sizes of the window, in a dark and a light theme, as PNG. Not a test: it is run by hand when
+the panes change, with ``TUI_LAB_RUNS_DIR`` set to a folder of runs, and needs Chromium.
 
-The home folder is empty, so that the pictures show no personal settings. The pictures in ``before`` were made in
-the same way from the lab of 2026-11-30, with this package beside it."""
+The home folder is empty, so that the pictures show no personal settings. The pictures in ``before`` were made
+in the same way from the lab of 2026-11-30, with this package beside it."""
 
 from __future__ import annotations
 
