@@ -1,5 +1,5 @@
 """``python -m tests.pictures RUN [PANE ...] [--to FOLDER]`` writes docs/pictures: every pane of the lab on a
-real run, at three sizes of the window, in a dark and a light theme, as PNG. Not a test: it is run by hand when
+real run, at three sizes of the window, in a dark and a light theme, as PNG. Not a test: run it by hand when
 the panes change, with ``TUI_LAB_RUNS_DIR`` set to a folder of runs, and needs Chromium.
 
 The home folder is empty, so that the pictures show no personal settings. The pictures in ``before`` were made
