@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from pathlib import Path
@@ -238,3 +239,40 @@ def test_a_long_log_is_read_in_portions(tmp_path: Path) -> None:
     assert refreshes >= 8
     assert {run.loss for run in listed.refresh()} == {2.0, 1.5} and listed.read == 0
     assert [repr(run) for run in RunIndex(tmp_path).read_all()] == [repr(run) for run in listed.refresh()]
+
+
+def test_a_summary_has_a_few_points_of_the_loss(tmp_path: Path) -> None:
+    run = create(Recipe(), tmp_path)
+    writer = EventWriter(run.events_path)
+    writer.write(ResumedEvent(from_step=0, attempt=1))
+    for step in range(1, 65):
+        writer.write(StepEvent(step=step, loss=step / 64))
+    writer.write(EndEvent(state="finished", step=64))
+    writer.close()
+    (found,) = RunIndex(tmp_path).read_all()
+    assert found.curve is not None and len(found.curve) == index.CURVE_POINTS
+    assert found.curve[0] == pytest.approx(1.5 / 64, rel=1e-3), "the mean of the first two"
+    assert found.curve[-1] == pytest.approx(127 / 128, rel=1e-3)
+
+
+def test_a_cache_without_curves_is_completed(tmp_path: Path) -> None:
+    finished(tmp_path)
+    RunIndex(tmp_path).read_all()
+    cache = json.loads((tmp_path / CACHE).read_text())
+    for _, summary in cache["runs"].values():
+        del summary["curve"]
+    (tmp_path / CACHE).write_text(json.dumps(cache))
+    again = RunIndex(tmp_path)
+    assert again.read_all()[0].curve == (0.5,) and again.read == 1
+    again.refresh()
+    assert again.read == 0
+
+
+@given(st.lists(st.floats(allow_nan=True, allow_infinity=False, width=16), max_size=200), st.integers(1, 40))
+def test_a_reduced_curve_is_within_its_values(values: list[float], points: int) -> None:
+    found = index.reduced(values, points)
+    assert len(found) == min(points, len(values))
+    known = [value for value in values if math.isfinite(value)]
+    for each in found:
+        if math.isfinite(each):
+            assert min(known) - 1e-3 * abs(min(known)) <= each <= max(known) + 1e-3 * abs(max(known))

@@ -12,7 +12,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -43,6 +43,8 @@ PEAKS = ("cuda_peak", "cuda_reserved", "cuda_allocated", "gpu_used", "resident")
 MOST_RECORDS_A_REFRESH = 100_000
 #: How soon a long first reading shows what it has, and how often then.
 FIRST_SHOWN_S, SHOW_S = 0.1, 0.5
+#: Values of a run's loss curve in its summary, and of the loss that are read for each of them at most.
+CURVE_POINTS, SAMPLES_A_POINT = 32, 16
 NAN = math.nan
 
 
@@ -84,6 +86,8 @@ class RunSummary(Struct, frozen=True):
     has_end: bool = False
     queued: int = 0
     live_state: str = "starting"
+    #: The training loss over the steps, reduced to a few values; None in caches of earlier versions.
+    curve: tuple[float, ...] | None = None
 
     @property
     def run(self) -> Run:
@@ -102,6 +106,19 @@ class RunSummary(Struct, frozen=True):
             "retention": self.retention,
             "time": self.seconds,
         }[criterion]
+
+
+def reduced(values: Sequence[float], points: int) -> tuple[float, ...]:
+    """At most ``points`` means of equal parts of the values, with four digits. Of a long part a few values
+    stand for all, so that the cost does not grow with the run."""
+    count = min(points, len(values))
+    found = []
+    for at in range(count):
+        first, last = at * len(values) // count, (at + 1) * len(values) // count
+        part = values[first : last : max(1, (last - first) // SAMPLES_A_POINT)]
+        known = [value for value in part if math.isfinite(value)]
+        found.append(float(f"{math.fsum(known) / len(known):.4g}") if known else NAN)
+    return tuple(found)
 
 
 class IndexCache(Struct, frozen=True):
@@ -165,6 +182,7 @@ def summarise(watcher: Watcher) -> RunSummary:
         message=watcher.problem or end.message or last_line,
         has_end=end_event is not None,
         live_state=state.status(locked=True),
+        curve=reduced(state.loss.values, CURVE_POINTS),
     )
 
 
@@ -211,7 +229,7 @@ class RunIndex:
         for name in names:
             stamp = _stamp(f"{self.directory}/{name}")
             known = self._found.get(name)
-            if known is not None and known[0] == stamp and known[1].state != "created":
+            if known is not None and known[0] == stamp and _is_complete(known[1]):
                 found[name] = known
             else:
                 missing.append((name, stamp))
@@ -325,6 +343,11 @@ class RunIndex:
         text = json.dumps(msgspec.to_builtins(IndexCache(runs=runs)))
         with contextlib.suppress(OSError):  # a read-only folder of runs has no cache
             write_atomically(self.directory / CACHE, text)
+
+
+def _is_complete(summary: RunSummary) -> bool:
+    """Whether a summary says all that the log does."""
+    return summary.state != "created" and summary.curve is not None
 
 
 def _stamp(path: str) -> list[int]:

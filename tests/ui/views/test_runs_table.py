@@ -19,6 +19,7 @@ def summary(number: int = 1, **fields: object) -> RunSummary:
 RUN = summary(
     state="finished", model="Qwen/Qwen3-0.6B", preset="starter", data="rows.jsonl", loss=0.25, validation=0.5,
     score_name="exact", score_start=0.1, score_end=0.9, retention=0.95, retention_low=0.9, retention_high=1.0,
+    curve=(0.1, 0.5, 0.9),
     peak_bytes=3 * 2**30, peak_of="cuda_peak", seconds=3661.0, tags=("good",), note="lower the rate",
 )  # fmt: skip
 
@@ -38,15 +39,16 @@ def test_no_column_fits_a_table_without_width() -> None:
 
 def test_eighty_columns_show_every_metric() -> None:
     found = [column.id for column, _ in runs_table.fitted_columns(79)]
-    ids = "state started model preset data loss acquisition retention peak time"
+    ids = "state started model preset data loss curve acquisition retention time"
     assert set(ids.split()) <= set(found)
     text = "".join(part for part, _ in runs_table.row(RUN, runs_table.fitted_columns(79)))
-    for part in ("✓", "01-02 03:04", "starter", "0.250", "0.10→0.90", "0.95", "3 GiB", "1:01…"):
+    for part in ("✓", "01-02 03:04", "starter", "0.250", "0.10→0.90", "0.95", "▁▅█", "1:01…"):
         assert part.rstrip("…") in text
 
 
 def test_sort_keys_are_columns_or_the_name() -> None:
     shown = {column.id for column in runs_table.COLUMNS}
+    assert shown - set(SORTED_BY) <= {"curve", "steps", "tags", "note"}
     assert set(SORTED_BY) - shown == {"name"}, "a name stands in the place of the time"
 
 
@@ -64,6 +66,48 @@ def test_the_details_of_a_run() -> None:
     failed = summary(state="failed", message="no \x1b[31mrows")
     assert "failed: no ␛[31mrows" in runs_table.detail(failed)[2]
     assert runs_table.detail(None) == []
+
+
+def test_columns_take_the_width_of_what_is_in_them() -> None:
+    bare = summary(model="pocket", curve=(1.0, 0.5))
+    ids = [column.id for column in runs_table.columns_for([bare])]
+    assert "tags" not in ids and "note" not in ids and "curve" in ids
+    assert "tags" in [column.id for column in runs_table.columns_for([bare, RUN])]
+    for width, title in ((79, "ret."), (200, "retention")):
+        columns = runs_table.fitted_columns(width, runs_table.columns_for([bare, RUN]))
+        assert title in runs_table.head(columns, "started", True)
+        text = "".join(part for part, _ in runs_table.row(RUN, columns))
+        assert ("0.95 (0.90–1.00)" in text) == (width == 200)
+
+
+def test_a_base_at_chance_has_no_retention_in_the_table() -> None:
+    columns = runs_table.fitted_columns(79)
+    run = summary(verdict="cannot_tell", retention=-0.5, retention_low=-9.0, retention_high=9.0)
+    text = "".join(part for part, _ in runs_table.row(run, columns))
+    assert "n/a" in text and "0.5" not in text
+
+
+@pytest.mark.parametrize(
+    ("values", "width", "shown"),
+    [
+        (["/data/sets/pirate/a.jsonl", "/data/sets/pirate/b.jsonl"], 12, ["…a.jsonl", "…b.jsonl"]),
+        (["/d/a", "/d/b"], 12, ["/d/a", "/d/b"]),
+        (["qwen2.5-0.5b-instruct", "gemma"], 12, ["qwen2.5-0.5b-instruct", "gemma"]),
+        (["x" * 60 + "1", "x" * 60 + "2"], 12, ["…xxx1", "…xxx2"]),
+    ],
+)
+def test_long_values_lose_the_beginning_that_they_share(
+    values: list[str], width: int, shown: list[str]
+) -> None:
+    assert runs_table.distinct(values, width) == shown
+
+
+@given(
+    st.lists(st.text(st.characters(codec="ascii"), max_size=40), min_size=2, max_size=4), st.integers(4, 30)
+)
+def test_values_that_differ_differ_when_shortened(values: list[str], width: int) -> None:
+    shown = runs_table.distinct(values, width)
+    assert [shown.index(each) for each in shown] == [values.index(each) for each in values]
 
 
 def test_differences_side_by_side_and_in_two_tables() -> None:

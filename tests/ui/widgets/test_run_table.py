@@ -42,9 +42,9 @@ async def test_moving_and_scrolling_draw_only_visible_rows(monkeypatch: pytest.M
     drawn: list[str] = []
     row = runs_table.row
 
-    def counted(run: RunSummary, columns: Any) -> Any:
+    def counted(run: RunSummary, columns: Any, ascii_only: bool) -> Any:
         drawn.append(run.id)
-        return row(run, columns)
+        return row(run, columns, ascii_only)
 
     monkeypatch.setattr(run_table, "row", counted)
     app = TableApp()

@@ -248,7 +248,7 @@ class RunsPane(Pane):
             empty = filled(runs_table.NOTHING_FOUND, self.keymap)
         self.table.show(shown, self.letters, empty)
         self._share_rows(len(shown))
-        self.query_one(TableHead).show(self.sorted_by, self.descending)
+        self.query_one(TableHead).show(self.sorted_by, self.descending, self.table.columns)
         queue_text = (self.index.problem or self.index.queue_text) if self.index else ""
         title = index.COLUMNS[self.sorted_by][0]
         top = runs_table.top_line(

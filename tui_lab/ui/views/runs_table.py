@@ -4,29 +4,36 @@ the tables of differing fields and of a sweep. Pure functions; texts from a fold
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import takewhile
 
 from rich.cells import cell_len
 
 from tui_lab.core.format import UNKNOWN, compact, duration, memory_name, plural, size
 from tui_lab.core.sanitize import sanitize
-from tui_lab.runs.index import RunSummary
+from tui_lab.runs.index import CURVE_POINTS, RunSummary
 from tui_lab.runs.queue.sweep import describe, format_value
 from tui_lab.runs.queue.sweep_table import BEST, retention, score
 from tui_lab.runs.removal import KEPT_DAYS
 from tui_lab.runs.state import ENDED
+from tui_lab.ui.views.plot_spark import sparkline
 from tui_lab.ui.views.run_time import run_time
 from tui_lab.ui.views.spans import fit, fitting
 from tui_lab.ui.views.states import run_state, state_text
 
+#: The column of sparklines, which sorts nothing.
+CURVE = "curve"
+#: Cells of a retention with its interval.
+INTERVAL = 19
 NOTHING_FOUND = "No run matches the filter. {runs.clear} shows every run again."
 
 
 @dataclass(frozen=True)
 class RunColumn:
     """A column of the table. ``id``: the key that it sorts by, see :data:`tui_lab.runs.index.COLUMNS`;
-    ``least`` and ``ideal``: its width in cells. Columns with the least ``rank`` are shown first."""
+    ``least`` and ``ideal``: its width in cells. Columns with the least ``rank`` are shown first. ``long``:
+    the title where it fits. A column that is not ``needed`` is left out while it is empty."""
 
     id: str
     title: str
@@ -35,6 +42,8 @@ class RunColumn:
     rank: int
     cell: Callable[[RunSummary], str]
     right: bool = False
+    long: str = ""
+    needed: bool = True
 
 
 def when(run: RunSummary) -> str:
@@ -50,6 +59,17 @@ def _last(text: str) -> str:
     return sanitize(text.rpartition("/")[2])
 
 
+def _steps(run: RunSummary) -> str:
+    if not run.total_steps:
+        return str(run.step or "")
+    return f"{run.step}/{run.total_steps}"
+
+
+def tags(run: RunSummary) -> str:
+    """The tags of a run, each with its sign."""
+    return " ".join(f"#{sanitize(tag)}" for tag in run.tags)
+
+
 COLUMNS: tuple[RunColumn, ...] = (
     RunColumn("state", "", 1, 10, 0, lambda run: state_text(run.state)),
     RunColumn("started", "run", 11, 20, 0, when),
@@ -57,16 +77,49 @@ COLUMNS: tuple[RunColumn, ...] = (
     RunColumn("preset", "preset", 7, 14, 1, lambda run: sanitize(run.preset or run.method)),
     RunColumn("data", "data", 7, 18, 1, lambda run: _last(run.data)),
     RunColumn("loss", "loss", 5, 5, 0, lambda run: compact(run.loss), True),
-    RunColumn("validation", "valid", 5, 5, 2, lambda run: compact(run.validation), True),
-    RunColumn("acquisition", "score", 9, 9, 0, score, True),
-    RunColumn("retention", "ret.", 4, 4, 0, lambda run: retention(run, interval=False), True),
-    RunColumn("peak", "peak", 8, 8, 0, lambda run: size(run.peak_bytes), True),
+    RunColumn(
+        CURVE,
+        "loss curve",
+        10,
+        CURVE_POINTS,
+        1,
+        lambda run: sparkline(run.curve or (), CURVE_POINTS),
+        needed=False,
+    ),
+    RunColumn("validation", "valid", 5, 10, 2, lambda run: compact(run.validation), True, "validation"),
+    RunColumn("acquisition", "acq.", 9, 11, 0, score, True, "acquisition"),
+    RunColumn(
+        "retention", "ret.", 4, INTERVAL, 0, lambda run: retention(run, interval=False), True, "retention"
+    ),
+    RunColumn("steps", "step", 9, 11, 3, _steps, True, needed=False),
+    RunColumn("peak", "peak", 8, 8, 2, lambda run: size(run.peak_bytes), True),
     RunColumn("time", "time", 5, 7, 0, lambda run: duration(run.seconds), True),
-    RunColumn("tags", "tags", 8, 24, 3, lambda run: " ".join(f"#{sanitize(tag)}" for tag in run.tags)),
-    RunColumn("note", "note", 12, 40, 4, lambda run: sanitize(run.note)),
+    RunColumn("tags", "tags", 8, 24, 3, tags, needed=False),
+    RunColumn("note", "note", 12, 40, 4, lambda run: sanitize(run.note), needed=False),
 )
+#: Texts that differ much in length: their columns are no wider than what is in them.
+FITTED = frozenset({"started", "model", "preset", "data", CURVE, "tags", "note"})
+#: Runs that are looked at for that.
+LOOKED_AT = 300
+#: Cells of a value in the table of differences at least, where there is more than one run.
+LEAST_VALUE = 24
 #: Cells before the first column: the letter of a marked run.
 MARK_CELLS = 2
+
+
+def columns_for(
+    runs: Sequence[RunSummary], columns: tuple[RunColumn, ...] = COLUMNS
+) -> tuple[RunColumn, ...]:
+    """The columns that these runs need: without empty ones, and none ideally wider than its texts."""
+    found = []
+    for column in columns:
+        if column.id in FITTED:
+            widest = max((cell_len(column.cell(run)) for run in runs[:LOOKED_AT]), default=0)
+        else:
+            widest = column.ideal
+        if widest or column.needed:
+            found.append(replace(column, ideal=max(column.least, min(column.ideal, widest))))
+    return tuple(found)
 
 
 @lru_cache(maxsize=8)
@@ -95,14 +148,16 @@ def head(columns: Sequence[tuple[RunColumn, int]], sorted_by: str, descending: b
     parts = []
     for column, width in columns:
         arrow = ("▼" if descending else "▲") if column.id == sorted_by else ""
-        title = column.title
+        title = column.long if column.long and cell_len(column.long) + len(arrow) <= width else column.title
         if arrow and cell_len(title) + 1 > width:
             title = fit(title, width - 1)
         parts.append(fit(title + arrow, width, column.right))
     return " " * MARK_CELLS + " ".join(parts)
 
 
-def row(run: RunSummary, columns: Sequence[tuple[RunColumn, int]]) -> list[tuple[str, str]]:
+def row(
+    run: RunSummary, columns: Sequence[tuple[RunColumn, int]], ascii_only: bool = False
+) -> list[tuple[str, str]]:
     """A run's line as (text, role) pieces, without the mark."""
     pieces = []
     for number, (column, width) in enumerate(columns):
@@ -110,6 +165,10 @@ def row(run: RunSummary, columns: Sequence[tuple[RunColumn, int]]) -> list[tuple
         if column.id == "state" and width < column.ideal:
             text = run_state(run.state).glyph
         role = run_state(run.state).role if column.id == "state" else ""
+        if column.id == CURVE:
+            text, role = sparkline(run.curve or (), width, ascii_only=ascii_only), "train"
+        if column.id == "retention" and width >= INTERVAL:
+            text = retention(run)
         pieces.append((fit(text, width, column.right) + (" " if number < len(columns) - 1 else ""), role))
     return pieces
 
@@ -151,7 +210,7 @@ def detail(run: RunSummary | None, width: int = 0) -> list[str]:
         figures.append(f"{memory_name(sanitize(run.peak_of))} {size(run.peak_bytes)}")
     line = fitting(figures, width) if width else figures
     second, more = "   ".join(line), "   ".join(figures[len(line) :])
-    third = " ".join(f"#{sanitize(tag)}" for tag in run.tags)
+    third = tags(run)
     if run.sweep:
         third += f"   sweep {run.sweep_number}: {sanitize(describe(run.sweep_values))}"
     if run.message and run.state in ("failed", "crashed", "stopped"):
@@ -196,6 +255,19 @@ def in_lines(names: Sequence[str], width: int, most: int) -> list[list[int]]:
     return lines
 
 
+def distinct(values: Sequence[str], width: int) -> list[str]:
+    """Values that differ, such that ``width`` cells show in what: where one is longer, all lose the beginning
+    that they share, at first up to a border of words."""
+    if len(values) < 2 or max(map(cell_len, values)) <= width:
+        return list(values)
+    same = takewhile(lambda chars: len(set(chars)) == 1, zip(*values, strict=False))
+    common = values[0][: sum(1 for _ in same)]
+    at = max(common.rfind(border) for border in "/-_. ") + 1
+    if max(len(value) for value in values) - at >= width:
+        at = max(at, len(common) - width // 4)
+    return [f"…{value[at:]}" if at > 1 else value for value in values]
+
+
 def differences(
     rows: Sequence[tuple[str, Sequence[str]]], letters: Sequence[str], width: int, mark_key: str
 ) -> list[str]:
@@ -208,8 +280,11 @@ def differences(
     if not rows:
         return ["Their recipes are the same in every field."]
     field_width = min(30, max(len(name) for name, _ in rows))
+    # so many cells for each as let all stand side by side, if that is not too few to be read
+    each = max(LEAST_VALUE, (width - field_width) // len(letters) - 2)
+    shown = [(name, distinct([sanitize(value) for value in values], each)) for name, values in rows]
     widths = [
-        min(24, max(cell_len(letters[i]), *(cell_len(sanitize(values[i])) for _, values in rows)))
+        min(each, max(cell_len(letters[i]), *(cell_len(values[i]) for _, values in shown)))
         for i in range(len(letters))
     ]
     lines: list[str] = []
@@ -222,8 +297,8 @@ def differences(
         room = max(4, width - field_width - 2)
         picked = range(first, last)
         lines += [""] if lines else []
-        for name, cells in [("", letters), *rows]:
-            row = [fit(sanitize(cells[i]), min(room, widths[i])) for i in picked]
+        for name, cells in [("", letters), *shown]:
+            row = [fit(cells[i], min(room, widths[i])) for i in picked]
             lines.append("  ".join([fit(name, field_width), *row]).rstrip())
         first = last
     return lines

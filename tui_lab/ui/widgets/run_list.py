@@ -14,7 +14,7 @@ from tui_lab.runs.index import RunIndex, RunSummary
 from tui_lab.ui.actions.modal import ListDialog
 from tui_lab.ui.actions.registry import bindings
 from tui_lab.ui.views import empty
-from tui_lab.ui.views.runs_table import COLUMNS, RunColumn, fitted_columns, head, row
+from tui_lab.ui.views.runs_table import COLUMNS, RunColumn, columns_for, fitted_columns, head, row
 
 #: The newest runs, which are listed.
 MAX_RUNS = 500
@@ -62,7 +62,7 @@ class RunList(ListDialog[str]):
             self.app.call_from_thread(self._show, [run for run in runs if not run.queued][:MAX_RUNS])
 
     def _show(self, runs: Sequence[RunSummary]) -> None:
-        columns = fitted_columns(self.options.size.width - PADDING, LIST_COLUMNS)
+        columns = fitted_columns(self.options.size.width - PADDING, columns_for(runs, LIST_COLUMNS))
         self.query_one(".head", Static).update(Content(head(columns, "", descending=False)))
         rows = [Option(self._line(run, columns), id=run.id) for run in runs]
         self.show_rows(rows, self.row_id or self.current, empty.no_runs(self.keymap))

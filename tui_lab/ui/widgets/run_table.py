@@ -21,7 +21,7 @@ from textual.widget import Widget
 from tui_lab.runs.index import RunSummary
 from tui_lab.ui.terminal.textual_internals import call_after_layout
 from tui_lab.ui.terminal.themes import role_style
-from tui_lab.ui.views.runs_table import MARK_CELLS, RunColumn, fitted_columns, head, row
+from tui_lab.ui.views.runs_table import COLUMNS, MARK_CELLS, RunColumn, columns_for, fitted_columns, head, row
 
 #: Cells of the scrollbar. They are always reserved, so that columns do not move.
 SCROLLBAR = 1
@@ -40,18 +40,22 @@ class TableHead(Widget):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.sorted_by, self.descending = "started", True
+        self.columns = COLUMNS
 
-    def show(self, sorted_by: str, descending: bool) -> None:
-        """Sets the column that the table is sorted by."""
-        self.sorted_by, self.descending = sorted_by, descending
+    def show(self, sorted_by: str, descending: bool, columns: tuple[RunColumn, ...] = COLUMNS) -> None:
+        """Sets the columns, and the one that the table is sorted by."""
+        self.sorted_by, self.descending, self.columns = sorted_by, descending, columns
         self.refresh()
 
+    def _fitted(self) -> tuple[tuple[RunColumn, int], ...]:
+        return fitted_columns(self.size.width - SCROLLBAR, self.columns)
+
     def render(self) -> Content:
-        return Content(head(fitted_columns(self.size.width - SCROLLBAR), self.sorted_by, self.descending))
+        return Content(head(self._fitted(), self.sorted_by, self.descending))
 
     def on_click(self, event: events.Click) -> None:
         x = MARK_CELLS
-        for column, width in fitted_columns(self.size.width - SCROLLBAR):
+        for column, width in self._fitted():
             if x <= event.x < x + width:
                 self.post_message(self.Clicked(column.id))
             x += width + 1
@@ -96,6 +100,7 @@ class RunTable(ScrollView, can_focus=True):
         self.cursor = 0
         self.letters: Mapping[str, tuple[str, str]] = {}  # by run id: (letter, role)
         self.empty = ""
+        self.columns = COLUMNS
 
     @property
     def current(self) -> RunSummary | None:
@@ -107,6 +112,8 @@ class RunTable(ScrollView, can_focus=True):
         at = self.current.id if self.current else ""
         before = (self.runs, self.letters, self.empty)
         self.runs, self.letters, self.empty = runs, dict(letters), empty
+        if runs != before[0]:
+            self.columns = columns_for(runs)
         found = self._index(at)
         self.cursor = min(self.cursor, max(0, len(runs) - 1)) if found is None else found
         self.virtual_size = Size(1, len(runs))  # rows are drawn for the current width
@@ -170,9 +177,10 @@ class RunTable(ScrollView, can_focus=True):
             text = lines[y - 1] if 0 < y <= len(lines) else ""
             return Strip([Segment(f"  {text}", base)]).adjust_cell_length(width, base)
         run = self.runs[number]
+        ascii_only = getattr(self.app, "marker", "") == "ascii"
         letter, role = self.letters.get(run.id, (" ", ""))
         style = base
-        pieces = [(f"{letter} ", role), *row(run, self._fit(width))]
+        pieces = [(f"{letter} ", role), *row(run, self._fit(width), ascii_only)]
         if number == self.cursor and self.has_focus:
             # as in every other list; state colours would not be readable on the cursor
             style = self.get_component_rich_style("run-table--cursor")
@@ -187,4 +195,5 @@ class RunTable(ScrollView, can_focus=True):
 
     def _fit(self, width: int) -> tuple[tuple[RunColumn, int], ...]:
         # the scrollbar's cell is reserved also without a scrollbar
-        return fitted_columns(self.container_size.width - SCROLLBAR if self.container_size.width else width)
+        available = self.container_size.width - SCROLLBAR if self.container_size.width else width
+        return fitted_columns(available, self.columns)
