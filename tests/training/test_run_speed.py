@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tui_lab.forecast.cost import DataFacts
-from tui_lab.forecast.estimate import estimate
+from tui_lab.forecast.estimate import cost_line, estimate
 from tui_lab.forecast.flops import operations
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.hardware.memory_budget import MemoryBudget
@@ -31,8 +31,12 @@ def test_the_next_forecast_of_the_same_recipe_is_measured(
     budget = MemoryBudget(CPU, 8 << 30, "main memory", "free now in")
     before = estimate(recipe, entry, values, budget, DATA)
     assert before.cost is not None and before.cost.hours is None
-    assert run_speed.store(recipe, values, entry.shape, CPU, DATA, 1000.0, 100)
-    after = estimate(recipe, entry, values, budget, DATA).cost
+    assert run_speed.store(
+        recipe, values, entry.shape, CPU, DATA, run_speed.RunSpeed(1000.0, 100, "minute-1a2b")
+    )
+    found = estimate(recipe, entry, values, budget, DATA)
+    after = found.cost
+    assert cost_line(found).endswith("(as run minute-1a2b measured)")
     assert after is not None and after.hours is not None and not after.assumed
     # 100 steps of 16 rows of 50 tokens at 1,000 tok/s: 80 s of training, and validation and probes beside it
     assert after.parts["training"] * 3600 == pytest.approx(80.0)
@@ -49,5 +53,5 @@ def test_too_few_steps_and_no_speed_teach_nothing(speed: float, steps: int) -> N
     entry = catalog.find("pocket")
     recipe = make_recipe("minute")
     values = resolve(recipe, CPU, entry).values
-    assert not run_speed.store(recipe, values, entry.shape, CPU, DATA, speed, steps)
-    assert not run_speed.store(recipe, values, None, CPU, DATA, 500.0, 100)
+    assert not run_speed.store(recipe, values, entry.shape, CPU, DATA, run_speed.RunSpeed(speed, steps))
+    assert not run_speed.store(recipe, values, None, CPU, DATA, run_speed.RunSpeed(500.0, 100))

@@ -52,7 +52,8 @@ _Count = Annotated[int, Meta(gt=0)]
 class Calibration(Struct, frozen=True):
     """A measurement on ``device``: training speed in tokens per second, FLOP/s of the model
     (``model_flops_s``, as in MFU) and of everything computed (``hardware_flops_s``), mean power in watts
-    (None: not metered), ``length`` of the rows in tokens, ``date`` as YYYY-MM-DD."""
+    (None: not metered), ``length`` of the rows in tokens, ``date`` as YYYY-MM-DD. ``run``: the name of the
+    run that was so fast; "" for a measurement of its own."""
 
     device: Annotated[str, Meta(max_length=200)]
     tok_per_s: _Rate
@@ -63,13 +64,15 @@ class Calibration(Struct, frozen=True):
     steps: _Count
     length: _Count
     date: Annotated[str, Meta(max_length=10)]
+    run: Annotated[str, Meta(max_length=200)] = ""
 
     @property
     def text(self) -> str:
         """The source of the measurement as a sentence."""
         where = "this card" if self.cuda else "this machine"
         speed = f"{self.tok_per_s:,.0f} tok/s over {self.steps} steps"
-        return f"measured on {where} ({self.device}): {speed}, {self.date}"
+        by = f"by run {self.run} " if self.run else ""
+        return f"measured {by}on {where} ({self.device}): {speed}, {self.date}"
 
 
 def key_of(device: DeviceFacts, shape: Shape, recipe: Recipe, values: ResolvedValues) -> str:

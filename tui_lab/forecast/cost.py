@@ -132,6 +132,7 @@ class Cost:
     formula: str
     notes: tuple[str, ...] = ()
     card: GpuSpec | None = None
+    measured_by: str = ""  # the name of the run whose speed it is
 
     @property
     def flops_per_token(self) -> float:
@@ -226,6 +227,7 @@ def estimate(
         formula=formula_text(found, document),
         notes=tuple(notes),
         card=card,
+        measured_by=measured.run if measured is not None else "",
     )
 
 

@@ -239,6 +239,8 @@ def cost_line(run_estimate: RunEstimate) -> str:
     if cost.money is not None:
         parts.append(f"{_figure(cost.money)} {cost.currency}")
     how = "assumed speed" if cost.assumed else "measured speed"
+    if cost.measured_by:
+        how = f"as run {sanitize(cost.measured_by)} measured"
     return f"time: {', '.join(parts)}, {tokens_text(cost)} ({how})"
 
 

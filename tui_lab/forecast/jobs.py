@@ -69,6 +69,7 @@ class CalibrationAnswer(msgspec.Struct, frozen=True):
     steps: int
     length: int
     date: str
+    run: str = ""
     mfu: float | None = None
     hfu: float | None = None
     formula: str = ""

@@ -13,7 +13,7 @@ from tui_lab.core.files import atomic_folder
 from tui_lab.data import templates
 from tui_lab.forecast import cost
 from tui_lab.models.loading import DTYPES
-from tui_lab.runs import inputs
+from tui_lab.runs import inputs, notes
 from tui_lab.runs.schema import EndEvent, PhaseEvent, SavedEvent
 from tui_lab.training import adapters, attempt_fill, run_speed
 from tui_lab.training.attempt_records import AttemptContext, TrainingSetup
@@ -72,7 +72,10 @@ def finish(context: AttemptContext, setup: TrainingSetup) -> int:
 
 
 def _store_speed(context: AttemptContext, setup: TrainingSetup, step: int) -> None:
-    """Stores the speed of the steps of this attempt for later forecasts."""
+    """Stores the speed of the steps of this attempt for later forecasts, unless memory ran out: the steps
+    were then in smaller parts than the recipe says."""
+    if setup.trainer.ladder.state.parts > 1 or setup.trainer.ladder.state.tile_level:
+        return
     resolved = setup.recipe
     run_speed.store(
         setup.filled.recipe,
@@ -80,8 +83,9 @@ def _store_speed(context: AttemptContext, setup: TrainingSetup, step: int) -> No
         resolved.entry.shape,
         resolved.device,
         attempt_fill.facts_of(setup.data.prepared),
-        context.recorder.mean_tok_per_s,
-        step - context.from_step,
+        run_speed.RunSpeed(
+            context.recorder.mean_tok_per_s, step - context.from_step, notes.short_name(context.run)
+        ),
     )
 
 

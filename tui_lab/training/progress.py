@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from tui_lab.runs.schema import ProgressEvent, RunEvent
 
 #: Seconds between two events of one measurement, and before its first: a short one needs none.
-EVENT_S = 1.0
+EVENT_S = 2.0
 
 
 class SkipRequested(BaseException):  # no Exception: libraries catch those
@@ -41,15 +41,16 @@ class AttemptProgress:
         """A function of (done, total) that reports the measurement ``name``, which begins now, in ``unit``.
         It raises SkipRequested where that was asked."""
         began = reported = time.monotonic()
+        newest = 0
 
         def report(done: int, total: int) -> None:
-            nonlocal reported
+            nonlocal reported, newest
             if self._can_skip and self._skip_asked():
                 raise SkipRequested
             now = time.monotonic()
-            if now - reported < EVENT_S or not 0 < done <= total:
+            if now - reported < EVENT_S or not newest < done <= total:
                 return
-            reported = now
+            reported, newest = now, done
             left_s = round((now - began) / done * (total - done), 1)
             self._write(ProgressEvent(name=name, done=done, total=total, unit=unit, left_s=left_s))
 

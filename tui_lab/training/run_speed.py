@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from tui_lab.forecast import calibration, cost
 from tui_lab.forecast.calibration import Calibration
@@ -18,17 +19,25 @@ from tui_lab.recipes.resolve import ResolvedValues
 LEAST_STEPS = 20
 
 
+class RunSpeed(NamedTuple):
+    """Tokens per second over a number of optimiser steps, and the name of the run."""
+
+    tok_per_s: float
+    steps: int
+    run: str = ""
+
+
 def store(
     recipe: Recipe,
     values: ResolvedValues,
     shape: Shape | None,
     device: DeviceFacts,
     data: DataFacts,
-    tok_per_s: float,
-    steps: int,
+    measured: RunSpeed,
 ) -> bool:
     """Stores what a run of one process measured; returns whether it did. ``recipe``: as it was divided;
-    ``data``: facts of its rows; ``tok_per_s`` over ``steps`` optimiser steps."""
+    ``data``: facts of its rows."""
+    tok_per_s, steps = measured.tok_per_s, measured.steps
     if shape is None or recipe.num_processes > 1 or steps < LEAST_STEPS:
         return False
     if not math.isfinite(tok_per_s) or tok_per_s <= 0:
@@ -36,16 +45,18 @@ def store(
     document, keys = cost.attended_tokens(recipe, values, data.mean_tokens, data.lengths)
     share = 1.0 if device.type == "mps" else data.trained_share
     work = operations(shape, recipe, document, head_share=share, keys=keys)
+    before = calibration.find(device, shape, recipe, values)
     found = Calibration(
         device=label(device),
         tok_per_s=tok_per_s,
         model_flops_s=tok_per_s * work.model,
         hardware_flops_s=tok_per_s * work.hardware,
-        power_w=None,
+        power_w=before.power_w if before is not None else None,
         cuda=device.type == "cuda",
         steps=steps,
         length=max(1, round(document)),
         date=datetime.now(UTC).date().isoformat(),
+        run=measured.run,
     )
     calibration.store(found, device, shape, recipe, values)
     return True
