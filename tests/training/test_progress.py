@@ -28,7 +28,9 @@ class Clock:
         monkeypatch.setattr(progress.time, "monotonic", lambda: self.now)
 
 
-def test_rows_are_reported_every_two_seconds_with_the_time_that_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_are_reported_every_two_seconds_with_the_time_that_is_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     clock, written = Clock(monkeypatch), list[RunEvent]()
     report = AttemptProgress(written.append, lambda: False).of("evaluating", "rows")
     for done in (16, 32, 48, 64, 64, 64):
