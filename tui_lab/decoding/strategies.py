@@ -459,5 +459,6 @@ PRESETS: dict[str, tuple[Lane, ...]] = {
     "temperature ladder": tuple(
         Lane(Sample("temperature", temperature=t), 1) for t in (0.2, 0.5, 0.7, 1.0, 1.2, 1.5)
     ),
+    "contrastive ladder": tuple(Lane(Contrastive(penalty_alpha=a)) for a in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)),
     "top-p ladder": tuple(Lane(Sample("top-p", top_p=p), 1) for p in (0.1, 0.3, 0.5, 0.7, 0.9, 0.99)),
 }

@@ -27,6 +27,7 @@ from tui_lab.data import formats
 from tui_lab.data.bundled import NAMES as BUNDLED
 from tui_lab.data.files import EXTENSIONS
 from tui_lab.data.prompt_settings import ThinkingMode
+from tui_lab.playground.messages import ChatTurn
 from tui_lab.retention.statistics import Interval, wilson
 from tui_lab.runs.events import EventLineWriter, LineTail
 
@@ -50,6 +51,7 @@ class BlindSettings:
     raw: bool = False
     max_new_tokens: int = 96
     thinking: ThinkingMode = "auto"
+    chat: bool = False  # the prompts are the turns of one conversation; each lane has its own answers
 
     @property
     def key(self) -> str:
@@ -57,6 +59,8 @@ class BlindSettings:
         settings = asdict(self)
         if self.thinking == "auto":  # as the votes of older versions
             del settings["thinking"]
+        if not self.chat:
+            del settings["chat"]
         text = json.dumps(settings, sort_keys=True)
         return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
 
@@ -75,6 +79,7 @@ class SessionRecord(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind",
     raw: bool = False
     max_new_tokens: int = 0
     thinking: ThinkingMode = "auto"
+    chat: bool = False
     t: float = 0.0  # seconds since the epoch
     v: int = VERSION
 
@@ -89,6 +94,15 @@ class VoteRecord(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", ta
     choice: VoteChoice
     winner: int | None = None
     answers: list[dict[str, object]] = []
+    t: float = 0.0  # seconds since the epoch
+    v: int = VERSION
+
+
+class UndoRecord(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="undo"):
+    """The line of the file that takes back the vote on a prompt."""
+
+    session: str
+    prompt: Annotated[int, msgspec.Meta(ge=0)]
     t: float = 0.0  # seconds since the epoch
     v: int = VERSION
 
@@ -137,7 +151,8 @@ class VotingSession:
     path: Path
     id: str
     seed: int
-    votes: dict[int, Vote] = field(default_factory=dict)
+    votes: dict[int, Vote] = field(default_factory=dict)  # in the order of voting
+    answers: dict[int, tuple[str, ...]] = field(default_factory=dict)  # to the prompts with a vote, A first
     resumed: bool = False
 
     def left(self, prompt: int) -> Literal[0, 1]:
@@ -178,7 +193,29 @@ class VotingSession:
             ),
         )
         self.votes[prompt] = vote
+        self.answers[prompt] = _texts(answers)
         return vote
+
+    def undo(self) -> int | None:
+        """Takes back the last vote; its prompt, or None if there is none. Raises LabError if that cannot be
+        written."""
+        if not self.votes:
+            return None
+        prompt = next(reversed(self.votes))
+        _append(self.path, UndoRecord(session=self.id, prompt=prompt, t=_now()))
+        del self.votes[prompt]
+        return prompt
+
+    def turns(self, before: int, lane: int) -> tuple[ChatTurn, ...]:
+        """The conversation of a lane before a prompt, of a chat. Prompts without an answer are left out."""
+        if not self.settings.chat:
+            return ()
+        found = []
+        for prompt in range(before):
+            texts = self.answers.get(prompt, ())
+            if len(texts) == 2 and texts[lane].strip():
+                found.append(ChatTurn(self.settings.prompts[prompt], texts[lane]))
+        return tuple(found)
 
     @property
     def summary(self) -> VoteSummary:
@@ -252,13 +289,14 @@ def open_session(settings: BlindSettings, path: Path, seed: int | None = None) -
             raw=settings.raw,
             max_new_tokens=settings.max_new_tokens,
             thinking=settings.thinking,
+            chat=settings.chat,
             t=_now(),
         ),
     )
     return session
 
 
-_DECODER = msgspec.json.Decoder(SessionRecord | VoteRecord)
+_DECODER = msgspec.json.Decoder(SessionRecord | VoteRecord | UndoRecord)
 
 
 def read_sessions(path: Path, settings: BlindSettings) -> list[VotingSession]:
@@ -274,19 +312,28 @@ def read_sessions(path: Path, settings: BlindSettings) -> list[VotingSession]:
             continue
         if isinstance(record, SessionRecord):
             if record.key == settings.key:
-                session = VotingSession(settings, path, record.session, record.seed)
-                sessions[record.session] = session
-        elif record.session in sessions and record.prompt < len(settings.prompts):
-            vote = Vote(record.prompt, record.left, record.choice)
-            sessions[record.session].votes[record.prompt] = vote
+                sessions[record.session] = VotingSession(settings, path, record.session, record.seed)
+            continue
+        session = sessions.get(record.session)
+        if session is None or record.prompt >= len(settings.prompts):
+            continue
+        session.votes.pop(record.prompt, None)
+        if isinstance(record, VoteRecord):
+            session.votes[record.prompt] = Vote(record.prompt, record.left, record.choice)
+            session.answers[record.prompt] = _texts(record.answers)
     return list(sessions.values())
+
+
+def _texts(answers: Sequence[Mapping[str, object]]) -> tuple[str, ...]:
+    """The texts of the answers of a vote."""
+    return tuple(str(answer.get("text", "")) for answer in answers)
 
 
 def _now() -> float:
     return round(time.time(), 3)
 
 
-def _append(path: Path, record: SessionRecord | VoteRecord) -> None:
+def _append(path: Path, record: SessionRecord | VoteRecord | UndoRecord) -> None:
     """Appends a record. Raises LabError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

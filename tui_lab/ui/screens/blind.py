@@ -17,7 +17,6 @@ from textual.widgets import Footer, Static
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
-from tui_lab.data.prompt_settings import ThinkingMode
 from tui_lab.decoding.strategies import parse
 from tui_lab.playground import votes
 from tui_lab.playground.client import PlaygroundClient
@@ -25,12 +24,16 @@ from tui_lab.playground.messages import GenerateRequest, LaneDone
 from tui_lab.ui.actions.modal import Modal
 from tui_lab.ui.actions.registry import bindings, filled
 from tui_lab.ui.terminal.types import AnyScreen
+from tui_lab.ui.views.playground_settings import PlaygroundSettings
 from tui_lab.ui.widgets.dialogs import AskText
+from tui_lab.ui.widgets.lane_view import PROMPT_MARK
 from tui_lab.ui.widgets.panel import as_panel
-from tui_lab.ui.widgets.stream_text import StreamText
+from tui_lab.ui.widgets.stream_text import Paragraph, StreamText
 
 #: Prompts whose answers are generated ahead.
 AHEAD = 3
+#: What is typed in place of a file to vote on the turns of the chat on the screen.
+CONVERSATION = "conversation"
 #: Window width from which the two answers are side by side.
 SIDE_BY_SIDE_COLUMNS = 100
 QUESTION = (
@@ -73,7 +76,7 @@ class Blind(Modal[votes.VoteSummary | None]):
         first, second = (client.location(parse(lane).on) for lane in settings.lanes)
         wanted = replace(settings, model=client.wants, places=(first, second))
         self.session = votes.open_session(wanted, votes_path, seed)
-        self._answers: dict[int, tuple[LaneDone, LaneDone]] = {}
+        self._answers: dict[int, tuple[LaneDone, LaneDone]] = {}  # also of prompts with a vote
         self._failed = ""
         self._at = self.session.next
         self._wake = asyncio.Event()
@@ -108,6 +111,8 @@ class Blind(Modal[votes.VoteSummary | None]):
         over = self.has_class("-over")
         if action == "vote" and over:
             return False
+        if action == "undo" and not self.session.votes:
+            return False
         if action == "again" and (over or not self._failed):
             return False
         return super().check_action(action, parameters)
@@ -133,6 +138,7 @@ class Blind(Modal[votes.VoteSummary | None]):
                 max_new_tokens=settings.max_new_tokens,
                 thinking=settings.thinking,
                 cut=True,
+                turns=(self.session.turns(prompt, 0), self.session.turns(prompt, 1)) if settings.chat else (),
             )
             try:
                 first, second = await self._client.generate(request, lambda _event: None)
@@ -140,6 +146,7 @@ class Blind(Modal[votes.VoteSummary | None]):
                 self._failed = str(error)
             else:
                 self._answers[prompt] = (first, second)
+                self.session.answers[prompt] = (first.text, second.text)
             if prompt == self._at:
                 self._show()
 
@@ -164,7 +171,7 @@ class Blind(Modal[votes.VoteSummary | None]):
         for number, side in enumerate(("left", "right")):
             text = self.query_one(f"#{side} StreamText", StreamText)
             hint = "(no text)" if both else "Failed." if self._failed else "Generating …"
-            text.replace(both[number].text if both else "", hint)
+            text.replace(both[number].text if both else "", hint, self._head(number) if both else ())
             text.scroll_home(animate=False)
         if both:
             question = SAME if both[0].text == both[1].text else QUESTION
@@ -179,6 +186,15 @@ class Blind(Modal[votes.VoteSummary | None]):
             self._update_text("#status", "Generating two answers; they are shown when both are complete.")
 
         self.refresh_bindings()
+
+    def _head(self, side: int) -> list[Paragraph]:
+        """The conversation of one side before the answer, in a chat."""
+        assert self._at is not None
+        left = self.session.left(self._at)
+        head = []
+        for turn in self.session.turns(self._at, left if side == 0 else 1 - left):
+            head += [Paragraph(PROMPT_MARK + turn.prompt, prominent=True), Paragraph(turn.answer + "\n")]
+        return head
 
     def _update_text(self, where: str, text: str) -> None:
         self.query_one(where, Static).update(Content(sanitize(text, keep_newlines=True)))
@@ -199,9 +215,25 @@ class Blind(Modal[votes.VoteSummary | None]):
         except LabError as error:
             self.notify(sanitize(str(error)), severity="error", markup=False)
             return
-        self._answers.pop(prompt, None)
         self._failed = ""
         self._at = self.session.next
+        self._wake.set()
+        self._show()
+
+    def action_undo(self) -> None:
+        try:
+            prompt = self.session.undo()
+        except LabError as error:
+            self.notify(sanitize(str(error)), severity="error", markup=False)
+            return
+        if prompt is None:
+            self.notify("There is no vote to take back.", timeout=2, markup=False)
+            return
+        self._failed = ""
+        self._at = prompt
+        if self.has_class("-over"):
+            self.set_class(False, "-over")
+            self._generate_ahead()
         self._wake.set()
         self._show()
 
@@ -262,29 +294,29 @@ def start_blind(
     pane: AnyScreen,
     client: PlaygroundClient,
     lanes: Sequence[str],
-    system: str = "",
-    raw: bool = False,
-    max_new_tokens: int = 96,
-    thinking: ThinkingMode = "auto",
+    options: PlaygroundSettings,
+    conversation: Sequence[str] = (),
 ) -> None:
-    """Asks for the prompts and begins."""
-    chosen = two_lanes(lanes, client.status.names)
+    """Asks for the prompts and begins. ``conversation``: the questions of the chat on the screen."""
+    chosen = two_lanes(lanes, client.names)
     if chosen is None:
         pane.notify("A blind comparison needs two lanes that differ, or an adapter.", severity="warning")
         return
 
     async def begin(source: str) -> None:
         try:
-            prompts = await asyncio.to_thread(votes.read_prompts, source)
+            chat = bool(conversation) and source.strip() == CONVERSATION
+            prompts = list(conversation) if chat else await asyncio.to_thread(votes.read_prompts, source)
             tuned = next((on for text in reversed(chosen) if (on := parse(text).on) not in ("", "base")), "")
             path = votes.votes_path(client.location(tuned))
             settings = votes.BlindSettings(
                 lanes=chosen,
                 prompts=tuple(prompts),
-                system=system,
-                raw=raw,
-                max_new_tokens=max_new_tokens,
-                thinking=thinking,
+                system="" if options.raw else options.system,
+                raw=options.raw,
+                max_new_tokens=options.max_new_tokens,
+                thinking=options.thinking,
+                chat=chat,
             )
             screen = Blind(client, settings, path)
         except LabError as error:
@@ -296,8 +328,9 @@ def start_blind(
         if source:
             pane.app.run_worker(begin(source), group="blind", exclusive=True, exit_on_error=False)
 
+    this = f", or `{CONVERSATION}`: the questions of this chat, turn by turn" if conversation else ""
     question = sanitize(
         f"Blind A/B of {chosen[0]} and {chosen[1]}. Which prompts? A file (one a line, or rows with a key "
-        "prompt), or a bundled set: pirate, json, support."
+        f"prompt), or a bundled set: pirate, json, support{this}."
     )
-    pane.app.push_screen(AskText(question, "", "prompts.txt"), entered)
+    pane.app.push_screen(AskText(question, CONVERSATION if conversation else "", "prompts.txt"), entered)

@@ -3,7 +3,8 @@ probabilities that other models give to the lane's tokens are requested once, th
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import msgspec
 from textual import work
@@ -14,16 +15,26 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.decoding.records import Beams, ScoredToken
 from tui_lab.playground.client import PlaygroundClient
-from tui_lab.playground.messages import GenerateRequest, GenerationEvent, LaneDone
+from tui_lab.playground.messages import GenerateRequest, GenerationEvent, LaneDone, ScoreRequest
 from tui_lab.ui.actions.modal import Modal
 from tui_lab.ui.actions.registry import bindings
 from tui_lab.ui.widgets.inspector import InspectorView
 
-Judge = Callable[[], Awaitable[dict[str, list[ScoredToken]]]]
+Judge = Callable[[], Awaitable["JudgedLane"]]
 TokenDetails = Callable[[], Awaitable[tuple[LaneDone, list[Beams]]]]
 PAGE_TOKENS = 20
 #: Models that stand side by side: more bars than that nobody compares at a glance.
 MOST_MODELS = 3
+
+
+@dataclass(frozen=True)
+class JudgedLane:
+    """What models make of the tokens of a lane, by the name of the model; the text of its prompt's tokens;
+    and what they make of the lane beside it."""
+
+    scores: Mapping[str, Sequence[ScoredToken]]
+    prompt: tuple[str, ...] = ()
+    theirs: Mapping[str, Sequence[ScoredToken]] = field(default_factory=dict)
 
 
 class Inspector(Modal[None]):
@@ -43,9 +54,10 @@ class Inspector(Modal[None]):
         beams: Sequence[Beams] = (),
         judge: Judge | None = None,
         details: TokenDetails | None = None,
+        theirs: LaneDone | None = None,
     ) -> None:
         super().__init__()
-        self._view = InspectorView(done, beams, asks=judge is not None)
+        self._view = InspectorView(done, beams, asks=judge is not None, theirs=theirs)
         self._judge, self._details = judge, details
 
     def compose(self) -> ComposeResult:
@@ -67,7 +79,9 @@ class Inspector(Modal[None]):
                 self.notify(sanitize(f"More about this lane is not available: {error}"), markup=False)
         if self._judge is not None:
             try:
-                self._view.show_scores(await self._judge())
+                judged = await self._judge()
+                self._view.show_prompt(judged.prompt)
+                self._view.show_scores(judged.scores, judged.theirs)
             except LabError as error:
                 self._view.show_note(f"The models cannot be queried: {error}")
 
@@ -96,15 +110,23 @@ class Inspector(Modal[None]):
 
 
 def inspect_lane(
-    client: PlaygroundClient, request: GenerateRequest, done: LaneDone, beams: Sequence[Beams] = ()
+    client: PlaygroundClient,
+    request: GenerateRequest,
+    done: LaneDone,
+    beams: Sequence[Beams] = (),
+    theirs: LaneDone | None = None,
 ) -> Inspector:
     """The inspector over a lane that the playground decoded: it requests what the lane did not bring, and
-    what the base and the adapters beside it make of every token."""
+    what the base and the adapters beside it make of every token. ``theirs``: the lane to align with."""
 
-    async def judge() -> dict[str, list[ScoredToken]]:
-        names = list(dict.fromkeys(("base", done.on or "base", *client.status.names)))[:MOST_MODELS]
-        scores = await client.score_tokens(done.prompt_token_ids, done.token_ids, names)
-        return dict(zip(names, scores, strict=True))
+    async def judge() -> JudgedLane:
+        on = ("base", done.on or "base", *([theirs.on] if theirs else []), *client.names)
+        names = tuple(dict.fromkeys(name for name in on if name))[:MOST_MODELS]
+        scored = await client.score(ScoreRequest(done.prompt_token_ids, done.token_ids, names))
+        if theirs is None or not theirs.token_ids:
+            return JudgedLane(scored.tokens, scored.prompt)
+        beside = await client.score(ScoreRequest(theirs.prompt_token_ids, theirs.token_ids, names, top=0))
+        return JudgedLane(scored.tokens, scored.prompt, beside.tokens)
 
     async def details() -> tuple[LaneDone, list[Beams]]:
         steps: list[Beams] = []
@@ -121,7 +143,7 @@ def inspect_lane(
         return merged(done, again[0]), steps
 
     known = any(token.alternatives or token.candidates for token in done.tokens) or bool(beams)
-    return Inspector(done, beams, judge if done.token_ids else None, None if known else details)
+    return Inspector(done, beams, judge if done.token_ids else None, None if known else details, theirs)
 
 
 def merged(done: LaneDone, again: LaneDone) -> LaneDone:

@@ -1,5 +1,5 @@
-"""Playground: one prompt, decoded in several lanes at once, on the base model and on tuned ones. The pane has
-the prompt, the lanes and the answers; the playground process decodes and streams."""
+"""Playground: one prompt or a conversation, decoded in several lanes at once, on the base model and on tuned
+ones. The pane has the prompt, the lanes and the answers; the playground process decodes and streams."""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
-from textual import events, on, work
+from textual import on, work
 from textual.app import ComposeResult
-from textual.containers import Container
 from textual.content import Content
 from textual.widgets import Static
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.format import size
 from tui_lab.core.sanitize import sanitize
-from tui_lab.data.prompt_settings import ThinkingMode
 from tui_lab.decoding.strategies import FAMILIES, PRESETS, Lane
 from tui_lab.playground.messages import (
+    ChatTurn,
     GenerateRequest,
     GenerationEvent,
     LaneDone,
@@ -29,13 +28,14 @@ from tui_lab.playground.messages import (
 )
 from tui_lab.ui.actions.registry import ACTIONS, bindings
 from tui_lab.ui.screens.pane import Pane
-from tui_lab.ui.terminal.textual_internals import call_after_layout
-from tui_lab.ui.views import empty
+from tui_lab.ui.views import empty, lane_models
 from tui_lab.ui.views import lane_layout as places
+from tui_lab.ui.views.playground_settings import PlaygroundSettings
 from tui_lab.ui.views.saved_comparison import History, save
 from tui_lab.ui.views.states import PLAYGROUND_STATES
-from tui_lab.ui.widgets.lane_view import LaneView
-from tui_lab.ui.widgets.panel import as_panel
+from tui_lab.ui.widgets.lane_board import LaneBoard
+from tui_lab.ui.widgets.lane_view import LaneMemory, LaneView
+from tui_lab.ui.widgets.panel import as_panel, panel_title
 from tui_lab.ui.widgets.prompt import Prompt
 from tui_lab.ui.widgets.tab_bar import TabBar
 
@@ -44,12 +44,12 @@ if TYPE_CHECKING:
 
 FIRST_PROMPT = "Tell me a story about a cat."
 FIRST_SET = "six classics"
-FIRST_TOKENS = 64
+MIDDLE = "Leave out its middle and keep beginning and end"
 HOST_COLOURS = {"busy": "$state-running", "died": "$state-failed", "ready": "$state-finished"}
 LANE_ACTIONS = {
     each.action.partition("(")[0]
     for each in ACTIONS
-    if each.group == "playground" and each.id not in ("playground.run", "playground.stop")
+    if each.group == "playground" and each.id not in ("playground.run", "playground.stop", "playground.fresh")
 }
 
 
@@ -62,16 +62,12 @@ class PlaygroundPane(Pane):
     DEFAULT_CSS = """
     PlaygroundPane.-short #prompt { height: 4; }
     PlaygroundPane #model-status { height: 1; padding: 0 1; background: $surface; }
-    PlaygroundPane #lanes { height: 1fr; layout: grid; grid-size: 1 1; grid-gutter: 0 1; }
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.views: list[LaneView] = [LaneView(lane, n) for n, lane in enumerate(PRESETS[FIRST_SET], 1)]
-        self.current = 0
-        self.grid = places.LaneGrid(1, 1)
-        self.raw, self.system, self.max_new_tokens, self.same_seeds = False, "", FIRST_TOKENS, True
-        self.thinking: ThinkingMode = "auto"
+        self.board = LaneBoard(PRESETS[FIRST_SET])
+        self.settings = PlaygroundSettings()
         self.history = History()
         self.request: GenerateRequest | None = None  # of the answers on the screen
         self.results: list[LaneDone] = []
@@ -81,16 +77,25 @@ class PlaygroundPane(Pane):
     def client(self) -> PlaygroundClient:
         return self.lab.playground_client
 
+    @property
+    def views(self) -> list[LaneView]:
+        """The lanes."""
+        return self.board.views
+
+    @property
+    def grid(self) -> places.LaneGrid:
+        """How many lanes are in view."""
+        return self.board.grid
+
     def compose_body(self) -> ComposeResult:
         prompts = self.history.prompts
         yield Prompt(prompts[-1] if prompts else FIRST_PROMPT, id="prompt")
         yield Static(id="model-status")
         yield TabBar()
-        with Container(id="lanes"):
-            yield from self.views
+        yield self.board
 
     def on_mount(self) -> None:
-        as_panel(self.query_one(Prompt), "Prompt", self.keys("playground.prompt"))
+        as_panel(self.query_one(Prompt), "Prompt")
         self.query_one(Prompt).select_all()
         self.watch(self.app, "playground_status", self._draw_status)
         self._draw_settings()
@@ -123,7 +128,7 @@ class PlaygroundPane(Pane):
     @property
     def idle_actions(self) -> frozenset[str]:
         """What has no use now: the line of keys does without it, and the key says why."""
-        here, view = isinstance(self.focused, Prompt), self._view
+        here, view = isinstance(self.focused, Prompt), self.board.view
         useless = {
             "run": here,  # its own key, which is the prompt's, stands first
             "stop": not any(each.state == "running" for each in self.views),
@@ -134,39 +139,20 @@ class PlaygroundPane(Pane):
 
     # ------------------------------------------------------------------ lay-out
 
-    def on_resize(self, _event: events.Resize) -> None:
-        call_after_layout(self, self._arrange)
-
-    def _arrange(self) -> None:
-        """Shows the page of the current lane, in the grid that the window allows."""
-        area = self.query_one("#lanes")
-        self.current = max(0, min(self.current, len(self.views) - 1))
-        self.grid = places.grid(area.size.width, area.size.height, len(self.views))
-        shown = places.page(self.grid, len(self.views), self.current)
-        area.styles.grid_size_columns = self.grid.columns
-        area.styles.grid_size_rows = self.grid.rows
-        for number, view in enumerate(self.views):
-            was = view.display
-            view.display = number in shown
-            if view.display and not was:
-                view.show_again()
-        self._draw_tabs()
-
+    @on(LaneBoard.Changed)
     def _draw_tabs(self) -> None:
         tabs = self.query_one(TabBar)
         tabs.display = self.grid.places < len(self.views)
-        tabs.set_tabs([view.tab for view in self.views], str(self.current))
+        self._draw_settings()
+        tabs.set_tabs([view.tab for view in self.views], str(self.board.current))
         self.refresh_bindings()  # what a lane offers changes with its state
 
     def _draw_settings(self) -> None:
-        details = [
-            "plain text" if self.raw else "chat template",
-            *(["system prompt"] if self.system and not self.raw else []),
-            *([f"thinking {self.thinking}"] if self.thinking != "auto" and not self.raw else []),
-            f"up to {self.max_new_tokens} tokens",
-            "same seeds" if self.same_seeds else "fresh seeds",
-        ]
-        self.query_one(Prompt).border_subtitle = Content(" · ".join(details))
+        prompt, title = self.query_one(Prompt), "Prompt"
+        if self.settings.is_chat:
+            title = f"Chat, turn {1 + max((len(view.memory.conversation) for view in self.views), default=0)}"
+        prompt.border_title = panel_title(title, self.keys("playground.prompt"))
+        prompt.border_subtitle = Content(self.settings.summary)
 
     def _draw_status(self, known: PlaygroundStatus | None) -> None:
         status = known or PlaygroundStatus()
@@ -176,7 +162,8 @@ class PlaygroundPane(Pane):
             parts = [status.model, precision, status.device, size(status.memory_bytes)]
             parts += [f"on {', '.join(status.names)}"] if len(status.names) > 1 else []
             if status.can_think:
-                on = status.thinking if self.thinking == "auto" else self.thinking == "on"
+                asked = self.settings.thinking
+                on = status.thinking if asked == "auto" else asked == "on"
                 parts.append(f"thinking {'on' if on else 'off'}")
             parts += status.speed.parts if status.speed else []
         if status.text:
@@ -196,29 +183,15 @@ class PlaygroundPane(Pane):
             self._status_shown = shown
             self.query_one("#model-status", Static).update(shown, layout=False)
 
-    @on(events.DescendantFocus)
-    def _focused(self, event: events.DescendantFocus) -> None:
-        view = next((each for each in event.widget.ancestors_with_self if isinstance(each, LaneView)), None)
-        if view in self.views:
-            self.current = self.views.index(view)
-            self._draw_tabs()
-
     @on(Prompt.Left)
     def _to_lanes(self) -> None:
-        if self.views:
-            self.views[self.current].focus()
-
-    def _go_to(self, number: int) -> None:
-        if self.views:
-            self.current = number % len(self.views)
-            self._arrange()
-            self.views[self.current].focus()
+        self.board.go_to(self.board.current)
 
     def action_go_to(self, number: int) -> None:
-        self._go_to(number)
+        self.board.go_to(number)
 
     def action_lane(self, by: int) -> None:
-        self._go_to(self.current + by)
+        self.board.go_to(self.board.current + by)
 
     def action_prompt(self) -> None:
         self.query_one(Prompt).focus()
@@ -227,7 +200,9 @@ class PlaygroundPane(Pane):
 
     @on(Prompt.Sent)
     def action_run(self) -> None:
-        prompt = self.query_one(Prompt).text
+        prompt, again = self.query_one(Prompt).text, False
+        if not prompt.strip() and self.settings.is_chat and self.request is not None:
+            prompt, again = self.request.prompt, True  # another answer to the last turn
         if not prompt.strip():
             key = self.keys("prompt.send")
             self.notice(f"The prompt is empty: type one, then press {key}.", "warning")
@@ -235,36 +210,39 @@ class PlaygroundPane(Pane):
         elif not self.views:
             self.notice(f"There is no lane: {self.keys('playground.add')} adds one.", "warning")
         else:
-            lanes = [view.lane for view in self.views]
-            self._relabel(places.seeded(lanes) if self.same_seeds else places.with_fresh_seeds(lanes))
-            texts = tuple(view.lane.text for view in self.views)
-            request = GenerateRequest(
-                prompt, texts, self.system, self.raw, self.thinking, self.max_new_tokens
-            )
-            self._generate(request, list(self.views))
+            self._send(prompt, again)
 
-    def _relabel(self, lanes: Sequence[Lane]) -> None:
-        for number, (view, lane) in enumerate(zip(self.views, lanes, strict=True), 1):
-            view.set_lane(lane, number)
+    def _send(self, prompt: str, again: bool) -> None:
+        """Sends a prompt to all lanes: alone, or as the next turn of their conversations. ``again``: the last
+        turn is answered once more."""
+        turns: tuple[tuple[ChatTurn, ...], ...] = ()
+        if self.settings.is_chat:
+            turns = tuple(view.turns if again else view.memory.conversation for view in self.views)
+        lanes = self.board.lanes
+        seeded = places.seeded if self.settings.same_seeds else places.with_fresh_seeds
+        self.board.relabel(seeded(lanes))
+        texts = tuple(view.lane.text for view in self.views)
+        self._generate(self.settings.request(prompt, texts, turns), list(self.views))
 
     @work(exclusive=True, group="generate", exit_on_error=False)
     async def _generate(self, request: GenerateRequest, views: list[LaneView]) -> None:
         """Runs a prompt on the lanes that were there when it was asked; the run before it, if it goes on,
         ends."""
         self.request, self.results = request, []
-        for view in views:
+        for number, view in enumerate(views):
             if view.is_mounted:
-                view.begin()
+                view.begin(request, request.turns_of(number))
         self._draw_tabs()
         try:
             if not self.client.wants:
                 await self.client.load("pocket")
             self.results = await self.client.generate(
-                request, partial(self._on_event, views), lambda _length: self._remember(request.prompt)
+                request, partial(self._on_event, views), lambda _length: self._accepted(request)
             )
             for done in self.results:
                 if views[done.lane].is_mounted:
                     views[done.lane].finish(done)
+            self.board.compare()
         except PromptTooLongError as error:
             self._offer_cut(request, views, error.length.tokens, error.length.context)
         except LabError as error:
@@ -276,21 +254,25 @@ class PlaygroundPane(Pane):
             if self.is_mounted:
                 self._draw_tabs()
 
-    def _remember(self, prompt: str) -> None:
-        """Adds a prompt that fits the model's context to the history."""
-        self.run_worker(partial(self.history.add, prompt), thread=True, exit_on_error=False)
+    def _accepted(self, request: GenerateRequest) -> None:
+        """Adds a prompt that fits the model's context to the history; in a chat the next one is awaited."""
+        prompt = self.query_one(Prompt)
+        if request.turns and prompt.text == request.prompt:
+            prompt.clear()
+        self.run_worker(partial(self.history.add, request.prompt), thread=True, exit_on_error=False)
 
     def _on_event(self, views: list[LaneView], event: GenerationEvent) -> None:
         view = views[event.lane]
         if view.is_mounted:
             view.handle(event)
             if isinstance(event, LaneDone):
+                self.board.compare()
                 self._draw_tabs()
 
     def _offer_cut(self, request: GenerateRequest, views: list[LaneView], tokens: int, context: int) -> None:
         question = (
             f"The prompt has {tokens:,} tokens and the model's context holds {context:,}. "
-            "Leave out its middle and keep beginning and end?"
+            f"{'Leave out the oldest turns' if any(request.turns) else MIDDLE}?"
         )
 
         cut = msgspec.structs.replace(request, cut=True)
@@ -301,61 +283,70 @@ class PlaygroundPane(Pane):
 
     # ------------------------------------------------------------------ lanes
 
-    @property
-    def _view(self) -> LaneView | None:
-        # while a lane is being removed its number is that of no other
-        return self.views[self.current] if self.current < len(self.views) else None
-
     async def action_edit(self) -> None:
-        if self._view:
-            await self._view.edit()
+        if self.board.view:
+            await self.board.view.edit()
 
-    async def _insert(self, lane: Lane) -> LaneView | None:
+    async def _insert(self, memory: LaneMemory) -> LaneView | None:
         if len(self.views) >= places.MAX_LANES:
             self.notice(f"{places.MAX_LANES} lanes are the most.", "warning")
             return None
-        at = self.current + 1 if self.views else 0
-        view = LaneView(lane, at + 1)
-        after = self.views[at - 1] if self.views else None
-        self.views.insert(at, view)
-        await self.query_one("#lanes").mount(view, after=after)
-        self._relabel([each.lane for each in self.views])
-        self._go_to(at)
-        return view
+        return await self.board.insert(memory)
 
     async def action_add(self) -> None:
-        if view := await self._insert(Lane(FAMILIES["top-p"].start, 1)):
+        if view := await self._insert(LaneMemory(Lane(FAMILIES["top-p"].start, 1))):
             await view.edit()
 
     async def action_duplicate(self) -> None:
-        if self._view is None:
+        if self.board.view is None:
             return
-        lane = self._view.lane
+        memory = self.board.view.memory.branch
+        lane = memory.lane
         if lane.strategy.random:
             lane = replace(lane, seed=(lane.seed or 0) + 1)  # the same again would only say the same
-        await self._insert(lane)
+        turns = memory.turns if self.settings.is_chat else ()
+        await self._insert(replace(memory, lane=lane, turns=turns))
 
     async def action_remove(self) -> None:
-        if self._view is None:
+        if self.board.view is None:
             return
-        await self.views.pop(self.current).remove()
-        self._relabel([each.lane for each in self.views])
-        if self.views:
-            self._go_to(min(self.current, len(self.views) - 1))
-        else:
+        await self.board.remove_current()
+        if not self.views:
             self.action_prompt()
 
     async def set_lanes(self, lanes: Sequence[Lane]) -> None:
         """Other lanes in place of those that are there."""
-        for view in self.views:
-            await view.remove()
-        self.current = 0
-        self.views = [LaneView(lane, number) for number, lane in enumerate(lanes, 1)]
-        await self.query_one("#lanes").mount(*self.views)
-        self._arrange()
+        self.action_stop()
+        await self.board.replace(lanes)
+
+    async def action_undo(self) -> None:
+        self.action_stop()
+        if not await self.board.undo():
+            self.notice("No change of the lanes is left to undo.")
+
+    async def action_models(self) -> None:
+        """All lanes on the base, on both, or on what was tuned."""
+        tuned = self.client.names[1:]
+        if not tuned:
+            self.notice("No tuned model is loaded yet: choose a run.")
+            self.action_tuned()
+            return
+        lanes = self.board.lanes
+        used = [lane.on for lane in lanes if lane.on in tuned]
+        await self._set_models(lane_models.next_models(lanes), used[-1] if used else tuned[-1])
+
+    async def _set_models(self, models: lane_models.Models, tuned: str) -> None:
+        lanes = lane_models.on_models(self.board.lanes, models, tuned)
+        if len(lanes) > places.MAX_LANES:
+            self.notice(
+                f"On both models these would be {len(lanes)} lanes; {places.MAX_LANES} are the most.",
+                "warning",
+            )
+            return
+        await self.set_lanes(lanes)
 
     def action_sets(self) -> None:
-        sets = places.presets(self.client.status.names)
+        sets = places.presets(self.client.names)
 
         async def take(number: int) -> None:
             await self.set_lanes(list(sets.values())[number])
@@ -366,40 +357,41 @@ class PlaygroundPane(Pane):
 
     # ------------------------------------------------------------------ settings
 
-    def action_template(self) -> None:
-        self.raw = not self.raw
-        self._draw_settings()
+    def action_options(self, at: str = "") -> None:
+        from tui_lab.ui.screens.playground_options import PlaygroundOptions
 
-    def action_thinking(self) -> None:
         status = self.client.status
-        if status.loaded and not status.can_think:
-            self.notice("This model's chat template has no thinking to switch.", "warning")
+        can_think = status.can_think or not status.loaded
+        self.app.push_screen(PlaygroundOptions(self.settings, self._take_settings, at, can_think))
+
+    def _take_settings(self, settings: PlaygroundSettings) -> None:
+        self.settings = settings
+        self._draw_settings()
+        self._draw_status(self.client.status)
+
+    def action_chat(self) -> None:
+        status = self.client.status
+        if not self.settings.is_chat and status.loaded and not status.has_template:
+            self.notice(
+                "A chat needs a chat template, and this model has none. "
+                f"{self.keys('playground.model')} loads a chat model.",
+                "warning",
+            )
             return
-        following: dict[ThinkingMode, ThinkingMode] = {"auto": "on", "on": "off", "off": "auto"}
-        self.thinking = following[self.thinking]
-        self._draw_settings()
-        self._draw_status(status)
+        self._take_settings(replace(self.settings, chat=not self.settings.is_chat, raw=False))
+        if self.settings.chat:
+            prompt = self.query_one(Prompt)
+            if self.request is not None and prompt.text == self.request.prompt:
+                prompt.clear()
+            self.action_prompt()
 
-    def action_seeds(self) -> None:
-        self.same_seeds = not self.same_seeds
-        self._draw_settings()
-
-    def action_system(self) -> None:
-        def take(text: str) -> None:
-            self.system = "" if text == "-" else text or self.system
-            self._draw_settings()
-
-        self.ask("System prompt (- for none)", self.system, take)
-
-    def action_tokens(self) -> None:
-        def take(text: str) -> None:
-            if text.isascii() and text.isdigit() and 1 <= int(text) <= 32_768:
-                self.max_new_tokens = int(text)
-                self._draw_settings()
-            elif text:
-                self.notice(f"New tokens are a whole number from 1 to 32,768, not {text!r}.", "error")
-
-        self.ask("At most how many new tokens a lane?", str(self.max_new_tokens), take)
+    def action_fresh(self) -> None:
+        self.action_stop()
+        self.board.remember()
+        for view in self.views:
+            view.forget()
+        self.request, self.results = None, []
+        self.action_prompt()
 
     def action_history(self) -> None:
         prompts = self.history.prompts[::-1]
@@ -434,12 +426,12 @@ class PlaygroundPane(Pane):
             self.notice(error, "error")
             return
         if len(status.names) > 1:
-            await self.set_lanes(places.base_against(status.names[-1]))
+            await self._show_tuned(status.names[-1])
         await self._drop_lost_lanes()
 
     async def _drop_lost_lanes(self) -> None:
         """Lanes on what is not loaded any more run on the base again."""
-        names = self.client.status.names
+        names = self.client.names
         if any(view.lane.on and view.lane.on not in names for view in self.views):
             await self.set_lanes(PRESETS[FIRST_SET])
 
@@ -457,8 +449,18 @@ class PlaygroundPane(Pane):
         except LabError as error:
             self.notice(error, "error")
             return
-        await self.set_lanes(places.base_against(name))
-        self.notice(f"Run {run_id} is loaded as {name!r}, together with its base.")
+        await self._drop_lost_lanes()
+        await self._show_tuned(name)
+        undo = f"{self.keys('playground.undo')} restores the lanes"
+        self.notice(f"Run {run_id} is loaded as {name!r}, together with its base. {undo}.")
+
+    async def _show_tuned(self, name: str) -> None:
+        """Lanes that compare a tuned model with its base: those that are there, or four for the first set."""
+        lanes = self.board.lanes
+        if [replace(lane, on="") for lane in lanes] == list(PRESETS[FIRST_SET]) or not lanes:
+            await self.set_lanes(places.base_against(name))
+        else:
+            await self._set_models("both", name)
 
     @work(exclusive=True, group="playground", exit_on_error=False)
     async def action_unload(self) -> None:
@@ -470,8 +472,8 @@ class PlaygroundPane(Pane):
     # ------------------------------------------------------------------ taking along
 
     def action_copy(self) -> None:
-        if self._view and self._view.text:
-            self.app.copy_to_clipboard(self._view.text)
+        if self.board.view and self.board.view.text:
+            self.app.copy_to_clipboard(self.board.view.text)
             self.notice("The lane's text is in the clipboard (if your terminal allows that).")
         else:
             self.notice("This lane has no text yet.", "warning")
@@ -489,16 +491,20 @@ class PlaygroundPane(Pane):
     # ------------------------------------------------------------------ looking closer
 
     def action_inspect(self) -> None:
-        view = self._view
-        if view is None or view.done is None or self.request is None:
+        view = self.board.view
+        if view is None or view.done is None or view.request is None:
             self.notice("Run a prompt first; then look into a lane that has ended.", "warning")
             return
         from tui_lab.ui.screens.inspector import inspect_lane
 
-        self.app.push_screen(inspect_lane(self.client, self.request, view.done, view.beams))
+        other = lane_models.partner(self.board.lanes, self.views.index(view))
+        theirs = self.views[other].done if other is not None else None
+        self.app.push_screen(inspect_lane(self.client, view.request, view.done, view.beams, theirs))
 
     def action_blind(self) -> None:
         from tui_lab.ui.screens.blind import start_blind
 
         lanes = tuple(view.lane.text for view in self.views)
-        start_blind(self, self.client, lanes, self.system, self.raw, self.max_new_tokens, self.thinking)
+        asked = [view.memory.conversation for view in self.views]
+        chat = max(asked, key=len, default=()) if self.settings.is_chat else ()
+        start_blind(self, self.client, lanes, self.settings, [turn.prompt for turn in chat])

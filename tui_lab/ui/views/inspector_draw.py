@@ -23,6 +23,7 @@ from tui_lab.ui.views.inspector_state import (
     InspectorRow,
     InspectorState,
     PanelName,
+    bits,
     level,
     padded,
     surprise_bits,
@@ -93,7 +94,7 @@ def _side_by_side(
 ) -> list[InspectorRow]:
     gap = 2
     each = (width - gap * (len(shown) - 1)) // len(shown)
-    columns = [PANELS[view](scene, each, height)[:height] for view in shown]
+    columns = [_panel(scene, view, each, height)[:height] for view in shown]
     out: list[InspectorRow] = []
     for at in range(max(len(column) for column in columns)):
         parts: list[InspectorSpan] = []
@@ -104,12 +105,20 @@ def _side_by_side(
     return out
 
 
+def _panel(scene: InspectorState, view: PanelName, width: int, height: int) -> list[InspectorRow]:
+    if scene.position < 0 and view != "aligned":
+        sentence = "This token is of the prompt and of earlier turns; the answer comes after it."
+        return [padded((InspectorSpan(sentence, "axis"),), width)]
+    return PANELS[view](scene, width, height)
+
+
 # ------------------------------------------------------------------ the lane's text
 
 
-def lay_out(texts: Sequence[str], width: int) -> list[list[TokenPiece]]:
+def lay_out(texts: Sequence[str], width: int, prompt: int = 0) -> list[list[TokenPiece]]:
     """Token texts in rows of at most ``width`` cells. Rows break after line feeds, and before tokens that
-    begin with a blank where possible."""
+    begin with a blank where possible. The first ``prompt`` texts are of the prompt and have indices below
+    0."""
     width = max(4, width)
     rows: list[list[TokenPiece]] = [[]]
     used = 0
@@ -127,7 +136,7 @@ def lay_out(texts: Sequence[str], width: int) -> list[list[TokenPiece]]:
                     rows.append([])
                     used = 0
                 if chunk:
-                    rows[-1].append(TokenPiece(at, chunk))
+                    rows[-1].append(TokenPiece(at - prompt, chunk))
                     used += cell_len(chunk)
             if piece.endswith("\n"):
                 rows.append([])
@@ -155,9 +164,15 @@ def row_of(rows: Sequence[Sequence[TokenPiece]], token: int) -> int:
     low, high = 0, len(rows) - 1
     while low < high:  # tokens stand in order
         middle = (low + high) // 2
-        last = rows[middle][-1].token if rows[middle] else -1
-        low, high = (low, middle) if last >= token else (middle + 1, high)
+        low, high = (low, middle) if _last_token(rows, middle) >= token else (middle + 1, high)
     return max(0, low)
+
+
+def _last_token(rows: Sequence[Sequence[TokenPiece]], at: int) -> float:
+    """The last token up to the end of a row, which may be empty."""
+    while at >= 0 and not rows[at]:
+        at -= 1
+    return rows[at][-1].token if at >= 0 else -math.inf
 
 
 def text_window(
@@ -180,11 +195,12 @@ def text_rows(
     for row in layout:
         text, under = [], []
         for place in row:
-            size = level(scene.logprob(place.token))
+            size = level(scene.logprob(place.token)) if place.token >= 0 else 0
+            role = ROLES[size] if place.token >= 0 else "axis"
             current = place.token == scene.position
-            text.append(InspectorSpan(place.text, ROLES[size], current))
+            text.append(InspectorSpan(place.text, role, current))
             glyph = ("^" if scene.marks == "ascii" else "▲") if current else glyphs[size]
-            under.append(InspectorSpan(glyph * cell_len(place.text), ROLES[size] if not current else "title"))
+            under.append(InspectorSpan(glyph * cell_len(place.text), role if not current else "title"))
         out += [padded(text, width), padded(under, width)]
     return out
 
@@ -197,6 +213,7 @@ def title_row(scene: InspectorState, width: int) -> InspectorRow:
     done = scene.done
     on = f" on {sanitize(done.on)}" if done.on and f"on={done.on}" not in done.description else ""
     where = f"{scene.position + 1}/{len(scene.tokens)}" if scene.tokens else "0/0"
+    where = where if scene.position >= 0 else "of the prompt"
     by = f", coloured by {sanitize(scene.colour_by)}" if scene.colour_by else ""
     left = f"{sanitize(done.description)}{on}"
     right = f"token {where}{by}"
@@ -212,6 +229,13 @@ def title_row(scene: InspectorState, width: int) -> InspectorRow:
 
 def statistics_rows(scene: InspectorState, width: int) -> list[InspectorRow]:
     """Probability, rank, surprise and entropy of the current token, in two rows."""
+    if scene.position < 0:
+        name = token_text(scene.prompt[scene.position])
+        note = "The prompt, with the turns before it. The answer is coloured by surprise."
+        return [
+            padded((InspectorSpan(fit(name, min(cell_len(name), 24)), "title"),), width),
+            padded((InspectorSpan(note, "axis"),), width),
+        ]
     token = scene.tokens[scene.position]
     statistics = [
         f"p {percent(math.exp(token.logprob))}",
@@ -225,10 +249,10 @@ def statistics_rows(scene: InspectorState, width: int) -> list[InspectorRow]:
         (left, number, InspectorSpan("   ".join(statistics), ROLES[level(token.logprob)])), width
     )
     perplexity = math.exp(min(token.entropy, 700.0))
-    entropy = f"entropy {token.entropy:.2f} nats: as if {perplexity:,.1f} tokens were equally likely"
+    entropy = f"entropy {bits(token.entropy):.2f} bits: as if {perplexity:,.1f} tokens were equally likely"
     after = entropy_after(token.alternatives)
     if after is not None:
-        entropy += f"; {after:.2f} nats after warping"
+        entropy += f"; {bits(after):.2f} bits after warping"
     return [first_row, padded((InspectorSpan(entropy),), width)]
 
 

@@ -15,10 +15,12 @@ from tui_lab.core.format import UNKNOWN, bar, decimal, percent
 from tui_lab.core.sanitize import sanitize
 from tui_lab.decoding.records import Alternative, Candidate, Hypothesis, TokenRecord
 from tui_lab.decoding.strategies import Greedy, Sample, Strategy
+from tui_lab.ui.views.inspector_aligned import aligned_rows
 from tui_lab.ui.views.inspector_state import (
     InspectorRow,
     InspectorState,
     PanelName,
+    bits,
     padded,
     scale_for,
     surprise_bits,
@@ -194,7 +196,7 @@ def candidate_rows(scene: InspectorState, width: int, height: int) -> list[Inspe
 
 
 def beam_rows(scene: InspectorState, width: int, height: int) -> list[InspectorRow]:
-    """The hypotheses after the step of the current token. A score is the sum of log-probabilities in nats."""
+    """The hypotheses after the step of the current token. A score is the sum of natural log-probabilities."""
     step = scene.beams.get(scene.position + 1)
     if step is None or not step.hypotheses:
         return _sentence("There are no hypotheses at this step.", width)
@@ -204,7 +206,7 @@ def beam_rows(scene: InspectorState, width: int, height: int) -> list[InspectorR
     figure, bar_width = 9, max(4, min(14, width // 6))
     text_width = max(4, width - 2 - figure - 1 - bar_width - 1 - 9)
     total = sum(not h.finished for h in step.hypotheses)
-    sentence = f"step {step.step}: {total} live, {len(step.hypotheses) - total} finished; score: sum of log p"
+    sentence = f"step {step.step}: {total} live, {len(step.hypotheses) - total} finished; score: sum of ln p"
     rows = [_line(sentence, width)]
     for h in found:
         on_path = tuple(scene.done.token_ids[: len(h.token_ids)]) == tuple(h.token_ids)
@@ -258,7 +260,8 @@ def model_rows(scene: InspectorState, width: int, height: int) -> list[Inspector
 
     ordered = sorted(ids, key=lambda each: -max(value(name, each) or 0.0 for name in models))
     summary = "   ".join(
-        f"{sanitize(name)}: rank {j.rank:,}, {surprise_bits(j.logprob):.2f} bits, entropy {j.entropy:.2f}"
+        f"{sanitize(name)}: rank {j.rank:,}, surprise {surprise_bits(j.logprob):.2f} bits, "
+        f"entropy {bits(j.entropy):.2f}"
         for name, j in models.items()
     )
     count = max(1, height - 2)
@@ -301,4 +304,5 @@ PANELS: dict[PanelName, Callable[[InspectorState, int, int], list[InspectorRow]]
     "candidates": candidate_rows,
     "beams": beam_rows,
     "models": model_rows,
+    "aligned": aligned_rows,
 }

@@ -18,12 +18,13 @@ from tui_lab.decoding.strategies import Strategy, parse
 from tui_lab.playground.messages import LaneDone
 from tui_lab.ui.views.spans import InspectorSpan, fit
 
-PanelName = Literal["warping", "candidates", "beams", "models"]
+PanelName = Literal["warping", "candidates", "beams", "models", "aligned"]
 TITLES: dict[PanelName, str] = {
     "warping": "Before and after warping",
     "candidates": "Candidates",
     "beams": "Hypotheses",
     "models": "Models side by side",
+    "aligned": "Base and tuned aligned",
 }
 #: Surprise in bits at which the next level begins; 1 bit is p = 50 %, 10 bits p = 0.1 %.
 SURPRISE_BITS = (1.0, 3.0, 6.0, 10.0)
@@ -44,7 +45,9 @@ class InspectorState:
 
     ``beams``: hypotheses by step. ``scores_by_model``: the lane's tokens as scored by each model, by name;
     ``note`` replaces them while they are computed or unavailable. ``asks``: models can be asked.
-    ``position``: index of the current token. ``colour_by``: the model whose log-probabilities colour the
+    ``position``: index of the current token; below 0 it is in ``prompt``, the text of the prompt's tokens,
+    from its end. ``theirs``: the lane that differs only in the model, with ``their_scores`` of its tokens.
+    ``colour_by``: the model whose log-probabilities colour the
     text; "" for the weights that the lane ran on.
     """
 
@@ -53,6 +56,9 @@ class InspectorState:
     scores_by_model: Mapping[str, Sequence[ScoredToken]] = field(default_factory=dict)
     note: str = ""
     asks: bool = False
+    prompt: tuple[str, ...] = ()
+    theirs: LaneDone | None = None
+    their_scores: Mapping[str, Sequence[ScoredToken]] = field(default_factory=dict)
     position: int = 0
     view: PanelName = "warping"
     colour_by: str = ""
@@ -74,6 +80,8 @@ class InspectorState:
             found.insert(0, "warping")
         if self.scores_by_model or self.note or self.asks:
             found.append("models")
+        if self.theirs is not None:
+            found.append("aligned")
         return tuple(found)
 
     @property
@@ -108,9 +116,14 @@ def token_text(text: str, token_id: int = -1) -> str:
     return sanitize(blanks)
 
 
+def bits(nats: float) -> float:
+    """An entropy or a log-probability in bits."""
+    return nats / math.log(2)
+
+
 def surprise_bits(logprob: float) -> float:
     """Surprise −log₂ p in bits, from a natural log-probability."""
-    return -logprob / math.log(2) if logprob else 0.0
+    return bits(-logprob) if logprob else 0.0
 
 
 def level(logprob: float) -> int:

@@ -10,22 +10,28 @@ from tui_lab.decoding.strategies import FAMILIES, PRESETS, Lane, Sample, with_se
 
 #: Each lane is at least one row of the batch.
 MAX_LANES = 24
-#: Least size of a lane in cells.
+#: Least size of a lane in cells; two stand side by side in a narrower window.
 LANE_COLUMNS, LANE_ROWS = 50, 9
+TWO_COLUMNS = 76
 #: Fresh seeds are below this: short enough to type.
 SEEDS = 100_000
 
 
-def base_against(name: str) -> tuple[Lane, ...]:
+def base_against(name: str, strategies: int = 2) -> tuple[Lane, ...]:
     """Lanes with the same strategies on the base and on the adapter ``name``."""
-    strategies = ((FAMILIES["greedy"].start, None), (Sample("top-p", top_p=0.9), 1))
-    return tuple(Lane(strategy, seed, on) for strategy, seed in strategies for on in ("base", name))
+    chosen = (
+        (FAMILIES["greedy"].start, None),
+        (Sample("top-p", top_p=0.9), 1),
+        (Sample("temperature", temperature=0.7), 1),
+    )
+    return tuple(Lane(strategy, seed, on) for strategy, seed in chosen[:strategies] for on in ("base", name))
 
 
 def presets(names: Sequence[str]) -> dict[str, tuple[Lane, ...]]:
     """Sets of lanes by name, for a process that has loaded ``names`` (the base first)."""
-    tuned = {f"base against {name}": base_against(name) for name in names[1:]}
-    return {**PRESETS, **tuned}
+    four = {f"base against {name}": base_against(name) for name in names[1:]}
+    six = {f"base against {name}, six lanes": base_against(name, 3) for name in names[1:]}
+    return {**PRESETS, **four, **six}
 
 
 def with_fresh_seeds(lanes: Sequence[Lane], draw: random.Random | None = None) -> tuple[Lane, ...]:
@@ -56,7 +62,8 @@ class LaneGrid:
 def grid(width: int, height: int, lanes: int) -> LaneGrid:
     """The grid for an area of ``width`` x ``height`` cells: as many lanes as are readable, in at most three
     columns."""
-    columns = max(1, min(3, width // LANE_COLUMNS, lanes))
+    readable = max(width // LANE_COLUMNS, 2 if width >= TWO_COLUMNS else 1)
+    columns = max(1, min(3, readable, lanes))
     rows = max(1, min(height // LANE_ROWS, -(-lanes // columns)))
     return LaneGrid(columns, rows)
 

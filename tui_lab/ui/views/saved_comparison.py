@@ -28,6 +28,7 @@ STATISTICS = {
     "first": "seconds to the first token, including the prompt",
     "logprob": "mean natural log-probability of a token under the lane's weights",
     "ppl base": "perplexity of the answer under the base model",
+    "ppl own": "perplexity of the answer under the weights that the lane ran on",
     "rep-4": "share of 4-grams that occurred before",
     "distinct-2": "share of distinct pairs of tokens",
 }
@@ -41,6 +42,7 @@ def figures(done: LaneDone) -> dict[str, str]:
         "first": f"{decimal(done.first_token_s, 2)} s",
         "logprob": decimal(done.mean_logprob, 2),
         "ppl base": decimal(done.perplexity_base, 2),
+        "ppl own": decimal(done.perplexity_own, 2),
         "rep-4": decimal(done.rep_4, 2),
         "distinct-2": decimal(done.distinct_2, 2),
     }
@@ -48,14 +50,14 @@ def figures(done: LaneDone) -> dict[str, str]:
 
 def as_markdown(ask: GenerateRequest, status: PlaygroundStatus, lanes: Sequence[LaneDone]) -> str:
     """The comparison as Markdown. Text of models is fenced, so that it is not read as Markdown."""
-    title = f"# {len(lanes)} decodings of one prompt"
+    title = f"# {len(lanes)} decodings of one {'conversation' if any(ask.turns) else 'prompt'}"
     nf4 = ", 4-bit NF4" if status.quantization == "nf4" else ""
     thinking = "" if ask.raw or ask.thinking == "auto" else f", thinking {ask.thinking}"
     how = (
         f"Model: {sanitize(status.model)}, {status.dtype}{nf4}, on {status.device}. "
         f"Chat template: {'off' if ask.raw else 'on'}{thinking}. At most {ask.max_new_tokens} new tokens."
     )
-    parts = [title, how, "## Prompt", _fenced(ask.prompt)]
+    parts = [title, how, "## Last prompt" if any(ask.turns) else "## Prompt", _fenced(ask.prompt)]
     if ask.system:
         parts += ["## System prompt", _fenced(ask.system)]
     names = list(STATISTICS)
@@ -66,7 +68,12 @@ def as_markdown(ask: GenerateRequest, status: PlaygroundStatus, lanes: Sequence[
         rows.append(f"| `{sanitize(done.description)}` | {cells} | {done.finish_reason} |")
     parts.append("\n".join(rows))
     for done in lanes:
-        parts += [f"## `{sanitize(done.description)}`", _fenced(done.text)]
+        parts.append(f"## `{sanitize(done.description)}`")
+        turns = ask.turns_of(done.lane)
+        for turn in turns:
+            parts += ["Prompt:", _fenced(turn.prompt), "Answer:", _fenced(turn.answer)]
+        parts += ["Prompt:", _fenced(ask.prompt), "Answer:"] if turns else []
+        parts.append(_fenced(done.text))
     return "\n\n".join(parts) + "\n"
 
 

@@ -27,10 +27,12 @@ class InspectorView(RowsWidget, can_focus=True):
     InspectorView { width: 1fr; height: 1fr; background: $background; }
     """
 
-    def __init__(self, done: LaneDone, beams: Sequence[Beams] = (), asks: bool = False) -> None:
+    def __init__(
+        self, done: LaneDone, beams: Sequence[Beams] = (), asks: bool = False, theirs: LaneDone | None = None
+    ) -> None:
         super().__init__()
         by_step = {event.step: event for event in beams if event.lane == done.lane}
-        scene = InspectorState(done, by_step, asks=asks)
+        scene = InspectorState(done, by_step, asks=asks, theirs=theirs)
         self.scene = replace(scene, view=scene.views[0]) if scene.views else scene
         self._texts = [token.text for token in done.tokens]
         self._layout: list[list[TokenPiece]] = [[]]
@@ -38,9 +40,20 @@ class InspectorView(RowsWidget, can_focus=True):
 
     # ------------------------------------------------------------------ data
 
-    def show_scores(self, scores_by_model: Mapping[str, Sequence[ScoredToken]]) -> None:
-        """Adds the scores of the lane's tokens, by model name."""
-        self._change(scores_by_model=dict(scores_by_model), note="", asks=True)
+    def show_scores(
+        self,
+        scores_by_model: Mapping[str, Sequence[ScoredToken]],
+        their_scores: Mapping[str, Sequence[ScoredToken]] | None = None,
+    ) -> None:
+        """Adds the scores of the lane's tokens and of those of the lane beside it, by model name."""
+        self._change(
+            scores_by_model=dict(scores_by_model), their_scores=dict(their_scores or {}), note="", asks=True
+        )
+
+    def show_prompt(self, pieces: Sequence[str]) -> None:
+        """Adds the prompt, with the turns before it, over the answer."""
+        self._layout_width = -1
+        self._change(prompt=tuple(pieces))
 
     def show_details(self, done: LaneDone, beams: Sequence[Beams] = ()) -> None:
         """Replaces the lane by the same one with details."""
@@ -57,9 +70,10 @@ class InspectorView(RowsWidget, can_focus=True):
     # ------------------------------------------------------------------ moving
 
     def move(self, by: int) -> None:
-        """Moves by a number of tokens, within the lane."""
-        last = max(0, len(self.scene.tokens) - 1)
-        self._change(position=min(last, max(0, self.scene.position + by)))
+        """Moves by a number of tokens, within the answer; from its first token into the prompt."""
+        last, position = max(0, len(self.scene.tokens) - 1), self.scene.position
+        first = 0 if position > 0 else -len(self.scene.prompt)
+        self._change(position=min(last, max(first, position + by)))
 
     def move_rows(self, by: int) -> None:
         """Moves to the token ``by`` rows below; a negative ``by`` moves up."""
@@ -81,7 +95,7 @@ class InspectorView(RowsWidget, can_focus=True):
 
     def move_to_surprise(self, by: int) -> bool:
         """Moves to the next surprising token in direction ``by`` (1 or −1). Returns whether there is one."""
-        at = self.scene.position + by
+        at = max(self.scene.position, -1) + by
         while 0 <= at < len(self.scene.tokens):
             if level(self.scene.logprob(at)) >= STOP_AT_LEVEL:
                 self._change(position=at)
@@ -123,7 +137,8 @@ class InspectorView(RowsWidget, can_focus=True):
         if not width or not height:
             return
         if width != self._layout_width:
-            self._layout, self._layout_width = lay_out(self._texts, width), width
+            texts = [*self.scene.prompt, *self._texts]
+            self._layout, self._layout_width = lay_out(texts, width, len(self.scene.prompt)), width
         self.set_rows(draw(self.scene, self._layout, width, height))
 
     def on_click(self, event: events.Click) -> None:

@@ -1,28 +1,32 @@
-"""One lane of the Playground: its strategy, which can be edited in place, its text while it is decoded, and
-its stats."""
+"""One lane of the Playground: its strategy, which can be edited in place, its conversation, its answer while
+it is decoded, and its figures."""
 
 from __future__ import annotations
 
+import time
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
+from textual.message import Message
 from textual.suggester import SuggestFromList
 from textual.widgets import Input, Static
 
 from tui_lab.core.errors import LabError
+from tui_lab.core.format import decimal
 from tui_lab.core.sanitize import sanitize
 from tui_lab.decoding import strategies
 from tui_lab.decoding.records import Beams
 from tui_lab.decoding.strategies import FAMILIES, Lane
-from tui_lab.playground.messages import LaneDone, Tokens
+from tui_lab.playground.messages import ChatTurn, GenerateRequest, LaneDone, Tokens
 from tui_lab.ui.actions.registry import bindings
 from tui_lab.ui.terminal.output import FIGURES, STREAM, Paced
 from tui_lab.ui.views.saved_comparison import figures
 from tui_lab.ui.views.states import PLAYGROUND_STATES
-from tui_lab.ui.widgets.stream_text import StreamText
+from tui_lab.ui.widgets.stream_text import Paragraph, StreamText
 from tui_lab.ui.widgets.tab_bar import Tab
 
 LaneState = Literal["idle", "running", "done", "stopped"]
@@ -46,6 +50,46 @@ def role(lane: Lane) -> str:
 
 #: Narrower lanes use shorter names.
 ROOMY_COLUMNS = 62
+#: Stands before what the user said in a conversation.
+PROMPT_MARK = "› "
+
+
+@dataclass(frozen=True)
+class LaneMemory:
+    """A lane with its conversation and its last answer, as it can be restored."""
+
+    lane: Lane
+    turns: tuple[ChatTurn, ...] = ()  # before the last answer
+    request: GenerateRequest | None = None  # of the last answer
+    done: LaneDone | None = None
+    beams: tuple[Beams, ...] = ()
+
+    @property
+    def conversation(self) -> tuple[ChatTurn, ...]:
+        """All turns, the last answer included if there is any text of it."""
+        if self.request is None or self.done is None or not self.done.text.strip():
+            return self.turns
+        return (*self.turns, ChatTurn(self.request.prompt, self.done.text))
+
+    @property
+    def branch(self) -> LaneMemory:
+        """The conversation of the lane, for another lane that goes on from here."""
+        return LaneMemory(self.lane, self.conversation)
+
+
+@dataclass
+class _Rate:
+    """Tokens per second since the first ones came; the time for the prompt does not count."""
+
+    first: tuple[float, int] | None = None
+    tok_per_s: float = 0.0
+
+    def add(self, count: int) -> None:
+        now = time.monotonic()
+        if self.first is None:
+            self.first = now, count
+        elif now > self.first[0]:
+            self.tok_per_s = (count - self.first[1]) / (now - self.first[0])
 
 
 class LaneView(Vertical, can_focus=True):
@@ -63,17 +107,29 @@ class LaneView(Vertical, can_focus=True):
     LaneView StreamText { padding: 0 1; }
     """
 
-    def __init__(self, lane: Lane, number: int, **kwargs: Any) -> None:
+    @dataclass
+    class Edited(Message):
+        """The user has changed the lane. ``before``: what it was."""
+
+        view: LaneView
+        before: LaneMemory
+
+    def __init__(self, lane: Lane, number: int, memory: LaneMemory | None = None, **kwargs: Any) -> None:
+        """``memory``: a conversation and an answer that the lane begins with."""
         super().__init__(**kwargs)
         self.lane, self.number = lane, number
         self.state: LaneState = "idle"
-        self.done: LaneDone | None = None
-        self.beams: list[Beams] = []
+        self.turns = memory.turns if memory else ()
+        self.request = memory.request if memory else None
+        self.done = memory.done if memory else None
+        self.beams: list[Beams] = list(memory.beams) if memory else []
+        self.difference = ""
         self.count = 0
+        self._rate = _Rate()
         # attributes, because queries fail while the lane is being mounted or removed
         self._title, self._figures = Static(classes="title"), Static(classes="figures")
         self._text = StreamText(strategies.meaning(lane.strategy))
-        self._paced_figures = Paced(self, FIGURES, self._draw_figures)
+        self._paced_figures = Paced(self, FIGURES, self._draw_progress)
         self._paced_beams = Paced(self, STREAM, self._draw_beams)
 
     def compose(self) -> ComposeResult:
@@ -82,40 +138,83 @@ class LaneView(Vertical, can_focus=True):
         yield self._figures
 
     def on_mount(self) -> None:
+        if self.done is not None:
+            self._text.replace("", head=self._head())
+            self.finish(self.done)
+        elif self.turns:
+            self._text.replace("", head=self._head())
         self._draw_title()
         self._draw_figures()
 
     # ------------------------------------------------------------------ state
 
+    @property
+    def memory(self) -> LaneMemory:
+        """The lane as it can be restored."""
+        return LaneMemory(self.lane, self.turns, self.request, self.done, tuple(self.beams))
+
     def set_lane(self, lane: Lane, number: int) -> None:
-        """Sets strategy, seed and number. A changed strategy or seed clears the answer."""
+        """Sets strategy, seed and number. A changed strategy or seed clears an answer that stands alone; one
+        of a conversation becomes a turn of it."""
         changed = lane.text != self.lane.text
+        if changed:
+            self.turns = self.memory.conversation if self._is_chat else ()
         self.lane, self.number = lane, number
         if changed:
+            self.request = None
             self._reset(strategies.meaning(lane.strategy))
+        self._draw_title()
+
+    def forget(self) -> None:
+        """Begins a new conversation."""
+        self.turns, self.request = (), None
+        self._reset(strategies.meaning(self.lane.strategy))
         self._draw_title()
 
     def _reset(self, hint: str) -> None:
         self._text.grows = False
         self.state, self.done, self.beams, self.count = "idle", None, [], 0
-        self._text.replace("", hint)
+        self.difference, self._rate = "", _Rate()
+        self._text.replace("", hint, self._head())
         self._draw_figures()
 
-    def begin(self) -> None:
-        """Called when a request is sent."""
+    def _head(self) -> list[Paragraph]:
+        """The conversation before the answer; nothing where the answer stands alone."""
+        shown = []
+        for turn in self.turns:
+            shown += [Paragraph(PROMPT_MARK + turn.prompt, prominent=True), Paragraph(turn.answer + "\n")]
+        if self.request is not None and self._is_chat:
+            shown.append(Paragraph(PROMPT_MARK + self.request.prompt, prominent=True))
+        return shown
+
+    @property
+    def _is_chat(self) -> bool:
+        return bool(self.turns) or bool(self.request and self.request.turns)
+
+    def begin(self, request: GenerateRequest, turns: tuple[ChatTurn, ...] = ()) -> None:
+        """Called when a request is sent. ``turns``: those of this lane before it."""
+        self.request, self.turns = request, turns
         self._reset("waiting for the first token …")
         self._text.grows = True
         self.state = "running"
         self._draw_title()
 
+    def compare(self, difference: str, place: tuple[int, int] | None) -> None:
+        """Shows in which token the answer differs from that of another lane; ``place``: its characters."""
+        self.difference = difference
+        self._text.mark(place)
+        self._draw_figures()
+
     def handle(self, event: Tokens | Beams | LaneDone) -> None:
         """Called with every event of this lane."""
         if isinstance(event, Tokens):
             self.count = event.count
+            self._rate.add(event.count)
             self._text.append(event.text)
         elif isinstance(event, Beams):
             self.beams.append(event)
             self.count = event.step + 1
+            self._rate.add(self.count)
             if self._is_visible:
                 self._paced_beams.want()
         else:
@@ -200,7 +299,25 @@ class LaneView(Vertical, can_focus=True):
         if self.lane.on:
             on = sanitize(self.lane.on)
             parts.append((f" on {on}", "$base-model" if on == "base" else "bold $tuned-model"))
-        self._title.update(Content.assemble(*parts), layout=False)
+        left, right = Content.assemble(*parts), Content(self._speed)
+        room = self.size.width - right.cell_length
+        if right and room > 8:
+            left = left.truncate(room - 1, ellipsis=True)
+            left = Content.assemble(left, " " * (room - left.cell_length), right.stylize("$text-muted"))
+        self._title.update(left, layout=False)
+
+    @property
+    def _speed(self) -> str:
+        """The tokens per second, while the lane runs those so far; "" where there are none."""
+        rate = self.done.tok_per_s if self.done is not None else self._rate.tok_per_s
+        return f"{decimal(rate, 0 if rate >= 10 else 1)} tok/s " if rate > 0 else ""
+
+    def _draw_progress(self) -> None:
+        self._draw_title()
+        self._draw_figures()
+
+    def on_resize(self) -> None:
+        self._draw_title()
 
     def watch_has_focus(self, value: bool) -> None:
         super().watch_has_focus(value)
@@ -215,9 +332,15 @@ class LaneView(Vertical, can_focus=True):
             shown = figures(self.done)
             narrow = self.size.width < ROOMY_COLUMNS
             end = ENDS.get(self.done.finish_reason, self.done.finish_reason)
+            differs = f"  {self.difference}" if self.difference else ""
+            perplexity = f"ppl {shown['ppl base']}"
+            if self.done.on not in ("", "base"):
+                own = "own" if narrow else sanitize(self.done.on)
+                perplexity = f"ppl under base {shown['ppl base']}, under {own} {shown['ppl own']}"
+                perplexity = perplexity.replace("under ", "") if narrow else perplexity
             text = (
-                f" {shown['tokens']} tokens  {shown['tok/s']} tok/s  first {shown['first']}  {end}\n"
-                f" logprob {shown['logprob']}  {'' if narrow else 'base '}ppl {shown['ppl base']}  "
+                f" {shown['tokens']} tokens{differs}  first {shown['first']}  {end}\n"
+                f" {perplexity}  logprob {shown['logprob']}  "
                 f"rep-4 {shown['rep-4']}  {'dist-2' if narrow else 'distinct-2'} {shown['distinct-2']}"
             )
         self._figures.update(Content(text), layout=False)
@@ -264,7 +387,10 @@ class LaneView(Vertical, can_focus=True):
             self.app.bell()
             return
         await self._close_editor()
+        before = self.memory
         self.set_lane(lane, self.number)
+        if lane != before.lane:
+            self.post_message(self.Edited(self, before))
 
     async def _close_editor(self) -> None:
         await self.query(Input).remove()

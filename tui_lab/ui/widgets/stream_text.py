@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from collections.abc import Sequence
 from itertools import accumulate
+from typing import NamedTuple
 
 from rich.cells import cell_len, chop_cells
 from rich.segment import Segment
@@ -20,6 +22,15 @@ from tui_lab.ui.terminal.textual_internals import call_after_layout
 
 _WORDS = re.compile(r"\s+|\S+")
 _HINT = Style(italic=True, dim=True)
+_PROMINENT = Style(bold=True)
+_MARKED = Style(bold=True, reverse=True)
+
+
+class Paragraph(NamedTuple):
+    """A part of the head of a text."""
+
+    text: str
+    prominent: bool = False
 
 
 def wrap(text: str, width: int) -> list[str]:
@@ -55,7 +66,11 @@ class StreamText(ScrollView):
         self.hint = hint
         self.raw = ""
         self._lines: list[str] = []
+        self._starts: list[int] = []  # of the lines of a text that has a mark: their first characters
         self._wrapped = 0  # width of the lines in cells; 0: not wrapped yet
+        self._head: tuple[Paragraph, ...] = ()
+        self._head_lines: list[bool] = []  # the lines of the head; whether each is prominent
+        self._mark: tuple[int, int] | None = None
         self._grows = False
         self._shows_hint = False
         self._pending: list[str] = []  # text that is not drawn yet
@@ -77,12 +92,23 @@ class StreamText(ScrollView):
         if self.is_on_screen:
             self._paced.want()
 
-    def replace(self, text: str, hint: str | None = None) -> None:
-        """Replaces the text, and the hint if one is given."""
-        self.raw, self._follows = text, self._follows or not text
+    def replace(self, text: str, hint: str | None = None, head: Sequence[Paragraph] | None = None) -> None:
+        """Replaces the text, and the hint and the head if they are given. The head stands before the text and
+        is no part of it."""
+        self.raw, self._follows, self._mark = text, self._follows or not text, None
         if hint is not None:
             self.hint = hint
+        if head is not None:
+            self._head = tuple(head)
         self._wrap_all()
+
+    def mark(self, place: tuple[int, int] | None) -> None:
+        """Highlights the characters of the text from the first number up to the second; None for none."""
+        if place is not None:
+            place = tuple(len(sanitize(self.raw[:at], keep_newlines=True)) for at in place)  # type: ignore[assignment]
+        if place != self._mark:
+            self._mark = place
+            self._wrap_all()
 
     @property
     def grows(self) -> bool:
@@ -108,7 +134,7 @@ class StreamText(ScrollView):
             return
         text, self._pending = "".join(self._pending), []
         if self._shows_hint:
-            self._lines, self._shows_hint = [""], False
+            self._lines, self._shows_hint = [*self._lines[: len(self._head_lines)], ""], False
         changed_from = max(0, len(self._lines) - 1)
         last = self._lines.pop() if self._lines else ""
         for number, paragraph in enumerate(sanitize(text, keep_newlines=True).split("\n")):
@@ -123,8 +149,19 @@ class StreamText(ScrollView):
             return
         above = sum(map(len, self._lines[: self.scroll_offset.y]))  # characters above the view
         self._wrapped = self.size.width
-        shown = sanitize(self.raw, keep_newlines=True) if self.raw else self.hint
-        self._lines = [line for part in shown.split("\n") for line in wrap(part, self._wrapped)]
+        self._lines, self._head_lines, self._starts = [], [], []
+        for paragraph in self._head:
+            for part in sanitize(paragraph.text, keep_newlines=True).split("\n"):
+                lines = wrap(part, self._wrapped)
+                self._lines += lines
+                self._head_lines += [paragraph.prominent] * len(lines)
+        start = 0
+        for part in (sanitize(self.raw, keep_newlines=True) if self.raw else self.hint).split("\n"):
+            for line in wrap(part, self._wrapped):
+                self._lines.append(line)
+                self._starts.append(start)
+                start += len(line)
+            start += 1
         self._shows_hint = not self.raw
         self._resized(0)
         if not self._follows:  # keep the same text in the first row
@@ -139,7 +176,7 @@ class StreamText(ScrollView):
             height = page + -(-(height - page) // half) * half
         if height != self.virtual_size.height:
             self._set_height(height)
-            if self._follows and self.raw:
+            if self._follows and (self.raw or self._head):
                 call_after_layout(self, self._to_end)
         first = max(0, changed_from - self.scroll_offset.y)
         rows = self.size.height - first
@@ -184,7 +221,20 @@ class StreamText(ScrollView):
 
     def render_line(self, y: int) -> Strip:
         plain = self._drawn_with
-        style = plain if self.raw else plain + _HINT
         at = y + self.scroll_offset.y
         text = self._lines[at].rstrip() if at < len(self._lines) else ""
-        return Strip([Segment(text, style)]).adjust_cell_length(self.size.width, plain)
+        if at < len(self._head_lines):
+            segments = [Segment(text, plain + _PROMINENT if self._head_lines[at] else plain)]
+        elif self._mark is not None and self.raw:
+            segments = self._marked(text, at - len(self._head_lines), plain)
+        else:
+            segments = [Segment(text, plain if self.raw else plain + _HINT)]
+        return Strip(segments).adjust_cell_length(self.size.width, plain)
+
+    def _marked(self, text: str, line: int, plain: Style) -> list[Segment]:
+        """A line of the text with what of it is marked."""
+        assert self._mark is not None
+        start = self._starts[line] if line < len(self._starts) else 0
+        first, last = (min(len(text), max(0, each - start)) for each in self._mark)
+        parts = ((text[:first], plain), (text[first:last], plain + _MARKED), (text[last:], plain))
+        return [Segment(part, style) for part, style in parts if part]
