@@ -22,6 +22,7 @@ from tui_lab.recipes import recipe
 from tui_lab.runs import folder
 from tui_lab.ui.app import LabApp
 from tui_lab.ui.screens.blind import Blind, start_blind, two_lanes
+from tui_lab.ui.views.playground_settings import PlaygroundSettings
 from tui_lab.ui.widgets.dialogs import AskText
 
 LANES = ("greedy on=base", "greedy on=tuned")
@@ -44,6 +45,10 @@ class PaperClient:
         self.fails = ""
         self.run = ""
         self.status = PlaygroundStatus("ready", names=("base", "tuned"))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.status.names
 
     def location(self, name: str) -> str:
         return self.run if name == "tuned" else ""
@@ -187,11 +192,11 @@ async def test_from_compare_votes_lie_with_the_run(tmp_path: Path, own_folders: 
     client.run = run.id
     app: App[None] = App()
     async with app.run_test(size=(80, 24)) as pilot:
-        start_blind(app, client, ["greedy", "beam", "contrastive"])  # type: ignore[arg-type]
+        start_blind(app, client, ["greedy", "beam", "contrastive"], PlaygroundSettings())  # type: ignore[arg-type]
         await until(lambda: isinstance(app.screen, AskText) and app.screen.query(Input))
         await pilot.press(*"none", "enter")
         await until(lambda: any("there is no file" in note.message for note in app._notifications))
-        start_blind(app, client, ["greedy", "beam", "contrastive"])  # type: ignore[arg-type]
+        start_blind(app, client, ["greedy", "beam", "contrastive"], PlaygroundSettings())  # type: ignore[arg-type]
         await until(lambda: isinstance(app.screen, AskText) and app.screen.query(Input))
         (tmp_path / "p.txt").write_text("question 0\nquestion 1\n")
         app.screen.query_one(Input).value = str(tmp_path / "p.txt")

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input, OptionList
 
 from tests.ui.helpers import lane_done, said, screen_text, until
 from tui_lab.core.errors import LabError
+from tui_lab.decoding.records import TokenRecord
 from tui_lab.decoding.strategies import parse
 from tui_lab.playground.messages import (
+    ChatTurn,
     GenerateRequest,
     GenerationEvent,
     LaneDone,
@@ -49,6 +54,10 @@ class PaperClient:
         self.waits = False
         self.loaded: list[str] = []
         change(self.status)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.status.names
 
     async def load(self, model: str, **how: Any) -> PlaygroundStatus:
         self.loaded.append(model)
@@ -100,7 +109,7 @@ async def compare(
         yield app, pilot, pane, paper
 
 
-@pytest.mark.parametrize(("size", "seen"), [((80, 24), 1), ((120, 40), 6), ((200, 60), 6)])
+@pytest.mark.parametrize(("size", "seen"), [((80, 24), 2), ((120, 40), 6), ((200, 60), 6)])
 async def test_six_lanes_answer_one_prompt_in_every_window(size: tuple[int, int], seen: int) -> None:
     async with compare(size) as (app, pilot, _pane, paper):
         await pilot.press("h", "i", "enter")
@@ -108,9 +117,9 @@ async def test_six_lanes_answer_one_prompt_in_every_window(size: tuple[int, int]
         assert paper.asks[0].prompt == "hi", "what is typed takes the place of the example"
         assert len(paper.asks[0].lanes) == 6
         assert "ppl 2.50" in screen_text(app)
-        if seen == 1:
-            await pilot.press("escape", "right_square_bracket")
-            await until(lambda: "2 beam" in screen_text(app).split("\n")[7])
+        if seen == 2:
+            await pilot.press("escape", "right_square_bracket", "right_square_bracket")
+            await until(lambda: "3 top-k" in screen_text(app).split("\n")[7])
 
 
 async def test_an_empty_prompt_says_what_to_do() -> None:
@@ -136,18 +145,23 @@ async def test_a_prompt_too_long_offers_to_cut() -> None:
         assert paper.asks[0].cut
 
 
+def first_lane(app: LabApp) -> str:
+    """The text of the lane at the left of a window of 80 columns."""
+    return " ".join(" ".join(line[:39] for line in screen_text(app).split("\n")).split())
+
+
 async def test_a_lane_is_edited_in_place_and_mistakes_are_told_while_typing() -> None:
     async with compare((80, 24)) as (app, pilot, pane, _paper):
         await pilot.press("escape", "h")
         field = pane.query_one(Input)
         field.value = "top-p p=7 seed=x"
-        await until(lambda: "top_p is above 0 and at most 1" in screen_text(app))
+        await until(lambda: "top_p is above 0 and at most 1" in first_lane(app))
         await pilot.press("enter")
         assert pane.query(Input), "a lane that cannot be is not taken"
         field.value = "tpo-p"
-        await until(lambda: "did you mean top-p" in screen_text(app))
+        await until(lambda: "did you mean top-p" in first_lane(app))
         field.value = "top-p p=0.5 seed=3"
-        await until(lambda: "each as name=value" in screen_text(app))
+        await until(lambda: "each as name=value" in first_lane(app))
         await pilot.press("enter")
         await until(lambda: not pane.query(Input))
         assert pane.views[0].lane == parse("top-p p=0.5 seed=3")
@@ -181,15 +195,14 @@ async def test_lanes_are_added_doubled_and_taken_away() -> None:
 
 
 async def test_seeds_stay_or_are_drawn_anew() -> None:
-    async with compare() as (app, pilot, pane, paper):
+    async with compare() as (app, pilot, _pane, paper):
         for key in ("enter", "enter"):
             await pilot.press(key)
             await pilot.pause()
         await until(lambda: len(paper.asks) == 2)
         assert paper.asks[0].lanes == paper.asks[1].lanes
         await pilot.press("escape")
-        pane.action_seeds()
-        await pilot.press("s")
+        await pilot.press("o", "right", "escape", "s")
         await until(lambda: len(paper.asks) == 3)
         assert paper.asks[2].lanes != paper.asks[1].lanes
         assert paper.asks[2].lanes[0] == "greedy"
@@ -199,22 +212,25 @@ async def test_seeds_stay_or_are_drawn_anew() -> None:
 async def test_settings_reach_the_client() -> None:
     async with compare() as (app, pilot, pane, paper):
         await pilot.press("escape")
-        pane.action_template()
-        pane.action_tokens()
-        await until(lambda: bool(app.screen.query(Input)))
-        app.screen.query_one(Input).value = "7"
-        await pilot.press("enter")
-        pane.action_system()
-        await until(lambda: bool(app.screen.query(Input)))
-        app.screen.query_one(Input).value = "be kind"
-        await pilot.press("enter", "s")
-        await until(lambda: bool(paper.asks))
-        assert (paper.asks[0].raw, paper.asks[0].max_new_tokens, paper.asks[0].system) == (True, 7, "be kind")
-        pane.action_tokens()
-        await until(lambda: bool(app.screen.query(Input)))
+        pane.action_options("max_new_tokens")
+        await until(lambda: isinstance(app.focused, Input))
         app.screen.query_one(Input).value = "many"
         await pilot.press("enter")
-        await until(lambda: said(app, "whole number from 1 to"))
+        await until(lambda: "whole number from 1 to 32,768" in screen_text(app))
+        app.screen.query_one(Input).value = "7"
+        await pilot.press("enter", "down", "down", "down", "right")  # thinking, which this model has not
+        await pilot.press("down", "enter")
+        await until(lambda: isinstance(app.focused, Input))
+        app.screen.query_one(Input).value = "be kind"
+        await pilot.press("enter", "escape", "s")
+        await until(lambda: bool(paper.asks))
+        asked = paper.asks[0]
+        assert (asked.thinking, asked.max_new_tokens, asked.system) == ("auto", 7, "be kind")
+        await pilot.press("o", "down", "down", "down", "right")
+        await until(lambda: "plain text" in screen_text(app))
+        await pilot.press("escape", "s")
+        await until(lambda: len(paper.asks) == 2)
+        assert (paper.asks[1].raw, paper.asks[1].system) == (True, ""), "plain text has no system prompt"
 
 
 async def test_a_set_of_lanes_replaces_those_that_are_there() -> None:
@@ -298,14 +314,14 @@ async def test_the_real_process_streams_dies_and_comes_back(warm_up: None) -> No
         assert all(answers)
         assert len(set(answers)) >= 4, "strategies differ"
         await until(lambda: "steps/s" in screen_text(app) and "tok/s in all lanes" in screen_text(app))
-        pane.max_new_tokens = 900
+        pane.settings = replace(pane.settings, max_new_tokens=900)
         await pilot.press("enter")
         await until(lambda: pane.views[0].count > 5 and pane.views[0].state == "running", 300)
         assert app.playground_client.pid is not None
         os.kill(app.playground_client.pid, signal.SIGKILL)
         await until(lambda: said(app, "SIGKILL"), 300)
         assert app.playground_client.status.state == "died"
-        pane.max_new_tokens = 8
+        pane.settings = replace(pane.settings, max_new_tokens=8)
         await pilot.press("enter")
         await until(lambda: all(view.state == "done" for view in pane.views), 300)
         assert (
@@ -328,7 +344,125 @@ async def test_a_lane_that_is_being_removed_takes_what_still_comes_for_it() -> N
         [view, *_] = pane.views
         await view.query_one(".title").remove()
         await view.query_one(".figures").remove()
-        view.begin()
+        view.begin(GenerateRequest("a", ("greedy",)))
         view.finish(lane_done(0, "greedy", "a late word"))
         view.abandon()
         assert view.text == "a late word"
+
+
+async def test_every_lane_keeps_its_conversation() -> None:
+    async with compare() as (app, pilot, pane, paper):
+        await pilot.press("h", "i", "enter")
+        await until(lambda: bool(pane.results))
+        await pilot.press("escape", "C")
+        await until(lambda: isinstance(app.focused, Prompt))
+        assert pane.query_one(Prompt).text == "", "the next turn is typed"
+        paper.text = "the second answer"
+        await pilot.press("m", "o", "r", "e", "enter")
+        await until(lambda: len(paper.asks) == 2 and bool(pane.results))
+        assert paper.asks[1].prompt == "more"
+        assert paper.asks[1].turns == ((ChatTurn("hi", "once upon a time"),),) * 6
+        text = screen_text(app)
+        assert text.count("› hi") == text.count("once upon a time") == text.count("› more") == 6
+        assert "Chat, turn 3" in text
+        # the last turn once more, and a lane that branches off
+        await pilot.press("escape", "s")
+        await until(lambda: len(paper.asks) == 3 and bool(pane.results))
+        assert (paper.asks[2].prompt, paper.asks[2].turns) == ("more", paper.asks[1].turns)
+        await pilot.press("A")
+        await until(lambda: len(pane.views) == 7)
+        assert [turn.prompt for turn in pane.views[1].turns] == ["hi", "more"]
+        # saved with all turns
+        await pilot.press("w")
+        folder = Path(os.environ["TUI_LAB_DATA_DIR"]) / "comparisons"
+        await until(lambda: len(list(folder.glob("*"))) == 2 if folder.exists() else False)
+        assert "once upon a time" in next(folder.glob("*.md")).read_text()
+        whole = json.loads(next(folder.glob("*.json")).read_text())
+        assert whole["ask"]["turns"][0] == [{"prompt": "hi", "answer": "once upon a time"}]
+        # a new conversation, which can be undone
+        await pilot.press("ctrl+n")
+        await until(lambda: not any(view.memory.conversation for view in pane.views))
+        await pilot.press("escape", "u")
+        await until(lambda: len(pane.views[0].memory.conversation) == 2)
+
+
+async def test_a_failed_turn_leaves_the_prompt_and_the_conversation() -> None:
+    async with compare() as (app, pilot, pane, paper):
+        await pilot.press("h", "i", "enter")
+        await until(lambda: bool(pane.results))
+        await pilot.press("escape", "C", "x", "enter")
+        await until(lambda: len(paper.asks) == 2 and bool(pane.results))
+        paper.fits = False
+        await pilot.press("y", "enter")
+        await until(lambda: isinstance(app.screen, Confirm))
+        assert "Leave out the oldest turns" in " ".join(screen_text(app).replace("│", " ").split())
+        await pilot.press("n")
+        assert pane.query_one(Prompt).text == "y"
+        assert [len(view.memory.conversation) for view in pane.views] == [2] * 6
+
+
+async def test_a_model_without_template_cannot_chat() -> None:
+    async with compare() as (app, pilot, pane, paper):
+        paper.status = msgspec.structs.replace(READY, has_template=False)
+        await pilot.press("escape", "C")
+        await until(lambda: said(app, "A chat needs a chat template"))
+        assert not pane.settings.chat
+
+
+async def test_base_both_and_tuned_by_one_key_and_undo() -> None:
+    async with compare() as (app, pilot, pane, paper):
+        paper.status = msgspec.structs.replace(READY, names=("base", "shop"))
+        await pilot.press("enter")
+        await until(lambda: bool(pane.results))
+        await pilot.press("escape", "b")
+        await until(lambda: len(pane.views) == 12)
+        assert {view.lane.on for view in pane.views} == {"base", "shop"}
+        await pilot.press("b")
+        await until(lambda: {view.lane.on for view in pane.views} == {"shop"})
+        for expected in (12, 6):
+            await pilot.press("u")
+            await until(lambda expected=expected: len(pane.views) == expected)  # type: ignore[misc]
+        assert pane.views[0].text == "once upon a time", "with their answers"
+        await pilot.press("h")
+        pane.query_one(Input).value = "sample seed=4"
+        await pilot.press("enter")
+        await until(lambda: pane.views[0].lane == parse("sample seed=4"))
+        await pilot.press("u")
+        await until(lambda: pane.views[0].lane == parse("greedy"))
+        await pilot.press("u")
+        await until(lambda: said(app, "No change of the lanes is left"))
+
+
+async def test_pairs_show_where_they_differ_and_both_perplexities() -> None:
+    async with compare((200, 60)) as (app, _pilot, pane, paper):
+        paper.status = msgspec.structs.replace(READY, names=("base", "shop"))
+        await pane.set_lanes([parse("greedy on=base"), parse("greedy on=shop")])
+        tokens = [
+            tuple(TokenRecord(lane, n, 10 * n + (lane if n == 2 else 0), word, -1.0, 1, 1.0)
+                  for n, word in enumerate(("once", " upon", (" a", " no")[lane])))
+            for lane in (0, 1)
+        ]  # fmt: skip
+        request = GenerateRequest("hi", ("greedy on=base", "greedy on=shop"))
+        for lane, view in enumerate(pane.views):
+            view.begin(request)
+            ids = tuple(token.token_id for token in tokens[lane])
+            text = "".join(token.text for token in tokens[lane])
+            view.finish(
+                lane_done(lane, view.lane.text, text, on=view.lane.on, tokens=tokens[lane], token_ids=ids,
+                          perplexity_base=4396.98, mean_logprob=-1.0)
+            )  # fmt: skip
+        pane.board.compare()
+        await until(lambda: "differs from 2 at token 3" in screen_text(app))
+        text = screen_text(app)
+        assert "differs from 1 at token 3" in text
+        assert "ppl under base 4396.98, under shop 2.72" in text
+        assert "10 tok/s" in text
+        assert pane.views[0]._text._mark == (9, 11)
+
+
+def test_the_speed_is_known_while_a_lane_runs() -> None:
+    view = LaneView(parse("greedy"), 1)
+    view._rate.add(4, 10.0)
+    assert view._speed == "", "the time of the prompt does not count"
+    view._rate.add(104, 12.0)
+    assert view._speed == "50 tok/s "

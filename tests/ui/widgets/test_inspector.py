@@ -21,7 +21,8 @@ from tui_lab.core.sanitize import sanitize
 from tui_lab.decoding.records import Alternative, Candidate, Hypothesis, TokenRecord
 from tui_lab.playground.messages import Beams, LaneDone, ScoredToken
 from tui_lab.ui.app import LabApp
-from tui_lab.ui.screens.inspector import Inspector, merged
+from tui_lab.ui.screens.inspector import Inspector, JudgedLane, merged
+from tui_lab.ui.views.inspector_aligned import aligned, aligned_rows
 from tui_lab.ui.views.inspector_draw import PANEL_COLUMNS, draw, lay_out, panels_shown, row_of, token_text
 from tui_lab.ui.views.inspector_panels import warping_rows, what_happened
 from tui_lab.ui.views.inspector_state import InspectorState, level
@@ -81,8 +82,8 @@ def test_the_effect_of_each_setting_is_named() -> None:
     assert lines["␣fox"].startswith("▶") and not lines["␣hen"].startswith("▶")
     assert "✂ top-p" in lines["␣cow"] and "0%" in lines["␣cow"] and "✂ top-k" in lines["⏎"]
     assert "top-p 0.9 cuts 1 of these 4" in text
-    assert "rank 1" in text and "surprise 0.74 bits" in text and "entropy 1.00 nats" in text
-    assert "as if 2.7 tokens" in text and "0.50 nats after warping" in text  # −.8 ln .8 − .2 ln .2
+    assert "rank 1" in text and "surprise 0.74 bits" in text and "entropy 1.44 bits" in text
+    assert "as if 2.7 tokens" in text and "0.72 bits after warping" in text  # −.8 log2 .8 − .2 log2 .2
     # a bar twice as long for twice the probability: 60 % and 15 %
     long, short = (lines[name].split()[2 if name == "␣fox" else 1] for name in ("␣fox", "␣hen"))
     assert len(long) / len(short) == pytest.approx(4, rel=0.2)
@@ -147,7 +148,7 @@ def test_base_and_tuned_side_by_side() -> None:
     fox, dog = line_of(text, "fox"), line_of(text, "dog")
     assert "10.0%" in fox and "90.0%" in fox and "+80.0 pt" in fox
     assert "40.0%" in dog and "–" in dog  # the tuned model's share of it is not known
-    assert "base: rank 3, 3.32 bits, entropy 2.00" in text and "tuned: rank 1" in text
+    assert "base: rank 3, surprise 3.32 bits, entropy 2.89" in text and "tuned: rank 1" in text
 
 
 @pytest.mark.parametrize(
@@ -285,10 +286,11 @@ async def test_models_score_once_and_colour_the_text() -> None:
     asked: list[int] = []
     answer = asyncio.Event()
 
-    async def judge() -> dict[str, list[ScoredToken]]:
+    async def judge() -> JudgedLane:
         asked.append(1)
         await answer.wait()
-        return {"base": [ScoredToken(100, math.log(0.25), 2, 1.0), ScoredToken(101, math.log(0.5), 1, 1.0)]}
+        scores = [ScoredToken(100, math.log(0.25), 2, 1.0), ScoredToken(101, math.log(0.5), 1, 1.0)]
+        return JudgedLane({"base": scores}, ("Tell ", "me."))
 
     app, inspector = screen_of(TOLD, judge=judge)
     async with app.run_test(size=(80, 24)) as pilot:
@@ -296,14 +298,14 @@ async def test_models_score_once_and_colour_the_text() -> None:
         await pilot.press("tab")
         await until(lambda: "Asking the models" in screen_text(app))
         answer.set()
-        await until(lambda: "base: rank 2, 2.00 bits" in screen_text(app))
+        await until(lambda: "base: rank 2, surprise 2.00 bits" in screen_text(app))
         await pilot.press("c", "right")
         await until(lambda: "coloured by base" in screen_text(app))
         assert view.scene.logprob(1) == math.log(0.5) and asked == [1]
 
 
 async def test_a_refusal_is_one_sentence() -> None:
-    async def judge() -> dict[str, list[ScoredToken]]:
+    async def judge() -> JudgedLane:
         raise LabError("the process was killed by SIGKILL\x1b[2J")
 
     app, _ = screen_of(TOLD, judge=judge)
@@ -339,3 +341,61 @@ async def test_keys_are_explained() -> None:
         await until(lambda: "Go to the previous token." in screen_text(app) and "−log2" in screen_text(app))
         await pilot.press("escape")
         await until(lambda: app.screen is inspector)
+
+
+async def test_the_prompt_with_earlier_turns_stands_over_the_answer() -> None:
+    async def judge() -> JudgedLane:
+        return JudgedLane({"base": []}, ("<user>", "Hello", "\n", "<bot>"))
+
+    app, inspector = screen_of(TOLD, judge=judge)
+    async with app.run_test(size=(80, 24)) as pilot:
+        view = inspector.query_one(InspectorView)
+        await until(lambda: "<user>Hello" in screen_text(app))
+        await pilot.press("left")
+        assert view.scene.position == -1
+        await until(lambda: "of the prompt" in screen_text(app))
+        await pilot.press("home")
+        assert view.scene.position == -4
+        await pilot.press("n")
+        assert view.scene.position == 1, "the next surprise is in the answer"
+        await pilot.press("end", "home")
+        assert view.scene.position == 0, "first the beginning of the answer"
+
+
+def test_base_and_tuned_are_aligned_token_by_token() -> None:
+    def spoken(on: str, *words: str) -> LaneDone:
+        tokens = [token(n, word, token_id=sum(map(ord, word))) for n, word in enumerate(words)]
+        return msgspec.structs.replace(lane(tokens, f"greedy on={on}"), on=on)
+
+    base = spoken("base", "the", " old", " fox", " ran")
+    tuned = spoken("shop", "the", " fox", " ran", " off")
+    low, high = ScoredToken(1, math.log(0.25), 2, 1.0), ScoredToken(1, math.log(0.5), 1, 1.0)
+    for done, theirs in ((base, tuned), (tuned, base)):
+        scores = {"base": [low] * 4, "shop": [high] * 4}
+        their_scores = {"base": [high] * 4, "shop": [low] * 4}
+        if done is tuned:
+            scores, their_scores = their_scores, scores
+        scene = InspectorState(
+            done, scores_by_model=scores, theirs=theirs, their_scores=their_scores, view="aligned", position=1
+        )
+        assert scene.views[-1] == "aligned"
+        rows = ["".join(part.text for part in row) for row in aligned_rows(scene, 70, 9)]
+        assert all(cell_len(row) == 70 for row in rows)
+        cells = [row.replace("▶", " ").split() for row in rows[2:]]
+        assert cells[0] == ["the", "−2.00", "−1.00", "the", "−1.00", "−2.00"]
+        assert cells[1] == ["␣old", "−2.00", "−1.00", "×"]
+        assert cells[2][0] == cells[2][3] == "␣fox"
+        assert cells[3][0] == cells[3][3] == "␣ran"
+        assert cells[4] == ["×", "␣off", "−1.00", "−2.00"]
+        marked = next(row for row in rows if row.startswith("▶"))
+        assert ("␣old" if done is base else "␣fox") in marked
+
+
+@given(st.lists(st.integers(0, 3), max_size=12), st.lists(st.integers(0, 3), max_size=12))
+def test_an_alignment_has_every_token_once_in_order(left: list[int], right: list[int]) -> None:
+    pairs = aligned(tuple(left), tuple(right))
+    assert [at for at, _ in pairs if at is not None] == list(range(len(left)))
+    assert [at for _, at in pairs if at is not None] == list(range(len(right)))
+    assert (None, None) not in pairs
+    if left == right:
+        assert all(a == b for a, b in pairs)

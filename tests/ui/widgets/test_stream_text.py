@@ -8,7 +8,7 @@ from rich.cells import cell_len
 from textual.app import App, ComposeResult
 
 from tests.ui.helpers import screen_text, until
-from tui_lab.ui.widgets.stream_text import StreamText, wrap
+from tui_lab.ui.widgets.stream_text import Paragraph, StreamText, wrap
 
 WILD = st.text(alphabet=st.one_of(st.characters(exclude_characters="\n"), st.sampled_from("ab  漢字🧪é")))
 
@@ -111,3 +111,32 @@ async def test_a_narrower_window_wraps_again() -> None:
         await pilot.resize_terminal(12, 20)
         await until(lambda: all(len(line.rstrip()) <= 12 for line in screen_text(app).split("\n")))
         assert screen_text(app).count("word") == 12
+
+
+async def test_a_head_stands_over_the_text_and_a_mark_stays_at_its_characters() -> None:
+    app = Page()
+    async with app.run_test(size=(12, 9)):
+        view = app.query_one(StreamText)
+        view.replace("", "wait", [Paragraph("› hi you", prominent=True), Paragraph("one two three\n")])
+        await until(lambda: "wait" in screen_text(app))
+        view.append("red \x1bgreen")
+        view.append(" blue sky")
+        await until(lambda: "sky" in screen_text(app))
+        assert [line.rstrip() for line in view._lines] == [
+            "› hi you", "one two", "three", "", "red ␛green", "blue sky",
+        ]  # fmt: skip
+        assert view.raw == "red \x1bgreen blue sky", "the head is no part of the text"
+        at = view.raw.index("blue")
+        view.mark((at, at + 4))
+        marked = [
+            (segment.text, bool(segment.style and segment.style.reverse))
+            for y in range(6)
+            for segment in view.render_line(y)
+        ]
+        assert [text for text, on in marked if on] == ["blue"]
+        view.mark(None)
+        assert not any(
+            segment.style and segment.style.reverse for y in range(6) for segment in view.render_line(y)
+        )
+        view.replace("new")
+        assert view._lines[-1] == "new"

@@ -51,7 +51,11 @@ def sheet(group: str, keymap: Mapping[str, str] | None, width: int) -> Content:
     """The whole sheet."""
     lines: list[Content] = []
     for name in dict.fromkeys((group, *(["form"] if group == "setup" else []), "app")):
-        cells = [(keys(each.id, keymap), each.label) for each in ACTIONS if each.group == name]
+        cells = [
+            (keys(each.id, keymap), each.label)
+            for each in ACTIONS
+            if each.group == name and (each.keys or keys_now(each.id, keymap))  # else it is in the palette
+        ]
         if cells:
             lines += [Content.styled(GROUPS[name], "bold $primary"), *columns(cells, width)]
     return Content("\n").join(lines)

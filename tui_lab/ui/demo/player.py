@@ -348,8 +348,10 @@ class Player:
             self._start(run, at_once=True)
         await self.wait_until(lambda: bool(run.end_state or run.problem), float("inf"))
 
+        from tui_lab.ui.views.lane_models import is_base
+
         def is_loaded() -> bool:
-            return any(view.lane.on not in ("", "base") for view in pane.views)
+            return any(not is_base(view.lane) for view in pane.views)
 
         if run.run is not None and not run.problem and not is_loaded():
             pane.compare_run(run.run.id)
@@ -364,6 +366,7 @@ class Player:
     def _are_answers_complete(self) -> bool:
         """Whether every lane has answered the prompt. Keeps the greedy answers for the captions."""
         from tui_lab.ui.screens.playground import PlaygroundPane
+        from tui_lab.ui.views.lane_models import is_base
 
         pane = self._screen
         if (
@@ -376,8 +379,7 @@ class Player:
             return False
         for view, done in zip(pane.views, pane.results, strict=True):
             if view.lane.strategy.name == "greedy":
-                name = "base" if view.lane.on in ("", "base") else "tuned"
-                self._answers[name] = quoted(done.text)
+                self._answers["base" if is_base(view.lane) else "tuned"] = quoted(done.text)
         return True
 
     # ------------------------------------------------------------------ captions

@@ -324,7 +324,7 @@ class PlaygroundPane(Pane):
         if not await self.board.undo():
             self.notice("No change of the lanes is left to undo.")
 
-    async def action_models(self) -> None:
+    async def action_base(self) -> None:
         """All lanes on the base, on both, or on what was tuned."""
         tuned = self.client.names[1:]
         if not tuned:

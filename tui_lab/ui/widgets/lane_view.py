@@ -84,8 +84,7 @@ class _Rate:
     first: tuple[float, int] | None = None
     tok_per_s: float = 0.0
 
-    def add(self, count: int) -> None:
-        now = time.monotonic()
+    def add(self, count: int, now: float) -> None:
         if self.first is None:
             self.first = now, count
         elif now > self.first[0]:
@@ -102,7 +101,7 @@ class LaneView(Vertical, can_focus=True):
     LaneView .title { height: 1; width: 100%; background: $surface; }
     LaneView:focus .title, LaneView:focus-within .title { background: $panel-lighten-2; text-style: bold; }
     LaneView .figures { height: 2; width: 100%; color: $text-muted; }
-    LaneView:focus-within .figures { text-wrap: wrap; height: auto; min-height: 2; max-height: 5; }
+    LaneView:focus-within .figures { text-wrap: wrap; height: auto; min-height: 2; max-height: 7; }
     LaneView Input, LaneView Input:focus { height: 1; border: none; padding: 0 1; background: $panel; }
     LaneView StreamText { padding: 0 1; }
     """
@@ -209,12 +208,12 @@ class LaneView(Vertical, can_focus=True):
         """Called with every event of this lane."""
         if isinstance(event, Tokens):
             self.count = event.count
-            self._rate.add(event.count)
+            self._rate.add(event.count, time.monotonic())
             self._text.append(event.text)
         elif isinstance(event, Beams):
             self.beams.append(event)
             self.count = event.step + 1
-            self._rate.add(self.count)
+            self._rate.add(self.count, time.monotonic())
             if self._is_visible:
                 self._paced_beams.want()
         else:
@@ -317,7 +316,7 @@ class LaneView(Vertical, can_focus=True):
         self._draw_figures()
 
     def on_resize(self) -> None:
-        self._draw_title()
+        self._draw_progress()
 
     def watch_has_focus(self, value: bool) -> None:
         super().watch_has_focus(value)
@@ -367,11 +366,12 @@ class LaneView(Vertical, can_focus=True):
         try:
             lane = strategies.parse(text)
         except LabError as error:
-            sentence, style = str(error), "$text-error"
+            prefix = f"lane {text.strip()!r}: "
+            sentence, style = str(error).removeprefix(prefix), "$text-error"
         else:
             names = ", ".join(strategies.parameters(lane.strategy))
             sentence, style = f"{names}, seed, on (a model) can be set, each as name=value.", ""
-        self._figures.update(Content.styled(f" {sanitize(sentence)}", style), layout=False)
+        self._figures.update(Content.styled(f" {sanitize(sentence)}", style))
         return lane
 
     @on(Input.Changed)
