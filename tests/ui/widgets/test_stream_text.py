@@ -8,7 +8,7 @@ from rich.cells import cell_len
 from textual.app import App, ComposeResult
 
 from tests.ui.helpers import screen_text, until
-from tui_lab.ui.widgets.stream_text import Paragraph, StreamText, wrap
+from tui_lab.ui.widgets.stream_text import HeadPart, StreamText, wrap
 
 WILD = st.text(alphabet=st.one_of(st.characters(exclude_characters="\n"), st.sampled_from("ab  漢字🧪é")))
 
@@ -117,7 +117,7 @@ async def test_a_head_stands_over_the_text_and_a_mark_stays_at_its_characters() 
     app = Page()
     async with app.run_test(size=(12, 9)):
         view = app.query_one(StreamText)
-        view.replace("", "wait", [Paragraph("› hi you", prominent=True), Paragraph("one two three\n")])
+        view.replace("", "wait", [HeadPart("› hi you", prominent=True), HeadPart("one two three\n")])
         await until(lambda: "wait" in screen_text(app))
         view.append("red \x1bgreen")
         view.append(" blue sky")

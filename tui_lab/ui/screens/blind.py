@@ -28,7 +28,7 @@ from tui_lab.ui.views.playground_settings import PlaygroundSettings
 from tui_lab.ui.widgets.dialogs import AskText
 from tui_lab.ui.widgets.lane_view import PROMPT_MARK
 from tui_lab.ui.widgets.panel import as_panel
-from tui_lab.ui.widgets.stream_text import Paragraph, StreamText
+from tui_lab.ui.widgets.stream_text import HeadPart, StreamText
 
 #: Prompts whose answers are generated ahead.
 AHEAD = 3
@@ -187,13 +187,13 @@ class Blind(Modal[votes.VoteSummary | None]):
 
         self.refresh_bindings()
 
-    def _head(self, side: int) -> list[Paragraph]:
+    def _head(self, side: int) -> list[HeadPart]:
         """The conversation of one side before the answer, in a chat."""
         assert self._at is not None
         left = self.session.left(self._at)
         head = []
         for turn in self.session.turns(self._at, left if side == 0 else 1 - left):
-            head += [Paragraph(PROMPT_MARK + turn.prompt, prominent=True), Paragraph(turn.answer + "\n")]
+            head += [HeadPart(PROMPT_MARK + turn.prompt, prominent=True), HeadPart(turn.answer + "\n")]
         return head
 
     def _update_text(self, where: str, text: str) -> None:

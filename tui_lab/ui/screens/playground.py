@@ -139,7 +139,7 @@ class PlaygroundPane(Pane):
 
     # ------------------------------------------------------------------ lay-out
 
-    @on(LaneBoard.Changed)
+    @on(LaneBoard.Rearranged)
     def _draw_tabs(self) -> None:
         tabs = self.query_one(TabBar)
         tabs.display = self.grid.places < len(self.views)

@@ -19,13 +19,13 @@ MOST_UNDONE = 50
 
 
 class LaneBoard(Container):
-    """See the module's docstring. It posts :class:`Changed` when lanes or the current one change."""
+    """See the module's docstring. It posts :class:`Rearranged` when lanes or the current one change."""
 
     DEFAULT_CSS = """
     LaneBoard { height: 1fr; layout: grid; grid-size: 1 1; grid-gutter: 0 1; }
     """
 
-    class Changed(Message):
+    class Rearranged(Message):
         """What the line of tabs shows has changed."""
 
     def __init__(self, lanes: Sequence[Lane], id: str = "lanes") -> None:
@@ -64,7 +64,7 @@ class LaneBoard(Container):
             view.display = number in shown
             if view.display and not was:
                 view.show_again()
-        self.post_message(self.Changed())
+        self.post_message(self.Rearranged())
 
     def go_to(self, number: int) -> None:
         """Makes a lane the current one and focuses it."""
@@ -78,7 +78,7 @@ class LaneBoard(Container):
         view = next((each for each in event.widget.ancestors_with_self if isinstance(each, LaneView)), None)
         if view in self.views:
             self.current = self.views.index(view)
-            self.post_message(self.Changed())
+            self.post_message(self.Rearranged())
 
     # ------------------------------------------------------------------ changes
 
@@ -96,7 +96,7 @@ class LaneBoard(Container):
         event.stop()
         memories = [event.before if view is event.view else view.memory for view in self.views]
         self._past = [*self._past, (memories, self.current)][-MOST_UNDONE:]
-        self.post_message(self.Changed())
+        self.post_message(self.Rearranged())
 
     async def undo(self) -> bool:
         """Takes back the last change; whether there was one."""

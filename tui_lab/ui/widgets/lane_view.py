@@ -26,7 +26,7 @@ from tui_lab.ui.actions.registry import bindings
 from tui_lab.ui.terminal.output import FIGURES, STREAM, Paced
 from tui_lab.ui.views.saved_comparison import figures
 from tui_lab.ui.views.states import PLAYGROUND_STATES
-from tui_lab.ui.widgets.stream_text import Paragraph, StreamText
+from tui_lab.ui.widgets.stream_text import HeadPart, StreamText
 from tui_lab.ui.widgets.tab_bar import Tab
 
 LaneState = Literal["idle", "running", "done", "stopped"]
@@ -177,13 +177,13 @@ class LaneView(Vertical, can_focus=True):
         self._text.replace("", hint, self._head())
         self._draw_figures()
 
-    def _head(self) -> list[Paragraph]:
+    def _head(self) -> list[HeadPart]:
         """The conversation before the answer; nothing where the answer stands alone."""
         shown = []
         for turn in self.turns:
-            shown += [Paragraph(PROMPT_MARK + turn.prompt, prominent=True), Paragraph(turn.answer + "\n")]
+            shown += [HeadPart(PROMPT_MARK + turn.prompt, prominent=True), HeadPart(turn.answer + "\n")]
         if self.request is not None and self._is_chat:
-            shown.append(Paragraph(PROMPT_MARK + self.request.prompt, prominent=True))
+            shown.append(HeadPart(PROMPT_MARK + self.request.prompt, prominent=True))
         return shown
 
     @property

@@ -26,7 +26,7 @@ _PROMINENT = Style(bold=True)
 _MARKED = Style(bold=True, reverse=True)
 
 
-class Paragraph(NamedTuple):
+class HeadPart(NamedTuple):
     """A part of the head of a text."""
 
     text: str
@@ -68,7 +68,7 @@ class StreamText(ScrollView):
         self._lines: list[str] = []
         self._starts: list[int] = []  # of the lines of a text that has a mark: their first characters
         self._wrapped = 0  # width of the lines in cells; 0: not wrapped yet
-        self._head: tuple[Paragraph, ...] = ()
+        self._head: tuple[HeadPart, ...] = ()
         self._head_lines: list[bool] = []  # the lines of the head; whether each is prominent
         self._mark: tuple[int, int] | None = None
         self._grows = False
@@ -92,7 +92,7 @@ class StreamText(ScrollView):
         if self.is_on_screen:
             self._paced.want()
 
-    def replace(self, text: str, hint: str | None = None, head: Sequence[Paragraph] | None = None) -> None:
+    def replace(self, text: str, hint: str | None = None, head: Sequence[HeadPart] | None = None) -> None:
         """Replaces the text, and the hint and the head if they are given. The head stands before the text and
         is no part of it."""
         self.raw, self._follows, self._mark = text, self._follows or not text, None
