@@ -48,6 +48,7 @@ ELSEWHERE = {
     "doctor": "test_main.py",
     "export": "test_export.py",
     "generation": "test_generate.py",
+    "import": "test_import_recipe.py",
     "queued": "test_queue.py",
     "result": "test_main.py",
     "retention": "test_retention.py",

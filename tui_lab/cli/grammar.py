@@ -154,6 +154,21 @@ def _add_show_commands(commands: CommandGroup) -> None:
     presets.add_argument("name", nargs="?", metavar="PRESET", help="show this preset")
     presets.flag("--keys", "every recipe key with its range and meaning")
 
+    imported = commands.add(
+        "import",
+        "import_recipe.run",
+        "turn a recipe of axolotl, LLaMA-Factory, Unsloth or trl into a preset",
+        examples="""\
+  tui-lab import axolotl.yml              writes a preset of that name, and lists what became of each key
+  tui-lab import train.py --out mine.toml the keywords of a script for Unsloth or trl; it is not run""",
+    )
+    imported.add_argument("file", metavar="FILE", help="a YAML file, or a Python script")
+    imported.option("--out", "PRESET.toml", "the target (default: a preset of the same name)", None)
+    imported.choice(
+        "--tool", ("", "axolotl", "llamafactory", "trl"), "", "whose recipe (default: by its keys)"
+    )
+    imported.flag("--force", "replace a preset of that name")
+
     data = commands.add("data", "data.preview", "inspect data sets", json=False)
     preview = CommandGroup(data, "actions").add(
         "preview", "data.preview", "show rows as the model sees them, with the trained tokens marked"
