@@ -115,8 +115,8 @@ def convert(values: Values, tool: Tool) -> ImportedRecipe:
         checked.append(key)
     if not made:
         raise LabError(f"no key of this {TOOLS[tool]} recipe can be taken over; is it one?")
-    problems = tuple(problem.message for problem in check_values(made))
-    return ImportedRecipe(tool, made, checked, problems)
+    together = tuple(problem.message for problem in check_values(made))
+    return ImportedRecipe(tool, made, checked, together)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -208,7 +208,7 @@ def _judge(key: str, value: object, tool: Tool) -> ImportedKey:
             return ImportedKey(key, value, "taken", to, "")
         for outcome in ("same", "cannot"):
             if reason := tables.get(outcome, {}).get(key):
-                return _off(ImportedKey(key, value, outcome, "", reason))  # type: ignore[arg-type]
+                return _off(ImportedKey(key, value, outcome, "", reason))
     if tool == "trl" and key == "dataset":
         return ImportedKey(key, value, "taken", "data", "")
     if key in FIELDS:
