@@ -33,6 +33,7 @@ from tui_lab.models import catalog
 from tui_lab.models.loading import ModelSource, Precision, load_model
 from tui_lab.pocket import MODEL_DIR
 from tui_lab.runs import folder as runs
+from tui_lab.runs import inputs
 
 IDS = list(range(10, 40))
 
@@ -87,6 +88,7 @@ def test_adapter_and_merged_model_answer_like_the_run_with_transformers_and_peft
     """The adapter is checked in a process of its own, as for users, which imports nothing of the lab, no trl
     and no bitsandbytes; the merged model in this process."""
     run = make_run()
+    inputs.write_card(run.adapter_path, run.id, run.recipe(), None)
     adapter = exported(run, "adapter", with_base=True)
     monkeypatch.setattr(compare, "run_check", check_here)
     merged = exported(run, "merged", dtype="float32")
@@ -109,6 +111,11 @@ def test_adapter_and_merged_model_answer_like_the_run_with_transformers_and_peft
         assert path == run.path / "exports" / result["kind_of_export"]
         written = json.loads((path / "export.json").read_text())
         assert {**written, "path": result["path"]} == result
+        # what loads it with the lab asks in the same way, and notices other weights
+        asking = templates.load_for(str(MODEL_DIR), saved=path)
+        question = [{"role": "user", "content": prompts[0]}]
+        assert templates.prompt_ids(asking, question) == templates.prompt_ids(tokenizer, question)
+        assert inputs.changed_beside(path) == [] and inputs.read_card(path).run == run.id  # type: ignore[union-attr]
         assert (path / "chat_template.jinja").read_text() == (MODEL_DIR / "chat_template.jinja").read_text()
         for file in [path, *path.rglob("*")]:
             assert stat.S_IMODE(file.stat().st_mode) == (0o700 if file.is_dir() else 0o600)

@@ -23,6 +23,7 @@ from tui_lab.export.check import CheckAnswer, CheckSpec, Conversation, Model, To
 from tui_lab.export.records import ExportCheck, ExportFigures, ExportRequest
 from tui_lab.export.reference import Reference, compute_reference
 from tui_lab.export.source import CONVERSATIONS, TEXTS, WEIGHTS, ComparedText, SavedRun
+from tui_lab.runs import inputs
 
 #: The largest difference of weights read back from GGUF: the converter adds 1 to some norms in float32, and
 #: readers subtract it again.
@@ -77,6 +78,7 @@ def export_adapter(task: ExportTask) -> ExportOutcome:
         outcome.commit = reference.commit
         weights.write_adapter(source, target, reference.commit)
         _write_settings(task.tokenizer, model, target)
+        inputs.copy_card(source.path, target)
         outcome.figures.architecture = _architecture(model)
         del model
         free_memory()
@@ -186,6 +188,7 @@ def _write_whole_model(task: ExportTask, folder: Path) -> WrittenModel:
         model.generation_config = weights.generation_config(model, task.tokenizer)
         weights.write_model(model, folder, dtype)
         settings = _write_settings(task.tokenizer, model, folder)
+        inputs.copy_card(source.path, folder)
         stop_ids = templates.stop_ids(task.tokenizer, model)
         outcome.figures.architecture = _architecture(model)
         del model

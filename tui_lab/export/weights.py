@@ -12,6 +12,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from tui_lab.core.errors import LabError
 from tui_lab.export.check import Model, Tokenizer
 from tui_lab.export.source import CONFIG, WEIGHTS, SavedRun
@@ -142,5 +144,8 @@ def write_tokenizer(tokenizer: Tokenizer, target: Path) -> None:
     from tui_lab.data import templates
 
     tokenizer.save_pretrained(target)
+    settings = templates.settings_of(tokenizer)
+    here = replace(settings, template_file=Path(settings.template_file).name)  # no path of this machine
+    templates.use_settings(tokenizer, here)
     templates.save_settings(tokenizer, target)
     _remove_local_paths(target / "tokenizer_config.json")
