@@ -3,8 +3,9 @@ with the present model. Worked out in a thread, a moment after the last change."
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
     from tui_lab.hardware.memory_budget import MemoryBudget
     from tui_lab.models.catalog import Entry
 
-#: Seconds after a change until the marks are worked out again.
-AFTER_S = 0.3
+#: Seconds after a change until the marks are worked out again; and between two times when only the free
+#: memory changes, as it always does on a busy machine.
+AFTER_S, MEMORY_EVERY_S = 0.3, 30.0
 
 
 @dataclass(frozen=True)
@@ -52,24 +54,35 @@ class FitMarks:
         self.found = ListMarks()
         self._request: MarkRequest | None = None
         self._timer: Timer | None = None
+        self._worked_out: MarkRequest | None = None
+        self._worked_out_at = 0.0
 
     def update(self, request: MarkRequest) -> None:
         """Works the marks out again if the request is another one."""
         if request == self._request:
             return
         self._request = request
+        wait_s = AFTER_S
+        if self._worked_out is not None and _differ_in_memory_only(self._worked_out, request):
+            wait_s = max(AFTER_S, MEMORY_EVERY_S - (time.monotonic() - self._worked_out_at))
         if self._timer is not None:
             self._timer.stop()
-        self._timer = self._pane.set_timer(AFTER_S, self._start)
+        self._timer = self._pane.set_timer(wait_s, self._start)
 
     def _start(self) -> None:
         if self._request is not None:
+            self._worked_out, self._worked_out_at = self._request, time.monotonic()
             self._pane.in_thread(partial(work_out, self._request), self._take, "marks")
 
     def _take(self, found: ListMarks) -> None:
         if found != self.found:
             self.found = found
             self._show()
+
+
+def _differ_in_memory_only(one: MarkRequest, other: MarkRequest) -> bool:
+    budget = replace(other.budget, free_bytes=one.budget.free_bytes)
+    return replace(other, budget=budget) == one
 
 
 def work_out(request: MarkRequest) -> ListMarks:
