@@ -20,9 +20,11 @@ from tui_lab.recipes.recipe import Recipe, build
 from tui_lab.recipes.schema import FILLED_KEYS
 from tui_lab.report import content
 from tui_lab.report import write as report_files
-from tui_lab.report.blocks import Bullets, DetailsBlock, FigureBlock, Paragraph, Quote
+from tui_lab.report.blocks import AnswersBlock, Bullets, DetailsBlock, FigureBlock, Paragraph, Quote
 from tui_lab.report.charts import Table
 from tui_lab.report.document import document
+from tui_lab.report.forest import ForestBlock
+from tui_lab.report.headline import headline
 from tui_lab.retention import results
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run, RunLock, create
@@ -135,6 +137,16 @@ def test_figures_are_those_of_the_log_and_the_result_files() -> None:
     assert cells(found, "acquisition")["exact"] == ["0.100", "0.900"]
     assert cells(found, "strength")["0.5"][2] == "0.875"
     assert "Recommended: 0.5" in text_of(found, "strength")
+    # the plot and the head of the page have the same figures
+    plot = next(block for block in blocks(found, "retention") if isinstance(block, ForestBlock))
+    assert [row.name for row in plot.rows][:2] == ["everyday", "animals"] or plot.rows[0].name == "everyday"
+    assert plot.rows[0].estimate.value == kept["value"] and plot.rows[-1].name.startswith("last probe")
+    head = headline(found)
+    assert (head.tone, head.word) == ("bad", "✗ forgotten")
+    assert head.text.startswith("Its score on the task (exact) rose from 0.10 to 0.90. It forgot part of")
+    assert f"retention {kept['value']:.2f} ({kept['low']:.2f} – {kept['high']:.2f}) on 100 items" in head.text
+    tiles = {tile.name: tile.value for tile in head.tiles}
+    assert tiles["task score"] == "0.10 → 0.90" and tiles["retention"] == f"{kept['value']:.2f}"
 
 
 def test_memory_is_compared_with_the_forecast() -> None:
@@ -162,7 +174,8 @@ def test_losses_answers_flags_recipe_data_and_costs() -> None:
     table = cells(found, "result")
     assert table["training loss"] == ["8 → 0.2667"] and table["validation loss"] == ["8.5 → 0.75"]
     assert table["task's score (exact)"] == ["0.100 → 0.900"] and table["steps"] == ["30 of 30"]
-    assert cells(found, "samples")["Who?"] == ["yes", "✗ no", "✓ yes"]
+    answers = [block for block in blocks(found, "samples") if isinstance(block, AnswersBlock)]
+    assert answers[0].table.rows[0] == ("Who?", "yes", "✗ no", "✓ yes")
     quotes = [(b.label, b.text) for b in blocks(found, "samples") if isinstance(b, Quote)]
     assert quotes[1:] == [("answer at step 0", "Hello."), ("answer at step 30", "Arr!")]
     assert cells(found, "flags")["3"] == ["steps are split in 2", "time"]

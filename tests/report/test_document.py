@@ -16,18 +16,24 @@ from markdown_it import MarkdownIt
 
 from tui_lab.core.sanitize import sanitize
 from tui_lab.report.blocks import (
+    AnswerPair,
+    AnswersBlock,
     Bullets,
     CommandsBlock,
     DetailsBlock,
     Document,
     FigureBlock,
+    Headline,
     Paragraph,
     Quote,
     Section,
+    Tile,
 )
 from tui_lab.report.charts import Chart, ChartSeries, Table, some, thinned
+from tui_lab.report.forest import ForestBlock, ForestRow, forest
 from tui_lab.report.render import DARK, LIGHT, MAX_CHARACTERS, escape, fenced, html, markdown, sparkline
 from tui_lab.report.svg import HEIGHT, WIDTH, round_steps, svg
+from tui_lab.retention.statistics import Interval
 
 HOSTILE = (
     "<script>alert(1)</script>", "</pre></td><img src=x onerror=alert(1)>", "\"><svg onload='x'>",
@@ -58,8 +64,11 @@ def sample(text: str) -> Document:
         Paragraph(text), Bullets((text, "x")), table, Quote(text, text), CommandsBlock(text),
         FigureBlock(chart),
         DetailsBlock(text, (table,)),
+        AnswersBlock(text, (text, text), (AnswerPair(text, f"x{text}", text, text, True, False),)),
+        ForestBlock(text, (ForestRow(text, text, Interval(0.9, 0.8, 1.0), "green"),), 0.9),
     )  # fmt: skip
-    return Document(text, text, (Section("one", text, blocks),))
+    head = Headline("good", text, text, (Tile(text, text, text, "good"),))
+    return Document(text, text, (Section("one", text, blocks),), head)
 
 
 class Reader(HTMLParser):
@@ -239,12 +248,42 @@ def test_pixel_positions() -> None:
     """Computed by hand from the frame: the lowest at the bottom, the highest at the top, a gap between."""
     chart = Chart("id", "t", "y", (ChartSeries("a", 0, [0, 5, 10], [0.0, math.nan, 4.0], "points"),))
     circles = re.findall(r'cx="([\d.]+)" cy="([\d.]+)"', svg(chart))
-    assert circles[:2] == [("76.0", "256.0"), ("708.0", "40.0")]
-    assert 'd="M76.0 256.0M708.0 40.0"' in svg(chart)
+    assert circles[:2] == [("68.0", "208.0"), ("448.0", "40.0")]
+    assert 'd="M68.0 208.0M448.0 40.0"' in svg(chart)
     assert chart.description == "A goes from 0 at step 0 to 4 at 10; lowest 0 at 0, highest 4 at 10."
     band = ChartSeries("bounds", 7, [0, 10], [2, 2], "band", [1, 1], [3, 3])
     drawn = svg(Chart("id", "t", "y", (*chart.series, band)))
-    assert '<rect class="band c7" x="76.0" y="94.0" width="632.0" height="108.0"/>' in drawn
+    assert '<rect class="band c7" x="68.0" y="82.0" width="380.0" height="84.0"/>' in drawn
+
+
+def test_a_forest_plot_has_every_row_on_one_axis() -> None:
+    rows = (
+        ForestRow("all", "100 items", Interval(0.8, 0.6, 1.0), "amber"),
+        ForestRow("part", "9 items", Interval(0.4, 0.2, 0.6), "red", part=True),
+        ForestRow("none", "3 items", Interval(math.nan, math.nan, math.nan), "cannot_tell"),
+        ForestRow("far", "3 items", Interval(9.0, -math.inf, math.inf), "green"),
+    )
+    plot = forest("Retention", rows, 0.9)
+    assert plot is not None and plot.ticks == [0.0, 0.5, 1.0, 1.5, 2.0]
+    assert [plot.at(value) for value in (0.0, 0.9, 1.0, 9.0, -3.0)] == [0.0, 45.0, 50.0, 100.0, 0.0]
+    assert rows[0].figures == "0.80 (0.60 – 1.00)" and rows[2].figures == "–"
+    assert [row.tone for row in rows] == ["mild", "bad", "none", "good"]
+    assert "part: 0.40 (0.20 – 0.60), ✗ forgotten." in plot.description
+    page = html(Document("t", "s", (Section("one", "r", (plot,)),)))
+    assert page.count('class="interval"') == 3 and 'x1="45.0%" x2="45.0%"' in page
+    assert forest("Retention", rows[2:3], 0.9) is None
+
+
+@given(st.lists(st.tuples(figures, figures, figures), min_size=1, max_size=4), st.none() | st.floats(0, 1))
+def test_a_forest_plot_stays_inside_its_axis(
+    estimates: list[tuple[float, float, float]], at: float | None
+) -> None:
+    rows = [ForestRow("a", "", Interval(*each), "green") for each in estimates]
+    if (plot := forest("t", rows, at)) is not None:
+        assert len(plot.ticks) <= 8
+        for each in (*estimates[0], *estimates[-1], 1.0):
+            assert 0 <= plot.at(each) <= 100
+        html(Document("t", "s", (Section("one", "r", (plot,)),)))
 
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6), st.booleans())

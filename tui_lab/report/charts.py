@@ -216,8 +216,9 @@ def _retention(state: RunState, threshold: float | None) -> Chart | None:
         series.append(
             ChartSeries(f"threshold {threshold:g}", 7, ends, [threshold] * 2, "dashed", described=False)
         )
-    name = "share of the base's knowledge that is retained"
-    return Chart("retention", "Retention by probes of items", name, tuple(series), from_zero=False)
+    return Chart(
+        "retention", "Retention by probes of items", "share retained", tuple(series), from_zero=False
+    )
 
 
 def _kl(state: RunState) -> Chart | None:

@@ -28,6 +28,8 @@ from tui_lab.core.format import (
 )
 from tui_lab.report import retention
 from tui_lab.report.blocks import (
+    AnswerPair,
+    AnswersBlock,
     Block,
     Bullets,
     CommandsBlock,
@@ -41,6 +43,7 @@ from tui_lab.report.blocks import (
 )
 from tui_lab.report.charts import Table, charts
 from tui_lab.report.content import ReportContent, unknown
+from tui_lab.report.headline import headline
 from tui_lab.retention.scoring.metrics import Metric
 from tui_lab.runs.event_parts import JsonValue, ScoredExample
 from tui_lab.runs.schema import ScoreEvent
@@ -74,7 +77,9 @@ DATA_NAMES = {
 def document(report: ReportContent) -> Document:
     """The whole report."""
     recipe = report.recipe
-    subtitle = f"{recipe.model} on {recipe.data}" if recipe else "a recipe that cannot be read"
+    subtitle = "a recipe that cannot be read"
+    if recipe:
+        subtitle = f"{recipe.model} on {recipe.data} · preset {recipe.preset or 'none'} · {report.status}"
     sections: tuple[tuple[str, str, Callable[[ReportContent], Iterator[Block]]], ...] = (
         ("result", "Result", _result),
         ("curves", "Curves", _curves),
@@ -92,7 +97,7 @@ def document(report: ReportContent) -> Document:
         ("unknown", "What is not known", _unknown),
     )
     made = tuple(Section(id, title, tuple(make(report))) for id, title, make in sections)
-    return Document(f"Run {report.run}", subtitle, made)
+    return Document(f"Run {report.run}", subtitle, made, headline(report))
 
 
 def _time(seconds: float | None) -> str:
@@ -232,28 +237,25 @@ def _samples(report: ReportContent) -> Iterator[Block]:
             if side is not None:
                 yield Quote(f"answer at step {integer(side.step)}", side.text)
     if report.examples:
-        rows = [
-            (
+        scored = [
+            AnswerPair(
                 example.prompt,
                 _expected(example.before, example.after),
-                *map(_scored, (example.before, example.after)),
+                example.before.answer if example.before else UNKNOWN,
+                example.after.answer if example.after else UNKNOWN,
+                example.before.ok if example.before else None,
+                example.after.ok if example.after else None,
             )
             for example in report.examples
         ]
-        head = ("prompt", "expected", "before", "after")
-        yield Table("Held-out rows, as the run scored them", head, tuple(rows))
+        yield AnswersBlock("Held-out rows, as the run scored them", ("before", "after"), tuple(scored))
     if report.answers:
-        answers = [(one.prompt, one.expected, *one.texts) for one in report.answers]
-        head = ("prompt", "expected", "base", "tuned")
-        yield Table("Held-out rows, measured after the run", head, tuple(answers))
+        answers = [AnswerPair(one.prompt, one.expected, *one.texts) for one in report.answers]
+        yield AnswersBlock("Held-out rows, measured after the run", ("base", "tuned"), tuple(answers))
 
 
 def _expected(before: ScoredExample | None, after: ScoredExample | None) -> str:
     return before.expected if before else after.expected if after else ""
-
-
-def _scored(side: ScoredExample | None) -> str:
-    return f"{'✓' if side.ok else '✗'} {side.answer}" if side else UNKNOWN
 
 
 def _flags(report: ReportContent) -> Iterator[Block]:

@@ -9,18 +9,19 @@ fence no line of the text can close. The HTML page loads nothing and runs no scr
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from tui_lab.core.sanitize import sanitize
-from tui_lab.report.blocks import Document
+from tui_lab.report.blocks import Block, Document
 from tui_lab.report.charts import Chart, ChartSeries, thinned
-from tui_lab.report.svg import svg
+from tui_lab.report.svg import drawable, svg
 
 TEMPLATES = Path(__file__).parent / "templates"
 #: Colours 0 to 7 of the charts on a light and on a dark background; each has a contrast over 3 to 1.
@@ -60,7 +61,14 @@ def _environment(format: str) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(fenced=fenced, multiline=_multiline, sparklines=_sparklines, svg=_svg)
+    environment.filters.update(
+        fenced=fenced,
+        multiline=_multiline,
+        sparklines=_sparklines,
+        svg=_svg,
+        is_drawable=drawable,
+        runs_of_figures=_runs_of_figures,
+    )
     environment.globals.update(LIGHT=LIGHT, DARK=DARK)
     return environment
 
@@ -81,6 +89,12 @@ def _finalize_html(value: object) -> object:
 def _multiline(text: str) -> Markup:
     """Text that keeps its line ends."""
     return Markup("\n").join(map(sanitize, shortened(text).split("\n")))
+
+
+def _runs_of_figures(blocks: Sequence[Block]) -> list[tuple[str, list[Block]]]:
+    """The blocks in groups: charts that follow each other stand side by side."""
+    groups = itertools.groupby(blocks, lambda block: "figure" if block.kind == "figure" else "")
+    return [(kind, list(group)) for kind, group in groups]
 
 
 def _svg(chart: Chart) -> Markup:

@@ -10,6 +10,7 @@ from tui_lab.core.format import UNKNOWN, decimal, finite, significant
 from tui_lab.report.blocks import Block, FigureBlock, Paragraph, integer
 from tui_lab.report.charts import Table, some, strength_chart
 from tui_lab.report.content import ReportContent, flips
+from tui_lab.report.forest import ForestRow, forest
 from tui_lab.retention.results import SuiteComparison, SuiteResult
 from tui_lab.retention.statistics import Interval
 from tui_lab.runs.verdicts import BASELINE, NOT_MEASURABLE, VERDICTS
@@ -69,6 +70,9 @@ def retention(report: ReportContent) -> Iterator[Block]:
     if not (report.measured.suites or report.log.item_probes or report.log.kl_probes):
         yield Paragraph("Nothing was measured: it is not known what the model forgot.")
         return
+    title = "Retention with its 95% interval"
+    if (plot := forest(title, list(_forest_rows(report)), report.threshold)) is not None:
+        yield plot
     yield Paragraph(MEANING)
     yield Paragraph(f"The threshold is {decimal(report.threshold, 2)}; the recipe set it before the run.")
     for result in report.measured.suites.values():
@@ -76,13 +80,33 @@ def retention(report: ReportContent) -> Iterator[Block]:
     yield from _probes(report)
 
 
+def _forest_rows(report: ReportContent) -> Iterator[ForestRow]:
+    """A row for each suite and its categories, and one for the newest probe of the run."""
+    for suite, result in report.measured.suites.items():
+        if (compared := result.comparison) is None:
+            continue
+        yield _forest_row(suite, compared, part=False)
+        if (held_back := result.held_back) is not None and held_back.comparison is not None:
+            yield _forest_row("never rehearsed", held_back.comparison, part=True)
+        for name, each in result.categories.items():
+            yield _forest_row(name, each, part=True)
+    for probe in report.log.item_probes[-1:]:
+        name = f"last probe of the run, step {integer(probe.step)}"
+        yield ForestRow(name, f"{integer(probe.n)} items", probe.headline, probe.outcome)
+
+
+def _forest_row(name: str, compared: SuiteComparison, part: bool) -> ForestRow:
+    return ForestRow(name, f"{integer(compared.n)} items", compared.headline, compared.verdict, part)
+
+
 def _suite(result: SuiteResult) -> Iterator[Block]:
     suite, chance = result.suite, finite(result.chance)
     guessing = "it has no chance level" if chance is None else f"guessing gets {chance:.0%} of it right"
+    weights = "unquantised" if result.quantization == "none" else result.quantization
     yield Paragraph(
         f"{result.title or suite} ({suite}, version {result.version}, {integer(result.n)} items; "
         f"{guessing}); "
-        f"measured with {result.quantization} weights, computed in {result.dtype}, scored by {result.metric}."
+        f"measured with {weights} weights, computed in {result.dtype}, scored by {result.metric}."
     )
     if result.comparison is None:
         yield Paragraph("Only the base was measured, so there is no comparison.")

@@ -13,11 +13,11 @@ from html import escape
 from tui_lab.core.sanitize import sanitize
 from tui_lab.report.charts import Chart, ChartSeries, thinned
 
-WIDTH, HEIGHT = 720.0, 300.0
-LEFT, RIGHT, TOP, BOTTOM = 76.0, 12.0, 40.0, 44.0
+WIDTH, HEIGHT = 460.0, 250.0
+LEFT, RIGHT, TOP, BOTTOM = 68.0, 12.0, 40.0, 42.0
 TICKS = 5
 #: The width of a legend entry: a mark and about this much per character.
-MARK_PX, CHARACTER_PX = 34.0, 7.0
+MARK_PX, CHARACTER_PX = 36.0, 7.4
 POINT_PX = 3.2
 
 Point = tuple[float, float]
@@ -120,6 +120,8 @@ def _axes(chart: Chart, scale: _Scale) -> Iterator[str]:
     y, x = HEIGHT - BOTTOM, (LEFT + WIDTH - RIGHT) / 2
     yield f'<line class="axis" x1="{LEFT:g}" x2="{WIDTH - RIGHT:g}" y1="{y:g}" y2="{y:g}"/>'
     yield f'<text class="name" x="{x:g}" y="{HEIGHT - 8:g}" text-anchor="middle">{clean(chart.x_name)}</text>'
+    if chart.unit == "bytes":
+        return  # the ticks have the unit
     middle = (TOP + HEIGHT - BOTTOM) / 2
     yield (
         f'<text class="name" x="14" y="{middle:g}" text-anchor="middle" '
