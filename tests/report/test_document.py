@@ -30,7 +30,7 @@ from tui_lab.report.blocks import (
     Tile,
 )
 from tui_lab.report.charts import Chart, ChartSeries, Table, some, thinned
-from tui_lab.report.forest import ForestBlock, ForestRow, forest
+from tui_lab.report.forest import ForestBlock, ForestLine, forest
 from tui_lab.report.render import DARK, LIGHT, MAX_CHARACTERS, escape, fenced, html, markdown, sparkline
 from tui_lab.report.svg import HEIGHT, WIDTH, round_steps, svg
 from tui_lab.retention.statistics import Interval
@@ -65,7 +65,7 @@ def sample(text: str) -> Document:
         FigureBlock(chart),
         DetailsBlock(text, (table,)),
         AnswersBlock(text, (text, text), (AnswerPair(text, f"x{text}", text, text, True, False),)),
-        ForestBlock(text, (ForestRow(text, text, Interval(0.9, 0.8, 1.0), "green"),), 0.9),
+        ForestBlock(text, (ForestLine(text, text, Interval(0.9, 0.8, 1.0), "green"),), 0.9),
     )  # fmt: skip
     head = Headline("good", text, text, (Tile(text, text, text, "good"),))
     return Document(text, text, (Section("one", text, blocks),), head)
@@ -258,10 +258,10 @@ def test_pixel_positions() -> None:
 
 def test_a_forest_plot_has_every_row_on_one_axis() -> None:
     rows = (
-        ForestRow("all", "100 items", Interval(0.8, 0.6, 1.0), "amber"),
-        ForestRow("part", "9 items", Interval(0.4, 0.2, 0.6), "red", part=True),
-        ForestRow("none", "3 items", Interval(math.nan, math.nan, math.nan), "cannot_tell"),
-        ForestRow("far", "3 items", Interval(9.0, -math.inf, math.inf), "green"),
+        ForestLine("all", "100 items", Interval(0.8, 0.6, 1.0), "amber"),
+        ForestLine("part", "9 items", Interval(0.4, 0.2, 0.6), "red", part=True),
+        ForestLine("none", "3 items", Interval(math.nan, math.nan, math.nan), "cannot_tell"),
+        ForestLine("far", "3 items", Interval(9.0, -math.inf, math.inf), "green"),
     )
     plot = forest("Retention", rows, 0.9)
     assert plot is not None and plot.ticks == [0.0, 0.5, 1.0, 1.5, 2.0]
@@ -278,7 +278,7 @@ def test_a_forest_plot_has_every_row_on_one_axis() -> None:
 def test_a_forest_plot_stays_inside_its_axis(
     estimates: list[tuple[float, float, float]], at: float | None
 ) -> None:
-    rows = [ForestRow("a", "", Interval(*each), "green") for each in estimates]
+    rows = [ForestLine("a", "", Interval(*each), "green") for each in estimates]
     if (plot := forest("t", rows, at)) is not None:
         assert len(plot.ticks) <= 8
         for each in (*estimates[0], *estimates[-1], 1.0):

@@ -25,7 +25,7 @@ def tone_of(verdict: str) -> str:
 
 
 @dataclass(frozen=True)
-class ForestRow:
+class ForestLine:
     """One estimate. ``part``: a part of the row above; ``note``: the number of items."""
 
     name: str
@@ -57,7 +57,7 @@ class ForestBlock:
 
     kind: ClassVar[str] = "forest"
     title: str
-    rows: tuple[ForestRow, ...]
+    rows: tuple[ForestLine, ...]
     threshold: float | None
 
     @property
@@ -91,7 +91,7 @@ class ForestBlock:
         return " ".join(f"{row.name}: {row.figures}, {row.label}." for row in self.rows)
 
 
-def forest(title: str, rows: Sequence[ForestRow], threshold: float | None) -> ForestBlock | None:
+def forest(title: str, rows: Sequence[ForestLine], threshold: float | None) -> ForestBlock | None:
     """The plot; None where no row has an estimate."""
     if not any(drawable(row.estimate.value) for row in rows):
         return None

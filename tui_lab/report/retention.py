@@ -10,7 +10,7 @@ from tui_lab.core.format import UNKNOWN, decimal, finite, significant
 from tui_lab.report.blocks import Block, FigureBlock, Paragraph, integer
 from tui_lab.report.charts import Table, some, strength_chart
 from tui_lab.report.content import ReportContent, flips
-from tui_lab.report.forest import ForestRow, forest
+from tui_lab.report.forest import ForestLine, forest
 from tui_lab.retention.results import SuiteComparison, SuiteResult
 from tui_lab.retention.statistics import Interval
 from tui_lab.runs.verdicts import BASELINE, NOT_MEASURABLE, VERDICTS
@@ -80,7 +80,7 @@ def retention(report: ReportContent) -> Iterator[Block]:
     yield from _probes(report)
 
 
-def _forest_rows(report: ReportContent) -> Iterator[ForestRow]:
+def _forest_rows(report: ReportContent) -> Iterator[ForestLine]:
     """A row for each suite and its categories, and one for the newest probe of the run."""
     for suite, result in report.measured.suites.items():
         if (compared := result.comparison) is None:
@@ -92,11 +92,11 @@ def _forest_rows(report: ReportContent) -> Iterator[ForestRow]:
             yield _forest_row(name, each, part=True)
     for probe in report.log.item_probes[-1:]:
         name = f"last probe of the run, step {integer(probe.step)}"
-        yield ForestRow(name, f"{integer(probe.n)} items", probe.headline, probe.outcome)
+        yield ForestLine(name, f"{integer(probe.n)} items", probe.headline, probe.outcome)
 
 
-def _forest_row(name: str, compared: SuiteComparison, part: bool) -> ForestRow:
-    return ForestRow(name, f"{integer(compared.n)} items", compared.headline, compared.verdict, part)
+def _forest_row(name: str, compared: SuiteComparison, part: bool) -> ForestLine:
+    return ForestLine(name, f"{integer(compared.n)} items", compared.headline, compared.verdict, part)
 
 
 def _suite(result: SuiteResult) -> Iterator[Block]:
