@@ -23,9 +23,15 @@ def open_lab(args: argparse.Namespace) -> int:
     _check_terminal("the lab needs a terminal; without one use the commands that `tui-lab --help` lists")
     gc.disable()  # until the first frame: see ui/terminal/gc_policy.py
     from tui_lab.ui.app import main
+    from tui_lab.ui.open_screens import PLAY_DEMO
 
     loaded = args.loaded
-    return main(loaded.settings, loaded.problems, sources=loaded.sources) or EXIT_OK
+    while (code := main(loaded.settings, loaded.problems, sources=loaded.sources)) == PLAY_DEMO:
+        from tui_lab.ui.demo.app import main as play
+
+        if code := play(loaded.settings, loaded.problems, loaded.sources, live=False):
+            return code
+    return code or EXIT_OK
 
 
 def replay(args: argparse.Namespace) -> int:

@@ -168,8 +168,8 @@ class LabApp(TerminalApp):
         if self.first_pane == "setup":
             from tui_lab.ui.views import welcome
 
-            if text := welcome.message(keymap_of(self)):
-                self.notify(text, title="Welcome", timeout=welcome.SECONDS, markup=False)
+            if welcome.is_due():
+                self.action_open("first_run")
         self.runs.start_announcing()
         self.runs.start_notifying()
         self.collector.start()

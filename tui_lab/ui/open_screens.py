@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from tui_lab.ui.actions.jump import Place
 
 
+#: The exit code with which the lab asks for the demo.
+PLAY_DEMO = 64
+
+
 def close_modals(app: AnyApp) -> bool:
     """Closes the screens above the pane, because the user goes elsewhere. Returns False, after a message,
     where something unsaved would be lost."""
@@ -158,6 +162,24 @@ def open_doctor(app: AnyApp) -> None:
         app.push_screen(DoctorScreen())
 
 
+def open_first_run(app: AnyApp) -> None:
+    """Three ways to begin."""
+    from tui_lab.ui.screens.first_run import FirstRun
+
+    def chosen(answer: str | None) -> None:
+        if answer == "demo":
+            app.exit(return_code=PLAY_DEMO)
+        elif answer:
+            lab_of(app).action_pane("setup")
+            app.call_later(_begin, "start" if answer == "bundled" else "own")
+
+    async def _begin(action: str) -> None:
+        await app.screen.run_action(action)
+
+    if make_way(app):
+        app.push_screen(FirstRun(), chosen)
+
+
 def open_export(app: AnyApp) -> None:
     """The export of the run that is shown."""
     from tui_lab.ui.screens import export
@@ -206,6 +228,7 @@ OPENERS: dict[str, Callable[[AnyApp], None]] = {
     "themes": open_themes,
     "settings": open_settings,
     "doctor": open_doctor,
+    "first_run": open_first_run,
     "export": open_export,
     "report": write_report,
 }

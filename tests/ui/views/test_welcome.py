@@ -1,4 +1,4 @@
-"""The welcome message: once, and only for users without files."""
+"""The three ways to begin: once, and only for users without files."""
 
 from __future__ import annotations
 
@@ -11,22 +11,25 @@ from tui_lab.core import settings
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs.folder import create
 from tui_lab.ui.app import LabApp
+from tui_lab.ui.screens.first_run import FirstRun
 from tui_lab.ui.screens.setup import SetupPane
 from tui_lab.ui.views import welcome
 
 
 async def start(again: bool) -> None:
     app = LabApp()
-    async with app.run_test(size=(80, 24), notifications=True) as pilot:
-        await until(lambda: isinstance(app.screen, SetupPane) and "pocket" in screen_text(app))
-        if not again:
-            await until(lambda: "Welcome" in screen_text(app))
-            await pilot.press("down")  # it is in nobody's way
-            assert app.focused is not None and not app.screen.is_modal
-        assert said(app, "s starts a first run") != again
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(lambda: app.screen_stack and isinstance(app.screen_stack[0], SetupPane))
+        if again:
+            await until(lambda: "starts the run" in screen_text(app))
+            assert isinstance(app.screen, SetupPane)
+        else:
+            await until(lambda: isinstance(app.screen, FirstRun))
+            await pilot.press("escape")
+            await until(lambda: isinstance(app.screen, SetupPane))
 
 
-async def test_the_welcome_is_shown_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_the_three_cards_are_shown_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TUI_LAB_STATE_DIR", str(tmp_path / "new"))
     await start(again=False)
     await start(again=True)
@@ -42,7 +45,7 @@ def test_no_welcome_for_users_with_files(
     else:
         (tmp_path / "config").mkdir()
         (tmp_path / "config" / "settings.toml").write_text('pane = "runs"\n')
-    assert welcome.message() == "" and not been_here.exists()
+    assert not welcome.is_due() and not been_here.exists()
 
 
 async def test_unreadable_folders_are_reported_and_the_lab_starts(

@@ -117,6 +117,12 @@ class AskName(Dialog[str | None]):
         self._look(self.text)
 
     @property
+    def unsaved(self) -> str:
+        if self._line.value == self.text:
+            return ""
+        return f"What you typed is not saved: Enter accepts it, {self.keys('ask.leave')} drops it."
+
+    @property
     def _line(self) -> Input:
         return self.query_one(Input)
 

@@ -3,7 +3,7 @@ machine, and the key that starts the run. A narrow window shows one list at a ti
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -12,7 +12,7 @@ from textual.app import ComposeResult
 from textual.containers import Container, Vertical
 from textual.widgets import OptionList
 
-from tui_lab.ui.actions.registry import bindings, first_key
+from tui_lab.ui.actions.registry import bindings
 from tui_lab.ui.screens import setup_items as items
 from tui_lab.ui.screens.memory_fit import MemoryFit
 from tui_lab.ui.screens.pane import Pane
@@ -131,8 +131,7 @@ class SetupPane(Pane):
         self.lab.after_first_frame(self._fill)
 
     async def _fill(self) -> None:
-        from tui_lab.ui.widgets.form import FieldsForm
-        from tui_lab.ui.widgets.preview import Preview
+        from tui_lab.ui.screens.setup_parts import parts
         from tui_lab.ui.widgets.summary_view import SummaryView
 
         if self.is_left:
@@ -141,40 +140,9 @@ class SetupPane(Pane):
         if self.is_left:
             return
         await self.query_one("#body").mount(as_panel(SummaryView(id="summary"), "What it takes"))
-        sections = {
-            "models": Vertical(
-                Chooser(
-                    items.MODEL_COLUMNS,
-                    "reading the catalog…",
-                    "other: a folder or a hub id…",
-                    id="model-list",
-                ),
-                id="models",
-            ),
-            "data": Vertical(
-                Chooser(
-                    items.DATA_COLUMNS,
-                    "reading data sets…",
-                    "other: a file, a folder or a hub name…",
-                    id="data-list",
-                ),
-                Preview(
-                    "Here rows appear as the model sees them, with the tokens that are trained.", id="preview"
-                ),
-                id="data",
-            ),
-            "presets": Vertical(
-                Chooser(items.PRESET_COLUMNS, "reading presets…", id="preset-list"), id="presets"
-            ),
-            "fields": Vertical(FieldsForm(id="form"), id="fields"),
-        }
-        for name, title in items.SECTIONS:
-            key = first_key(f"setup.{name}", self.keymap)
-            sections[name].add_class("part")
-            as_panel(sections[name], title, key)
         if self.is_left:
             return
-        await self.query_one("#sections").mount(*sections.values())
+        await self.query_one("#sections").mount(*parts(self.keymap))
         if self.is_left:
             return
         self._load_presets()
@@ -409,14 +377,17 @@ class SetupPane(Pane):
     def _name_requested(self, event: Chooser.TypeName) -> None:
         self._ask("models" if event.chooser.id == "model-list" else "data", event.text)
 
-    def _ask(self, section: str, text: str = "") -> None:
+    def _ask(self, section: str, text: str = "", then: Callable[[], object] | None = None) -> None:
+        """Asks for a model or data; ``then`` is called once a name was given."""
         from tui_lab.ui.screens.ask_name import AskName, DataNames, ModelNames
 
-        if section == "models":
-            names: DataNames | ModelNames = ModelNames(self._entries, self.values.get("allow_large") is True)
-        else:
-            names = DataNames()
-        self.app.push_screen(AskName(names, text), partial(self._named, section))
+        def named(name: str | None) -> None:
+            self._named(section, name)
+            if name and then is not None:
+                then()
+
+        models = ModelNames(self._entries, self.values.get("allow_large") is True)
+        self.app.push_screen(AskName(models if section == "models" else DataNames(), text), named)
 
     def _named(self, section: str, name: str | None) -> None:
         """Takes a name that was typed and checked."""
@@ -478,6 +449,10 @@ class SetupPane(Pane):
         """Filters the list that has the focus."""
         if (found := self._list()) is not None:
             found.open_filter()
+
+    def action_own(self) -> None:
+        """Asks for a model, then for data, and shows the presets."""
+        self._ask("models", then=lambda: self._ask("data", then=lambda: self.action_show("presets")))
 
     def action_type_name(self) -> None:
         """Asks for a folder, a file or a hub name."""

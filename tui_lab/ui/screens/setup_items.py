@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 #: The lists of Setup in the order of the path: (id, title). The action ``setup.<id>`` shows one.
 SECTIONS = (("models", "Model"), ("data", "Data"), ("presets", "Preset"), ("fields", "Hyperparameters"))
 MODEL_COLUMNS = (
-    Column("model", 36), Column("size", 8, right=True), Column("here", 13), Column("state"),
+    Column("model", 36, least=20), Column("size", 8, right=True), Column("here", 13), Column("state", least=9),
 )  # fmt: skip
 PRESET_COLUMNS = (
-    Column("preset", 13), Column("method", 15), Column("r", 4, right=True), Column("rate", 8, right=True),
-    Column("length", 11, right=True), Column("here", 12), Column("for"),
+    Column("preset", 13), Column("method", 15, least=9), Column("r", 4, right=True),
+    Column("rate", 8, right=True), Column("length", 11, right=True, optional=True), Column("here", 12),
+    Column("for", least=5),
 )  # fmt: skip
 DATA_COLUMNS = (Column("data", 24), Column("kind", 10), Column("where"))
 
@@ -86,7 +87,7 @@ def _fit_sentence(found: MachineFit | None) -> str:
 def model_state(entry: Entry) -> str:
     """Where a model's files are."""
     state = "on disk" if entry.on_disk and entry.where in ("catalog", "cache") else _STATES[entry.where]
-    return f"{state}, gated" if entry.gated and not entry.on_disk else state
+    return "gated" if entry.gated and not entry.on_disk else state
 
 
 def model_item(entry: Entry, found: MachineFit | None = None) -> ChooserItem:

@@ -28,8 +28,10 @@ class RunStarter:
         """The recipe; None if it cannot be run, and then a message says why."""
         summary = self._summary()
         if summary is None or summary.recipe is None or summary.refusals:
-            if summary is not None:
-                self._pane.notice(f"{refusal}:\n" + "\n".join(summary.refusals), "error")
+            reasons = (
+                summary.refusals if summary is not None else ("models and presets are still being read.",)
+            )
+            self._pane.notice(f"{refusal}:\n" + "\n".join(reasons), "error")
             return None
         if problem := self._memory.refusal():
             self._pane.notice(f"{refusal}: {problem}", "error")

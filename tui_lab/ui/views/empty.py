@@ -29,9 +29,3 @@ no_model = partial(
     "no model yet: {prompt.send} in the prompt loads the bundled one; in the lanes {playground.model} any, "
     "{playground.tuned} a run",
 )
-#: The message of the first start.
-welcome = partial(
-    filled,
-    "{setup.start} starts a first run: a small bundled model learns to talk like a pirate, in about a "
-    "minute, here and without a network. {app.help} explains everything, {app.quit} leaves.",
-)

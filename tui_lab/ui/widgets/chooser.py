@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rich.cells import cell_len
 from textual import events, on
 from textual.app import ComposeResult
 from textual.containers import Vertical
@@ -28,12 +29,29 @@ MARK_CELLS = 2
 
 @dataclass(frozen=True)
 class Column:
-    """``width``: cells with the blank after it, 0 for the rest of the line. ``right``: aligned to the
-    right."""
+    """``width``: cells with the blank after it, 0 for the rest of the line. ``right``: aligned to the right.
+    Where the list is narrow the column shrinks to ``least`` cells, or is left out if it is ``optional``; the
+    first one, a name, keeps its end."""
 
     title: str
     width: int = 0
     right: bool = False
+    least: int = 0
+    optional: bool = False
+
+
+def fitted(columns: Sequence[Column], width: int) -> list[int]:
+    """The cells of each column in a line of ``width``: -1 for one that is left out, 0 for the rest."""
+    cells = [column.width for column in columns]
+    over = MARK_CELLS + sum(cells) + sum(column.least for column in columns if not column.width) - width
+    for number, column in enumerate(columns):
+        if over > 0 and column.width and column.least:
+            taken = min(over, column.width - column.least)
+            cells[number], over = column.width - taken, over - taken
+    for number, column in enumerate(columns):
+        if over > 0 and column.optional:
+            cells[number], over = -1, over - column.width
+    return cells
 
 
 @dataclass(frozen=True)
@@ -92,6 +110,7 @@ class Chooser(Vertical):
         self.items: list[ChooserItem] = []
         self.shown: list[ChooserItem] = []  # filtered and sorted
         self.chosen = ""
+        self._cells = [column.width for column in columns]
         self.sorted_by: int | None = None
         self.is_reversed = False
 
@@ -111,6 +130,12 @@ class Chooser(Vertical):
         return self.query_one(SearchLine).value.strip()
 
     def on_resize(self) -> None:
+        cells = fitted(self.columns, self.list.scrollable_content_region.width)
+        if cells != self._cells:
+            self._cells = cells
+            self.query_one(".titles", Static).update(self._titles())
+            for number, item in enumerate(self.shown):
+                self._redraw(number, item)
         call_after_layout(self, self.list.scroll_to_highlight)  # also when its tab is shown
 
     @property
@@ -214,12 +239,16 @@ class Chooser(Vertical):
         cells = []
         for number, column in enumerate(self.columns):
             arrow = ("▾" if self.is_reversed else "▴") if number == self.sorted_by else ""
-            cells.append(self._cell(column, f"{column.title}{arrow}"))
+            cells.append(self._cell(number, f"{column.title}{arrow}"))
         return Content(" " * MARK_CELLS + "".join(cells))
 
-    @staticmethod
-    def _cell(column: Column, text: str) -> str:
-        return fit(text, column.width - 1, column.right) + " " if column.width else text
+    def _cell(self, number: int, text: str) -> str:
+        column, width = self.columns[number], self._cells[number]
+        if width <= 0:
+            return "" if width else text
+        if not number and width < column.width and cell_len(text) >= width:
+            text = "…" + text[-(width - 2) :]
+        return fit(text, width - 1, column.right) + " "
 
     def _prompt(self, item: ChooserItem) -> Content:
         is_chosen = item.id == self.chosen
@@ -227,8 +256,8 @@ class Chooser(Vertical):
         weight = "bold" if is_chosen else "$text-muted" if item.refused else ""
         styles = (*item.styles, *[""] * len(item.columns))
         cells = [
-            (self._cell(column, sanitize(text)), style or weight)
-            for column, text, style in zip(self.columns, item.columns, styles, strict=False)
+            (self._cell(number, sanitize(text)), style or weight)
+            for number, (text, style) in enumerate(zip(item.columns, styles, strict=False))
         ]
         return Content.assemble((f"{mark:<{MARK_CELLS}}", "$changed"), *cells)
 
