@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 #: The lists of Setup in the order of the path: (id, title). The action ``setup.<id>`` shows one.
 SECTIONS = (("models", "Model"), ("data", "Data"), ("presets", "Preset"), ("fields", "Hyperparameters"))
 MODEL_COLUMNS = (
-    Column("model", 36, least=20), Column("size", 8, right=True), Column("here", 13), Column("state", least=9),
-)  # fmt: skip
+    Column("model", 36, least=20),
+    Column("size", 8, right=True),
+    Column("here", 13),
+    Column("state", least=9),
+)
 PRESET_COLUMNS = (
     Column("preset", 13), Column("method", 15, least=9), Column("r", 4, right=True),
     Column("rate", 8, right=True), Column("length", 11, right=True, optional=True), Column("here", 12),
