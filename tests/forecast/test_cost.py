@@ -127,6 +127,7 @@ def test_tokens_of_a_run() -> None:
 
 def test_validation_and_probes_are_part_of_it() -> None:
     asked = {"validation_fraction": 0.2, "max_length": 1024, "per_device_train_batch_size": 8}
+    asked |= {"validation_rows": 2_500}
     with_probe = recipe(**asked, probe_share=0.05)
     found = cost.estimate(
         QWEN, with_probe, None, "A10G", None, data=cost.DataFacts(10_000, 500.0), tariff=FREE
@@ -136,6 +137,16 @@ def test_validation_and_probes_are_part_of_it() -> None:
     assert found.parts["validation"] / found.parts["training"] == pytest.approx(checks)
     assert found.hours and found.hours.value == pytest.approx(sum(found.parts.values()))
     assert found.hours.value == pytest.approx(found.parts["training"] * (1 + checks) * 1.05)
+    # by itself nine validations take at most a tenth of the training
+    fewer = cost.estimate(
+        QWEN,
+        recipe(**{**asked, "validation_rows": 0}),
+        None,
+        "A10G",
+        None,
+        data=cost.DataFacts(10_000, 500.0),
+    )
+    assert 0.06 < fewer.parts["validation"] / fewer.parts["training"] < 0.1
     unknown = cost.estimate(QWEN, with_probe, None, "A10G", 1e6, tariff=FREE)
     assert any("validation is not included" in note for note in unknown.notes)
 

@@ -14,7 +14,7 @@ from tui_lab.core.errors import LabError
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.models import catalog
 from tui_lab.recipes.recipe import FIELDS, build
-from tui_lab.recipes.resolve import Resolution, resolve
+from tui_lab.recipes.resolve import Resolution, resolve, validation_rows
 
 CPU = DeviceFacts("cpu", "x86_64", 8_000_000_000, True, 2)
 AMPERE = DeviceFacts("cuda", "RTX 3090", 24_000_000_000, True, 8)
@@ -207,6 +207,25 @@ def test_every_model_of_the_catalog_resolves_on_every_device(device: DeviceFacts
         assert found.values.target_modules, entry.id
         assert found.values.compute_dtype != "auto"
         assert all(choice.reason for choice in found.reasons)
+
+
+@pytest.mark.parametrize(
+    ("held_out", "trained", "changes", "rows"),
+    [
+        (747, 4_800.0, {}, 256),  # a tenth of 4,800 rows of two passes, over nine validations, is 106
+        (747, 22_419.0, {}, 498),  # 0.1 * 2 * 22,419 / 9
+        (9_000, 90_000.0, {}, 2_000),  # 0.1 * 2 * 90,000 / 9
+        (9_000, 90_000.0, {"eval_steps": 100}, 314),  # 56.25 validations of 16 rows a step, and one before
+        (747, 4_800.0, {"validation_rows": 100}, 100),
+        (130, 4_800.0, {"validation_rows": 500}, 130),
+        (130, 640.0, {}, 130),
+    ],
+)
+def test_rows_of_a_validation_worked_by_hand(
+    held_out: int, trained: float, changes: dict[str, object], rows: int
+) -> None:
+    recipe = build({"per_device_train_batch_size": 16, "gradient_accumulation_steps": 1, **changes})
+    assert validation_rows(recipe, held_out, trained) == rows
 
 
 def test_it_needs_no_torch() -> None:

@@ -23,7 +23,7 @@ from tui_lab.hardware.gpu_specs import GpuSpec
 from tui_lab.hardware.precision import best_dtype
 from tui_lab.models.shapes import Shape
 from tui_lab.recipes.recipe import Recipe
-from tui_lab.recipes.resolve import VALIDATIONS_A_RUN, ResolvedValues, unresolved
+from tui_lab.recipes.resolve import VALIDATIONS_A_RUN, ResolvedValues, unresolved, validation_rows
 
 #: World average of 2024 (IEA, Electricity 2025, chapter "Emissions"): grams of CO₂ for a kWh generated.
 WORLD_G_CO2_PER_KWH = 445.0
@@ -172,6 +172,10 @@ def estimate(
 
     if validation_tokens is None:
         validation_tokens = _held_out_tokens(recipe, rows, length, None if basis == "as given" else tokens)
+    if validation_tokens is not None:
+        rows_held_out = math.ceil(validation_tokens / length)
+        measured_rows = validation_rows(recipe, rows_held_out, tokens / length)
+        validation_tokens *= measured_rows / max(1, rows_held_out)
     validation = _validation_flops(recipe, found, tokens, length, validation_tokens)
     if validation is None:
         notes.append("validation is not included: its frequency and size depend on the data")

@@ -47,6 +47,8 @@ CPU_PARAMETERS_LIMIT = 200_000_000
 #: The shortest useful row, in tokens (also the lower limit of max_length).
 SHORTEST_ROW = 16
 VALIDATIONS_A_RUN = 8
+#: Validations take at most this share of the training, unless they then have fewer rows than this.
+VALIDATION_SHARE, FEWEST_VALIDATION_ROWS = 0.1, 256
 
 
 class ModelFacts(Protocol):
@@ -423,6 +425,17 @@ def _liger_kernel(case: _Case) -> None:
             "the package liger-kernel is not installed (`pip install liger-kernel`): more kernels a layer"
         )
     case.note("liger_kernel", case.found.values.liger_kernel, reason)
+
+
+def validation_rows(recipe: Recipe, held_out: int, trained: float) -> int:
+    """The rows of each validation, of ``held_out`` ones; ``trained``: rows that the whole run trains on, each
+    as often as it is read. A step costs at least two forward passes, a validation one."""
+    if recipe.validation_rows:
+        return min(held_out, recipe.validation_rows)
+    steps = trained / recipe.effective_batch_size
+    times = steps / recipe.eval_steps if recipe.eval_steps else min(VALIDATIONS_A_RUN, steps)
+    affordable = int(VALIDATION_SHARE * 2 * trained / (times + 1))
+    return min(held_out, max(FEWEST_VALIDATION_ROWS, affordable))
 
 
 def _measuring(case: _Case) -> None:

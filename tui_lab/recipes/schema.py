@@ -380,6 +380,14 @@ class RecipeSchema(BaseModel):
         ge=0,
         word="auto",
     )
+    validation_rows: int = _field(
+        0,
+        "validation rows",
+        "Held-out rows of each validation at most; auto takes 256, or more while all validations take under a tenth of the training.",
+        "measuring",
+        ge=0,
+        word="auto",
+    )
     early_stopping_patience: int = _field(
         0,
         "early stop. patience",

@@ -23,6 +23,7 @@ HARMLESS = {
     "preset": "it is only a label",
     "logging_steps": "only how often the loss is logged",
     "eval_steps": "only the interval of validations; early stopping counts validations",
+    "validation_rows": "validation losses are of other rows than before",
     "save_steps": "only the interval of checkpoints",
     "save_total_limit": "only the number of checkpoints kept",
     "score_rows": "the final score is measured on other rows than the first one",

@@ -194,13 +194,15 @@ class ModelEvent(RunEvent, tag="model", kw_only=True, frozen=True):
 
 
 class PlanEvent(RunEvent, tag="plan", kw_only=True, frozen=True):
-    """The planned training: steps in total and between validations and checkpoints."""
+    """The planned training: steps in total and between validations and checkpoints, and the rows of each
+    validation."""
 
     total_steps: Step
     epochs: float | None = None
     rows: int | None = None
     eval_steps: float | None = None
     save_steps: float | None = None
+    validation_rows: Count | None = None
     cost: CostFacts = CostFacts()
 
 

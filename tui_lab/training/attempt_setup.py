@@ -8,7 +8,7 @@ import platform
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 from msgspec.structs import replace
@@ -19,13 +19,14 @@ from tui_lab.data import prompt_settings, replay, templates
 from tui_lab.data.prepare import PreparedData
 from tui_lab.data.prepared_cache import prepare_recipe
 from tui_lab.data.prompt_settings import PromptSettings
+from tui_lab.data.store import TokenRows
 from tui_lab.forecast import cost, memory
 from tui_lab.forecast.fill_card import Filled
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.models import catalog, download, loading, module_stats, shapes, target_modules
 from tui_lab.models.download import DownloadProgress
 from tui_lab.recipes.recipe import Recipe
-from tui_lab.recipes.resolve import METHODS_WITH_TARGETS, VALIDATIONS_A_RUN, resolve
+from tui_lab.recipes.resolve import METHODS_WITH_TARGETS, VALIDATIONS_A_RUN, resolve, validation_rows
 from tui_lab.runs import stages
 from tui_lab.runs.event_parts import CostFacts, DeviceRecord, LadderSettings
 from tui_lab.runs.schema import (
@@ -93,13 +94,14 @@ def prepare_training(context: AttemptContext, device: DeviceFacts, on_step: OnSt
     write_forecast(context, recipe, data.prepared, filled.recipe)
     context.events.write(PhaseEvent(name="loading_model", detail=recipe.entry.label))
     trainer, run_cost = prepare_model(context, recipe, data, on_step, filled)
+    validated: Any = trainer.eval_dataset
     return TrainingSetup(
         recipe=recipe,
         filled=filled,
         data=data,
         trainer=trainer,
         cost=run_cost,
-        plan=plan_steps(context, trainer, run_cost, len(data.prepared.validation)),
+        plan=plan_steps(context, trainer, run_cost, len(validated or ())),
         evaluator=TaskEvaluator(
             context.recipe, context.events, data.tokenizer, data.prepared, context.before, context.progress
         ),
@@ -291,7 +293,7 @@ def prepare_model(
         recipe,
         base,
         data.tokenizer,
-        EncodedRows(prepared.train, prepared.validation),
+        EncodedRows(prepared.train, _validation_rows(context, recipe, prepared)),
         values,
         folder=context.run.checkpoints_path,
         device=resolved.device.type,
@@ -322,6 +324,21 @@ def prepare_model(
         )
     )
     return trainer, run_cost
+
+
+def _validation_rows(context: AttemptContext, recipe: Recipe, prepared: PreparedData) -> TokenRows:
+    """The held-out rows that validations measure, evenly out of all. An attempt that goes on measures as many
+    as the one before, so that losses stay comparable."""
+    held_out, rows = prepared.validation, len(prepared.train)
+    trained = float(recipe.max_steps * recipe.effective_batch_size) or rows * recipe.num_train_epochs
+    count = validation_rows(recipe, len(held_out), trained)
+    if context.before.plan is not None and not recipe.validation_rows:
+        count = min(len(held_out), context.before.plan.validation_rows or len(held_out))
+    if count == len(held_out):
+        return held_out
+    reason = f"{count:,} of {len(held_out):,} held-out rows are measured in each validation"
+    context.events.write(ChoiceEvent(field="validation_rows", value=count, reason=reason))
+    return held_out.chosen([number * len(held_out) // count for number in range(count)])
 
 
 def _go_on_from(context: AttemptContext, model: Model) -> None:
@@ -368,7 +385,7 @@ def _tokens_to_train(recipe: Recipe, prepared: PreparedData, max_length: int) ->
 
 
 def plan_steps(
-    context: AttemptContext, trainer: LabTrainer, run_cost: CostFacts, validation_rows: int
+    context: AttemptContext, trainer: LabTrainer, run_cost: CostFacts, rows_validated: int
 ) -> StepPlan:
     """Sets the steps between validations and checkpoints, now that the length of the run is known."""
     recipe, rows = context.recipe, len(trainer.train_dataset)
@@ -377,14 +394,15 @@ def plan_steps(
     save_steps = recipe.save_steps or eval_steps
     trainer.args.eval_steps, trainer.args.save_steps = eval_steps, save_steps
     trainer.args.load_best_model_at_end = recipe.early_stopping_patience > 0
-    context.recorder.validation_rows = validation_rows
+    context.recorder.validation_rows = rows_validated
     context.events.write(
         PlanEvent(
             total_steps=total,
             epochs=recipe.num_train_epochs,
             rows=rows,
-            eval_steps=eval_steps if validation_rows else 0,
+            eval_steps=eval_steps if rows_validated else 0,
             save_steps=save_steps,
+            validation_rows=rows_validated,
             cost=run_cost,
         )
     )
