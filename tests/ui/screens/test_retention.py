@@ -144,7 +144,7 @@ async def test_the_plots_of_a_run(own_folders: Path) -> None:
         await until(lambda: len(pane.points) == 2)
         plots = {plot.kind: plot for plot in pane.query(RetentionPlot)}
         await until(lambda: "retention" in plots["curve"].text)
-        await until(lambda: "new task" in plots["strength"].text and "this run" in plots["runs"].text)
+        await until(lambda: "acquisition" in plots["strength"].text and "this run" in plots["runs"].text)
         await pilot.press("w")
         await until(lambda: isinstance(app.screen, Pick))
         assert "0.5 ●" in screen_text(app), "the recommended one is marked"

@@ -14,9 +14,12 @@ from rich.cells import cell_len
 from tests.ui import sample_runs as made
 from tui_lab.core.records import from_plain
 from tui_lab.retention.results import SuiteComparison
+from tui_lab.retention.stored import StrengthCurve
 from tui_lab.ui.views import retention
 from tui_lab.ui.views import retention_forest as forest
-from tui_lab.ui.views.retention_data import read
+from tui_lab.ui.views.plot_draw import draw, plain
+from tui_lab.ui.views.retention_data import RunPoint, read
+from tui_lab.ui.views.retention_plots import TITLES, runs_series, strength_series
 
 
 def compared(verdict: str, value: float = 0.415, **changes: Any) -> SuiteComparison:
@@ -152,3 +155,34 @@ def test_a_narrow_table_keeps_the_interval_and_aligns_columns() -> None:
     assert "95%" in head and "before" not in head
     end = head.index("95%") + len("95%")
     assert all(line[end - 1].isdigit() and line[end] == " " for line in lines if "–" in line)
+
+
+def test_the_strength_curve_marks_what_is_recommended_on_top_of_all_else() -> None:
+    points = [
+        {"strength": s, "acquisition": s, "retention": made.figure(1 - s / 2), "verdict": "amber"}
+        for s in (0.0, 0.5, 1.2)
+    ]
+    curve = from_plain(
+        {"points": points, "recommended": {"strength": 0.5, "reason": "best"}, "keep": 0.95},
+        StrengthCurve,
+        "it",
+    )
+    best = strength_series(curve)[-1]
+    assert (best.name, best.mark) == ("recommended 0.5", "★")
+    assert (best.xs, best.ys) == ([0.5, 0.5], [0.5, 0.75]), "on both curves"
+    text = plain(draw(strength_series(curve), 60, 16, TITLES["strength"]))
+    assert text.count("★") == 3, "two on the curves, one in the legend"
+    assert "1.5" not in text.splitlines()[-1], "the axis ends with the data"
+
+
+def test_all_runs_have_their_names_and_those_of_one_name_their_time() -> None:
+    points = [
+        RunPoint(f"2026010{n}-010203-x-abcd", "", name, gained, 0.5 + gained / 10)
+        for n, (name, gained) in enumerate([("keeper", 0.1), ("naive", 0.4), ("keeper", 0.9)], start=1)
+    ]
+    series = runs_series(points, points[1].run_id, 0.9)
+    named = {label for one in series for label in one.labels}
+    assert named == {"naive", "keeper 01-01 01:02", "keeper 01-03 01:02"}
+    text = plain(draw(series, 100, 16, TITLES["runs"]))
+    assert all(name in text for name in named) and "threshold 0.9" in text
+    assert runs_series([], "", 0.9) == []

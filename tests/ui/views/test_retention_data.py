@@ -95,7 +95,7 @@ def test_a_run_is_read_again_only_when_it_changed(own_folders: Path, monkeypatch
 
 @given(st.lists(st.tuples(st.floats(-1, 1), st.floats(0, 1.2)), max_size=30))
 def test_the_front_dominates_every_other_run(places: list[tuple[float, float]]) -> None:
-    found = [RunPoint(str(n), "", gained, kept) for n, (gained, kept) in enumerate(places)]
+    found = [RunPoint(str(n), "", "", gained, kept) for n, (gained, kept) in enumerate(places)]
     best = front(found)
     for each in found:
         here = (each.gained, each.retention)

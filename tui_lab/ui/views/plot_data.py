@@ -179,6 +179,17 @@ def steps_axis(low: float, high: float, most: int) -> Axis:
     return Axis(low, high, tuple(marks), tuple(f"{mark:.0f}" for mark in marks))
 
 
+def value_axis(low: float, high: float, most: int) -> Axis:
+    """An axis over exactly low..high, with ticks at round values within."""
+    if not high > low:
+        pad = abs(low) * 0.05 or 1.0
+        low, high = low - pad, high + pad
+    step = nice_step(high - low, most)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    marks = tuple(i * step for i in range(first, last + 1))
+    return Axis(low, high, marks, tuple(tick_label(mark, step) for mark in marks))
+
+
 #: A start is steep when it lies outside of the range of the rest, which is this share of all steps, widened
 #: by this share of itself at both ends, and when leaving it out makes the range this many times smaller.
 REST, MARGIN, SMALLER = 0.75, 0.25, 2.0

@@ -19,7 +19,6 @@ from tui_lab.ui.views.plot_data import (
     Axis,
     Unit,
     bounded,
-    linear_axis,
     log_axis,
     logarithm,
     place,
@@ -27,7 +26,9 @@ from tui_lab.ui.views.plot_data import (
     row_axis,
     settled_from,
     steps_axis,
+    value_axis,
 )
+from tui_lab.ui.views.plot_labels import label_points
 from tui_lab.ui.views.plot_spark import sparkline
 from tui_lab.ui.views.spans import TextSpan, cut, fit
 
@@ -62,7 +63,7 @@ STYLES: dict[str, dict[str, tuple[str, str, str, str]]] = {
 LAYERS = {"dashed": 0, "thin": 1, "thick": 1, "points": 2}
 #: Dots below one another in a line, by style and weight.
 WIDE = {("thin", "normal"): 1, ("thick", "normal"): 2, ("thin", "thick"): 2, ("thick", "thick"): 3}
-_TO_ASCII = str.maketrans("│┤├└─┬┴┼┌┐┘–×·…", "||++-++++++-x..")
+_TO_ASCII = str.maketrans("│┤├└─┬┴┼┌┐┘–×·…★", "||++-++++++-x..+")
 #: A smaller plot is one line of characters with its last, lowest and highest value.
 MIN_WIDTH, MIN_HEIGHT = 20, 6
 #: Plots of fewer rows have no row of marks and no second line of legend.
@@ -77,8 +78,9 @@ NEAR_ZERO = 0.1
 class PlotSeries:
     """One curve. ``role``: its colour in the theme. ``xs`` is ascending; NaN in ``ys`` is a gap. ``mark``: a
     character that replaces the marker of ``style``. ``shows_last``: the legend has its newest value.
-    ``brief``: a shorter name for a narrow legend. A series without ``name`` is not in the legend. ``outline``
-    gives the curve in fewer points, see :meth:`tui_lab.runs.curves.Curve.outline`."""
+    ``brief``: a shorter name for a narrow legend. A series without ``name`` is not in the legend.
+    ``labels``: a name beside each point. ``outline`` gives the curve in fewer points, see
+    :meth:`tui_lab.runs.curves.Curve.outline`."""
 
     name: str
     role: str
@@ -88,6 +90,7 @@ class PlotSeries:
     mark: str = ""
     shows_last: bool = True
     brief: str = ""
+    labels: Sequence[str] = ()
     outline: Callable[[], tuple[Sequence[float], Sequence[float]]] | None = field(default=None, repr=False)
 
     def points(self, low: float = -math.inf, high: float = math.inf) -> tuple[list[float], list[float]]:
@@ -415,7 +418,7 @@ def _figure(
     x_axis = (
         steps_axis(left, right, max(1, columns // 10))
         if options.whole_x
-        else linear_axis(left, right, max(1, columns // 12))
+        else value_axis(left, right, max(1, columns // 10))
     )
     strokes: list[Stroke] = []
     down = dots_of(options.mark("thin"))[1]
@@ -429,6 +432,15 @@ def _figure(
             row = rows - 1 - place(value, y_axis, rows * down) // down if math.isfinite(value) else -1
             if 0 <= row < rows:
                 _label_line(cells[row], f" {one.name} {quantity(one.last, options.unit)} ", one.role)
+    for one, (xs, ys) in zip(series, shown, strict=True):
+        if one.labels:
+            places = [
+                (place(x, x_axis, columns), rows - 1 - place(y, y_axis, rows * down) // down)
+                if math.isfinite(y)
+                else (-1, -1)
+                for x, y in zip(xs, ys, strict=True)
+            ]
+            label_points(cells, places, one.labels, one.role)
     ticks = zip(y_axis.ticks, y_axis.labels, strict=True)
     labels = {rows - 1 - place(tick, y_axis, rows * down) // down: label for tick, label in ticks}
     foot = [_marks_row(marks, x_axis, columns, label_width)] if marked else []

@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 
 from tui_lab.core import input_files
 from tui_lab.core.errors import LabError
+from tui_lab.core.sanitize import sanitize
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.retention.advice import AdviceInput
 from tui_lab.retention.results import SuiteResult
 from tui_lab.retention.stored import FOLDER, StrengthCurve, read_results
 from tui_lab.retention.strength_grid import strength_refusal
+from tui_lab.runs import notes
 from tui_lab.runs.folder import Run
 from tui_lab.runs.state import RunState, Watcher
 from tui_lab.ui.views.run_time import run_time
@@ -49,6 +51,7 @@ class RunPoint:
 
     run_id: str
     label: str
+    name: str  # short: the user's, else the preset's
     gained: float  # acquisition after less before
     retention: float
 
@@ -128,7 +131,9 @@ def point(report: RetentionReport, suite: str) -> RunPoint | None:
         retention = report.state.retention.value if report.state.retention else math.nan
     if not math.isfinite(end - start) or not math.isfinite(retention):
         return None
-    return RunPoint(report.run.id, label(report.recipe, report.run.id), end - start, retention)
+    recipe = report.recipe
+    name = notes.read(report.run).name or (recipe.preset or recipe.method if recipe else report.run.id)
+    return RunPoint(report.run.id, label(recipe, report.run.id), sanitize(name), end - start, retention)
 
 
 def front(points: Iterable[RunPoint]) -> list[RunPoint]:
@@ -157,7 +162,7 @@ def points(runs: Sequence[Run], suite: str, known: dict[tuple[str, str], KnownPo
 def _stamp(run: Run) -> tuple[int, ...]:
     """A value that changes whenever the log or the results of a run change."""
     stamp: list[int] = []
-    for path in (run.events_path, *sorted((run.path / FOLDER).glob("*.json"))):
+    for path in (run.events_path, run.path / notes.FILE, *sorted((run.path / FOLDER).glob("*.json"))):
         with contextlib.suppress(OSError):
             status = path.stat()
             stamp += [status.st_ino, status.st_size, status.st_mtime_ns]

@@ -1,23 +1,23 @@
-"""The curves of the Retention pane: retention over steps, gain and retention over adapter strength, all runs
-as points of retention over gain. Pure functions."""
+"""The curves of the Retention pane: retention over steps, acquisition and retention over the adapter's
+strength, all runs as points of retention over acquisition. Pure functions."""
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 from tui_lab.retention.stored import StrengthCurve
 from tui_lab.ui.views.plot_draw import LineStyle, PlotOptions, PlotSeries
 from tui_lab.ui.views.retention_data import RetentionReport, RunPoint, front
 from tui_lab.ui.views.run_plots import bars
+from tui_lab.ui.views.run_time import run_time
 
 TITLES = {
-    "curve": PlotOptions(
-        "retention over steps", "Retention over the steps appears here when a run probes it."
-    ),
+    "curve": PlotOptions(empty="Retention over the steps appears here when a run probes it."),
     # the pane sets the texts of these two while they are empty, because they name keys
-    "strength": PlotOptions("over strength", whole_x=False, values=False),
-    "runs": PlotOptions("retention over gain", whole_x=False, values=False),
+    "strength": PlotOptions(whole_x=False, values=False),
+    "runs": PlotOptions(whole_x=False, values=False),
 }
 
 
@@ -36,32 +36,76 @@ def curve_series(report: RetentionReport, suite: str) -> list[PlotSeries]:
 
 
 def strength_series(curve: StrengthCurve) -> list[PlotSeries]:
-    """Score of the new task and retention at every adapter strength, and the share to keep."""
+    """Acquisition and retention at every strength, the share to keep, and the recommended strength."""
     points = sorted(curve.points, key=lambda point: point.strength)
     if not points:
         return []
     xs = [point.strength for point in points]
     retention = [point.headline for point in points]
-    return [
-        PlotSeries("new task", "tuned-model", xs, [point.acquisition for point in points], "thick"),
-        PlotSeries("retention", "retained", xs, [r.value for r in retention], "points"),
-        PlotSeries("its lower end", "undecided", xs, [r.low for r in retention]),
-        PlotSeries("to keep", "forgotten", [xs[0], xs[-1]], [curve.keep] * 2, "dashed"),
+    bars_xs = [x for x in xs for _ in range(3)]
+    bars_ys = [value for found in retention for value in (found.high, found.low, math.nan)]
+    series = [
+        PlotSeries("keep", "forgotten", [xs[0], xs[-1]], [curve.keep] * 2, "dashed"),
+        PlotSeries("95% interval", "undecided", bars_xs, bars_ys, brief="95%", shows_last=False),
+        PlotSeries("acquisition", "tuned-model", xs, [point.acquisition for point in points], "thick"),
+        PlotSeries("retention", "retained", xs, [found.value for found in retention], "points"),
     ]
+    best = [point for point in points if point.strength == curve.recommended.strength]
+    for point in best:
+        at = [found for found in (point.acquisition, point.headline.value) if math.isfinite(found)]
+        name = f"recommended {point.strength:g}"
+        labels = [f"{point.strength:g}"] * len(at)
+        series.append(
+            PlotSeries(name, "changed", [point.strength] * len(at), at, "points", "★", labels=labels)
+        )
+    return series
 
 
-def runs_series(points: Sequence[RunPoint], run_id: str) -> list[PlotSeries]:
-    """All runs, their Pareto front, and the selected run."""
+#: Beside the outermost points, of the range of all.
+MARGIN = 0.1
+
+
+def acquired_range(points: Sequence[RunPoint]) -> tuple[float, float]:
+    """The acquisition that the plot of all runs shows, with a margin for the names."""
+    low, high = min(point.gained for point in points), max(point.gained for point in points)
+    margin = (high - low) * MARGIN or 0.05
+    return low - margin, high + margin
+
+
+def runs_series(points: Sequence[RunPoint], run_id: str, threshold: float) -> list[PlotSeries]:
+    """All runs with their names, their Pareto front, the threshold, and the selected run."""
+    if not points:
+        return []
     found = sorted(points, key=lambda point: point.gained)
     mine = [point for point in found if point.run_id == run_id]
+    others = [point for point in found if point.run_id != run_id]
+    names = _names(found)
     # a letter, because a colour alone does not distinguish a single point
     groups: tuple[tuple[str, str, list[RunPoint], LineStyle, str], ...] = (
         ("front", "retained", front(found), "thin", ""),
-        ("runs", "base-model", found, "points", ""),
         ("this run", "tuned-model", mine, "points", "X"),
+        ("runs", "base-model", others, "points", ""),
     )
+    limit = PlotSeries("threshold", "forgotten", [*acquired_range(found)], [threshold] * 2, "dashed")
     return [
-        PlotSeries(name, role, [p.gained for p in group], [p.retention for p in group], style, mark)
-        for name, role, group, style, mark in groups
-        if group
+        limit,
+        *(
+            PlotSeries(
+                name,
+                role,
+                [p.gained for p in group],
+                [p.retention for p in group],
+                style,
+                mark,
+                labels=[names[p.run_id] for p in group] if style == "points" else (),
+            )
+            for name, role, group, style, mark in groups
+            if group
+        ),
     ]
+
+
+def _names(points: Sequence[RunPoint]) -> dict[str, str]:
+    """A name of each run; several of one name have their time behind it."""
+    count = Counter(point.name for point in points)
+    return {p.run_id: p.name if count[p.name] == 1 else f"{p.name} {run_time(p.run_id)}" for p in points}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -9,7 +10,13 @@ from textual.message import Message
 from textual.widgets import OptionList
 
 from tui_lab.ui.views.retention_data import RetentionReport, RunPoint
-from tui_lab.ui.views.retention_plots import TITLES, curve_series, runs_series, strength_series
+from tui_lab.ui.views.retention_plots import (
+    TITLES,
+    acquired_range,
+    curve_series,
+    runs_series,
+    strength_series,
+)
 from tui_lab.ui.widgets.plot import Plot
 
 
@@ -27,8 +34,12 @@ class RetentionPlot(Plot):
         elif self.kind == "strength":
             made = strength_series(report.strength)
         else:
-            made = runs_series(points, report.run.id)
-        self.show(lambda: made, (report.run.id, suite, tuple((s.name, *s.xs, *s.ys) for s in made)))
+            made = runs_series(points, report.run.id, report.threshold)
+            low, high = acquired_range(points) if points else (math.nan, math.nan)
+            self.set_options(x_low=low, x_high=high)
+        self.show(
+            lambda: made, (report.run.id, suite, tuple((s.name, *s.labels, *s.xs, *s.ys) for s in made))
+        )
 
 
 class SuiteList(OptionList):
