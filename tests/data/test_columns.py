@@ -120,6 +120,61 @@ SHAPES: dict[str, tuple[dict[str, Any], list[tuple[str, str]], list[str]]] = {
     "numpy in a cell": ({"messages": f"[{HI[0]}\n {HI[1]}]"}, ASKED, []),
     "pairs": ({"conversation": [{"human": "Hi?", "assistant": "Hello."}]}, ASKED, []),
     "alternating texts": ({"data": ["Hi?", "Hello."]}, ASKED, []),
+    "other names around a question": (
+        {
+            "systemPrompt": "Short.",
+            "past_turns": [["a", "b"]],
+            "documents": ["D.", {"title": "T", "text": "E."}],
+            "question": "Hi?",
+            "answer": "Hello.",
+        },
+        [("system", "Short."), ("user", "a"), ("assistant", "b"), ("user", "D.\n\nT\nE.\n\nHi?"), ASKED[1]],
+        [],
+    ),
+    "other names of choices": (
+        {"question": "Q?", "answer_choices": ["a", "b"], "correct_answer_index": 1},
+        [("user", "Q?\nA. a\nB. b"), ("assistant", "B. b")],
+        [],
+    ),
+    "candidates": (
+        {"question": "Q?", "candidates": ["a", "b"], "answer": 1},
+        [("user", "Q?\nA. a\nB. b"), ("assistant", "B. b")],
+        [],
+    ),
+    "hellaswag": (
+        {"ctx": "Q", "endings": ["a", "b"], "label": "1"},
+        [("user", "Q\nA. a\nB. b"), ("assistant", "B. b")],
+        [],
+    ),
+    "piqa": (
+        {"goal": "Q", "sol1": "a", "sol2": "b", "label": 0},
+        [("user", "Q\nA. a\nB. b"), ("assistant", "A. a")],
+        [],
+    ),
+    "pubmedqa": (
+        {"question": "Hi?", "context": {"contexts": ["C.", "D."]}, "answer": "Hello."},
+        [("user", "C.\n\nD.\n\nHi?"), ASKED[1]],
+        [],
+    ),
+    "a summary": ({"document": "Hi?", "summary": "Hello."}, ASKED, []),
+    "a text that is no history": (
+        {"question": "Hi?", "answer": "Hello.", "history": "of bees"}, ASKED, ["history"]
+    ),
+    "a prompt of turns": ({"prompt": HI[:1], "completion": "Hello."}, ASKED, []),
+    "a completion of turns": ({"prompt": "Hi?", "completion": HI[1:]}, ASKED, []),
+    "senders": (
+        {"chat": [{"sender": "user", "text": "Hi?"}, {"sender": "bot", "text": "Hello."}]},
+        ASKED,
+        [],
+    ),
+    "tool calls that are empty cells": (
+        {"messages": [HI[0], {**HI[1], "tool_calls": NAN, "function_call": NAN, "reasoning_content": NAN}]},
+        ASKED,
+        [],
+    ),
+    "a greeting in the history": (
+        {"question": "Hi?", "answer": "Hello.", "history": [[None, "b"]]}, [("assistant", "b"), *ASKED], []
+    ),
     "empty cells of pandas": (
         {"instruction": "Hi?", "input": NAN, "system": NAN, "history": NAN, "output": "Hello."},
         ASKED,
@@ -139,6 +194,38 @@ def test_shapes(tmp_path: Path, name: str) -> None:
     assert bool(source.warnings) == bool(unused)
     for column in unused:
         assert column in source.warnings[0]
+
+
+@pytest.mark.parametrize(
+    "flag",
+    [{"train_on_turn": False}, {"masked": True}, {"ignore": "true"}, {"loss": 0.0}, {"trainable": "False"}],
+)
+def test_turns_that_are_marked_as_not_to_be_trained(tmp_path: Path, flag: dict[str, Any]) -> None:
+    source = source_of(tmp_path, {"messages": [HI[0], {**HI[1], **flag}, *HI]})
+    assert [message.get("weight") for message in source.rows[0].messages or ()] == [None, 0, None, None]
+
+
+def test_a_flag_that_is_an_empty_cell_says_nothing(tmp_path: Path) -> None:
+    source = source_of(tmp_path, {"messages": [HI[0], {**HI[1], "weight": NAN, "masked": NAN}]})
+    assert "weight" not in (source.rows[0].messages or ())[1]
+
+
+def test_reasoning_in_a_column_of_its_own(tmp_path: Path) -> None:
+    source = source_of(tmp_path, {"prompt": "Hi?", "thinking": "Hm.", "response": "Hello."})
+    assert turns(source) == ASKED and source.unused == []
+    assert (source.rows[0].messages or ())[1]["reasoning_content"] == "Hm."
+
+
+def test_completions_that_are_not_wanted_are_left_out(tmp_path: Path) -> None:
+    """KTO marks good and bad completions of one prompt."""
+    rows = [
+        {"prompt": "Hi?", "completion": text, "label": text == "Hello."} for text in ("Go away.", "Hello.")
+    ]
+    source = source_of(tmp_path, *rows)
+    assert [row.completion for row in source.rows] == ["Hello."]
+    assert "line 1: its label is false" in source.warnings[0]
+    other = source_of(tmp_path, {"prompt": "Hi?", "completion": "Hello.", "label": 0})
+    assert len(other.rows) == 1 and other.unused == ["label"]
 
 
 def test_a_row_is_a_list_of_turns(tmp_path: Path) -> None:

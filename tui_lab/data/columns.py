@@ -33,18 +33,21 @@ SNIFFED_ROWS = 200  # rows whose columns are used for detection
 NAMED_COLUMNS = 12  # columns that a message names
 
 MESSAGES = ("messages", "conversations", "conversation", "dialog", "dialogue", "chat", "turns", "data")
-QUESTIONS = ("question", "query", "problem", "question_stem")
+QUESTIONS = ("question", "query", "problem", "question_stem", "question_text")
 OTHER_QUESTIONS = (
-    "inputs", "input", "input_text", "source", "user", "human", "user_message", "sentence", "context",
+    "inputs", "input", "input_text", "source", "user", "human", "user_message", "sentence", "ctx", "goal",
+    "context", "document", "article", "dialogue", "dialog",
 )  # fmt: skip
 ANSWERS = ("answer", "response", "solution", "answers")
 OTHER_ANSWERS = (
     "output", "outputs", "targets", "target", "output_text", "completion", "assistant", "gpt", "bot",
-    "assistant_message", "reply", "correct_answer",
+    "assistant_message", "reply", "correct_answer", "expected_answer", "gold_answer", "generated_solution",
+    "answer_text", "summary", "highlights", "sql",
 )  # fmt: skip
 KEYS = (
-    "answerkey", "answer_key", "answer_idx", "answer_index", "correct", "cop", "label", "gold",
-    "correct_option", "target",
+    "answerkey", "answer_key", "answer_idx", "answer_index", "answer_id", "correct", "cop", "label", "gold",
+    "gold_label", "correct_option", "correct_choice", "correct_index", "correct_idx", "correct_answer_index",
+    "correct_answer_idx", "right_choice", "target",
 )  # fmt: skip
 #: Columns for each role, in order of preference.
 ROLE_COLUMNS: dict[str, tuple[str, ...]] = {
@@ -55,11 +58,64 @@ ROLE_COLUMNS: dict[str, tuple[str, ...]] = {
     "completion": ("completion", "response", "output", "answer"),
     "answer": ANSWERS + OTHER_ANSWERS,
     "key": KEYS,
-    "choices": ("choices", "options"),
+    "choices": (
+        "choices",
+        "options",
+        "answer_choices",
+        "answer_options",
+        "candidates",
+        "endings",
+        "alternatives",
+        "possible_answers",
+    ),
     "input": ("input", "inputs"),
-    "context": ("context", "passage", "article", "paragraph", "background", "support", "evidence"),
-    "system": ("system", "system_prompt", "system_message"),
-    "history": ("history", "chat_history", "conversation_history"),
+    "context": (
+        "context",
+        "contexts",
+        "passage",
+        "passages",
+        "article",
+        "paragraph",
+        "paragraphs",
+        "background",
+        "support",
+        "evidence",
+        "premise",
+        "document",
+        "documents",
+        "docs",
+        "knowledge",
+        "source_text",
+        "context_text",
+        "background_knowledge",
+    ),
+    "system": (
+        "system",
+        "system_prompt",
+        "system_message",
+        "system_instruction",
+        "system_instructions",
+        "sys_prompt",
+        "sys",
+        "system_content",
+    ),
+    "history": (
+        "history",
+        "chat_history",
+        "conversation_history",
+        "dialogue_history",
+        "dialog_history",
+        "message_history",
+        "past_turns",
+        "previous_turns",
+        "prior_turns",
+        "previous_messages",
+        "prior_messages",
+        "past_messages",
+        "previous_conversation",
+    ),
+    "reasoning": ("reasoning_content", "reasoning", "thinking", "thought", "thoughts"),
+    "wanted": ("label",),
     "tools": ("tools", "functions"),
     "text": ("text", "story", "content", "document"),
     "task": ("task",),
@@ -77,31 +133,33 @@ USES = {
     "context": "the text that the question is about",
     "system": "the system turn",
     "history": "earlier turns",
+    "reasoning": "what the assistant thinks before the answer, trained",
+    "wanted": "rows where it is false are left out",
     "tools": "the tools, in the template's own form",
     "text": "the text, trained",
     "task": "the name of the row's task",
 }
+_AROUND = ("system", "history", "reasoning", "tools", "task")  # a question with its answer
 ROLES_OF_FORMAT: dict[str, tuple[str, ...]] = {
     "messages": ("messages", "system", "tools", "task"),
-    "alpaca": ("instruction", "input", "context", "answer", "system", "history", "tools", "task"),
-    "prompt_completion": ("prompt", "completion", "context", "system", "history", "tools", "task"),
-    "question_answer": (
-        "context", "question", "choices", "answer", "key", "system", "history", "tools", "task",
-    ),
+    "alpaca": ("instruction", "input", "context", "answer", *_AROUND),
+    "prompt_completion": ("prompt", "completion", "context", "wanted", *_AROUND),
+    "question_answer": ("context", "question", "choices", "answer", "key", *_AROUND),
     "text": ("text", "task"),
-}  # fmt: skip
+}
 ROLES_OF_FORMAT["sharegpt"] = ROLES_OF_FORMAT["messages"]
 #: Names that a mapping may give to a column.
 MAPPED_NAMES = (
     "question", "answer", "instruction", "input", "output", "prompt", "completion", "context", "system",
-    "history", "choices", "messages", "tools", "text", "task",
+    "history", "reasoning", "choices", "messages", "tools", "text", "task",
 )  # fmt: skip
-_SPREAD = re.compile(r"(?:choice|option|opt?|ending)_?([0-9a-h])")
+_SPREAD = re.compile(r"(?:choice|option|opt?|ending|sol|alternative|candidate)_?([0-9a-h])")
+_CAPITAL = re.compile(r"(?<=[a-z0-9])(?=[A-Z][a-z])")
 
 
 def canonical(name: str) -> str:
-    """The name of a column in lower case, with single underscores."""
-    return re.sub(r"[\s_\-.]+", "_", name.strip().lower()).strip("_")
+    """The name of a column in lower case, with single underscores: ``systemPrompt`` is ``system_prompt``."""
+    return re.sub(r"[\s_\-.]+", "_", _CAPITAL.sub("_", name.strip()).lower()).strip("_")
 
 
 @dataclass(frozen=True)
@@ -368,7 +426,8 @@ def _complete(
     taken.update(spread)
     for role in ROLES_OF_FORMAT[chosen]:
         if role not in roles:
-            roles[role] = tuple(n for n in ROLE_COLUMNS[role] if n in names and n not in taken)
+            columns_of_role = (n for n in ROLE_COLUMNS[role] if n in names and n not in taken)
+            roles[role] = tuple(n for n in columns_of_role if _fits(records, names[n], role))
             taken.update(roles[role][:1])
     draft = ColumnPlan(chosen, reason, names, roles, spread)
     uses: dict[str, str] = {names[name]: "a choice, below the question" for name in spread}
@@ -385,6 +444,16 @@ def _complete(
     unused = tuple(column for column in columns if column not in uses)
     counts_from = _counts_from(draft, records) if spread or roles.get("choices") else 0
     return ColumnPlan(chosen, reason, names, roles, spread, counts_from, ordered, unused)
+
+
+def _fits(records: Sequence[FileRecord], column: str, role: str) -> bool:
+    """Whether the first rows have what a role takes: a history is no text, reasoning is, and KTO's label of a
+    completion is true or false."""
+    kind = {"history": list | dict, "reasoning": str, "wanted": bool}.get(role)
+    if kind is None:
+        return True
+    found = [structure_of(value.get(column)) for _, value in records if isinstance(value, dict)]
+    return all(isinstance(value, kind) for value in found if not is_missing(value) and value != "")
 
 
 def choices_of(row: Row) -> tuple[list[object], list[str]]:

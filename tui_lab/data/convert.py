@@ -35,6 +35,26 @@ def _optional(row: Row, role: str) -> str:
     return "" if value is None else text_of(value, row.column(role) or role)
 
 
+def _context(row: Row) -> str:
+    """The text that a question is about: one text, or several in a list, with their titles or without."""
+    column, value = row.column("context"), structure_of(row.value("context"))
+    if value is None or column is None:
+        return ""
+    return value if isinstance(value, str) else "\n\n".join(_passages(value, column))
+
+
+def _passages(value: object, column: str) -> list[str]:
+    if isinstance(value, list):
+        return [text for part in value for text in _passages(part, column)]
+    if isinstance(value, dict):
+        inner = next((key for key in ("contexts", "sentences", "text", "content") if key in value), None)
+        if inner is not None:
+            title = value.get("title")
+            heading = [title] if isinstance(title, str) and title.strip() else []
+            return ["\n".join([*heading, "\n\n".join(_passages(value[inner], column))])]
+    return [text_of(value, column)]
+
+
 def _tools(row: Row) -> tuple[Tool, ...]:
     return tools_of(row.value("tools"), row.column("tools") or "tools")
 
@@ -64,13 +84,15 @@ def _pair(row: Row, question: str, answer: str) -> Example:
     messages = _before(row)
     messages.append({"role": "user", "content": question})
     messages.append({"role": "assistant", "content": answer})
+    if reasoning := _optional(row, "reasoning").strip():
+        messages[-1]["reasoning_content"] = reasoning
     if not answer.strip():
         raise BadRow("the assistant's turns are empty", empty=True)
     return _chat(messages, _tools(row))
 
 
 def _alpaca(row: Row) -> Example:
-    parts = [_required(row, "instruction"), _optional(row, "context"), _optional(row, "input")]
+    parts = [_required(row, "instruction"), _context(row), _optional(row, "input")]
     return _pair(row, "\n\n".join(part for part in parts if part.strip()), _answer_text(row))
 
 
@@ -93,7 +115,7 @@ def _answer_text(row: Row) -> str:
 
 def _question_answer(row: Row) -> Example:
     question = _required(row, "question")
-    if (context := _optional(row, "context")).strip():
+    if (context := _context(row)).strip():
         question = f"{context}\n\n{question}"
     listing = structure_of(row.value("choices"))
     if isinstance(listing, str) and listing.strip():
@@ -138,23 +160,37 @@ def _right_choice(row: Row, choices: list[str], labels: list[str], own_labels: b
 def _prompt_completion(row: Row) -> Example:
     prompt, column = structure_of(row.value("prompt")), row.column("completion")
     completion = None if column is None else structure_of(row.values[column])
-    if isinstance(prompt, list) and isinstance(completion, list):  # trl's conversational shape
-        earlier = turns_of(prompt, "prompt")
+    if isinstance(prompt, list) or _are_turns(completion):  # trl's conversational shape
+        earlier = turns_of(prompt if isinstance(prompt, list) else [_turn("user", prompt)], "prompt")
+        if not isinstance(completion, list):
+            completion = [_turn("assistant", completion)]
         for message in earlier:
             if message["role"] == "assistant":
                 message["weight"] = 0
         return _chat([*_before(row), *earlier, *turns_of(completion, column or "completion")], _tools(row))
     if column is None:
         raise BadRow("no column completion")
+    if row.value("wanted") is False:
+        raise BadRow("its label is false: the completion is one that is not wanted")
     text, answer = _required(row, "prompt"), text_of(row.values[column], column)
     if not answer.strip():
         raise BadRow(f"the {column} is empty", empty=True)
-    before, context = _before(row), _optional(row, "context")
+    before, context = _before(row), _context(row)
     if context.strip():
         text = f"{context}\n\n{text}"
-    if before or row.value("tools") is not None:  # system turns and earlier turns need a chat
+    if (
+        before or row.value("tools") is not None or row.value("reasoning")
+    ):  # system turns and earlier turns need a chat
         return _pair(row, text, answer)
     return Example(prompt=text, completion=answer)
+
+
+def _turn(role: str, content: object) -> dict[str, object]:
+    return {"role": role, "content": content}
+
+
+def _are_turns(value: object) -> bool:
+    return isinstance(value, list) and any(isinstance(turn, dict) and "role" in turn for turn in value)
 
 
 def _text(row: Row) -> Example:

@@ -19,10 +19,13 @@ ROLES = {
     "ipython": "tool", "environment": "tool", "function_response": "tool", "function_result": "tool",
     "function_call": "call", "tool_call": "call", "tool_calls": "call",
 }  # fmt: skip
-LOSS_FLAGS = ("weight", "loss", "train", "trainable", "training")
+LOSS_FLAGS = (
+    "weight", "loss", "train", "trainable", "training", "train_on_turn", "is_trained", "compute_loss",
+)  # fmt: skip
+LEFT_OUT_FLAGS = ("masked", "ignore", "ignored", "no_loss", "skip")  # the other way round
 REASONING_FIELDS = ("reasoning_content", "thinking", "reasoning", "thought", "thoughts")
-ROLE_KEYS = ("role", "from", "speaker", "author")
-CONTENT_KEYS = ("content", "value", "text", "message")
+ROLE_KEYS = ("role", "from", "speaker", "author", "sender")
+CONTENT_KEYS = ("content", "value", "text", "message", "utterance")
 #: Keys of an object that holds a question and its answer, as chats and histories write pairs.
 PAIR_KEYS = (
     ("user", "assistant"), ("human", "assistant"), ("human", "gpt"), ("human", "bot"), ("question", "answer"),
@@ -118,6 +121,8 @@ def _is_pair(turn: object) -> bool:
 def _pair(turn: Any, column: str) -> list[ChatMessage]:
     keys = _pair_keys(turn)
     question, answer = (turn[keys[0]], turn[keys[1]]) if keys else turn
+    if is_missing(question) and isinstance(answer, str):  # the assistant greets first
+        return [{"role": "assistant", "content": text_of(answer, f"an answer of {column}")}]
     if not keys and isinstance(question, str) and question.strip().lower() in ROLES:
         role = ROLES[question.strip().lower()]  # ["user", "Hi"]
         if role != "call":
@@ -142,7 +147,8 @@ def _turn(turn: object, number: int, keys: tuple[str, str]) -> list[ChatMessage]
     role = ROLES.get(name.strip().lower()) if isinstance(name, str) else None
     if role is None:
         raise BadRow(f"turn {number} has the unknown role {str(name)[:40]!r} (known: {', '.join(ROLES)})")
-    calls = turn.get("tool_calls") or turn.get("function_call")
+    given = (turn.get("tool_calls"), turn.get("function_call"))
+    calls = next((each for each in given if not is_missing(each) and structure_of(each)), None)
     if role == "call":
         calls, role, content = turn.get(content_key), "assistant", None
         if not _has_calls(calls):  # a call in words of its own
@@ -173,14 +179,18 @@ def _turn(turn: object, number: int, keys: tuple[str, str]) -> list[ChatMessage]
 
 def _is_left_out(turn: Mapping[str, Any]) -> bool:
     """Whether a turn is marked as not to be trained: ``weight`` 0 (OpenAI), ``loss`` or ``train`` false
-    (AgentInstruct, Axolotl), and their like."""
-    for flag in LOSS_FLAGS:
-        value = turn.get(flag)
-        if isinstance(value, str):
-            value = value.strip().lower() not in ("false", "no", "0", "0.0")
-        if isinstance(value, bool | int | float) and not value:
-            return True
-    return False
+    (AgentInstruct, Axolotl), ``masked`` true, and their like."""
+    return any(_flag(turn, flag) is False for flag in LOSS_FLAGS) or any(
+        _flag(turn, flag) is True for flag in LEFT_OUT_FLAGS
+    )
+
+
+def _flag(turn: Mapping[str, Any], name: str) -> bool | None:
+    """A flag of a turn, None where it has none."""
+    value = turn.get(name)
+    if isinstance(value, str):
+        return value.strip().lower() not in ("false", "no", "0", "0.0")
+    return bool(value) if isinstance(value, bool | int | float) and not is_missing(value) else None
 
 
 def _reasoning(turn: Mapping[str, Any], number: int) -> str:
