@@ -314,7 +314,7 @@ def test_a_run_is_followed_in_plain_lines(fake_worker: None, runs_dir: Path) -> 
     text = done.stdout
     assert f"run {run.id}: minute on pocket, data pirate" in text
     assert "step 20/20" in text and "finished at step 20" in text
-    assert "validation 3 → 1" in text and "score (exact): 0.25 → 0.75" in text
+    assert "validation 3 → 1" in text and "acquisition 0.25 → 0.75 (exact match)" in text
     assert str(run.path / "adapter") in text
     assert not ESCAPES.search(text)
     assert "[red]hi[/red]" in text  # as it is: nothing is read as markup

@@ -128,7 +128,7 @@ def test_arming_is_told_but_not_that_a_run_is_as_usual() -> None:
     listener.hear("armed", on=True)
     assert listener.wait(11) == ["Armed: the run stops when retention is significantly under its threshold."]
     listener.hear("armed", on=False)
-    assert listener.wait(11) == ["Not armed: the run continues at any retention."]
+    assert listener.wait(11) == ["Stop on forgetting is off: the run continues at any retention."]
 
 
 def test_numbers_in_words() -> None:

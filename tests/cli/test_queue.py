@@ -58,7 +58,7 @@ def test_a_sweep_from_the_grid_to_its_table(runs_dir: Path) -> None:
     assert "best: lowest validation loss" in table.stderr
     result = json.loads(lab("sweep", "--json", "--by", "acquisition").stdout)
     assert result["kind"] == "sweep" and result["items"] == result["runs"]
-    assert result["criterion"] == "best: highest score on the new task"
+    assert result["criterion"] == "best: highest acquisition"
     assert result["best"] in [run["run"] for run in result["runs"]]
     assert result["runs"][0]["peak_memory_bytes"] == 2_000_000
     assert [folder.Run(runs_dir / run["run"]).recipe().lora_r for run in result["runs"]] == [8, 16, 8, 16]

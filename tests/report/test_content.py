@@ -173,7 +173,7 @@ def test_losses_answers_flags_recipe_data_and_costs() -> None:
     found = content.read(written(create(Recipe(preset="minute"), name="r")))
     table = cells(found, "result")
     assert table["training loss"] == ["8 → 0.2667"] and table["validation loss"] == ["8.5 → 0.75"]
-    assert table["task's score (exact)"] == ["0.100 → 0.900"] and table["steps"] == ["30 of 30"]
+    assert table["acquisition (exact match)"] == ["0.100 → 0.900"] and table["steps"] == ["30 of 30"]
     answers = [block for block in blocks(found, "samples") if isinstance(block, AnswersBlock)]
     assert answers[0].table.rows[0] == ("Who?", "yes", "✗ no", "✓ yes")
     quotes = [(b.label, b.text) for b in blocks(found, "samples") if isinstance(b, Quote)]

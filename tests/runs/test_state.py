@@ -445,7 +445,7 @@ def test_probes_are_sorted_by_step_and_superseded_ones_dropped() -> None:
     assert state.armed
     state.apply(parse([event("armed", on=False)]))
     assert not state.armed
-    assert wording.sentence(state.feed[-1]) == "not armed: the run continues at any retention"
+    assert wording.sentence(state.feed[-1]) == "stop on forgetting is off: the run continues at any retention"
 
 
 def test_a_repeated_probe_replaces_the_first() -> None:

@@ -348,7 +348,7 @@ def _print_result(result: RunResult, watcher: Watcher) -> None:
     gained = result.acquisition
     if gained.name:
         before, after = format.significant(gained.start, 3), format.significant(gained.end, 3)
-        print(f"  score ({short(gained.name)}): {before} → {after}")
+        print(f"  acquisition {before} → {after} ({short(format.metric_name(gained.name))})")
     if spent := _cost_text(state, result.state):
         print(f"  {spent}")
     if saved := result.saved:

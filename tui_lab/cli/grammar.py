@@ -331,7 +331,7 @@ A run stores its results in its own folder.""",
     strength = commands.add(
         "strength",
         "strength.run",
-        "compare gain and retention of a run at several strengths of its adapter",
+        "compare acquisition and retention of a run at several strengths of its adapter",
         run=True,
         examples="""\
   tui-lab strength latest                          0, 0.2 … 1.2 on the everyday suite

@@ -244,7 +244,7 @@ def summary(result: RunResult, state: RunState) -> list[str]:
         before, after = format.finite(gained.start), format.finite(gained.end)
         if before is not None and after is not None:
             lines.append(
-                f"On held-out rows the score {spoken(gained.name)} went from "
+                f"Acquisition on held-out rows, {spoken(format.metric_name(gained.name))}, went from "
                 f"{spoken_number(100 * before)} "
                 f"to {spoken_number(100 * after)} percent."
             )

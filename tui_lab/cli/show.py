@@ -270,7 +270,7 @@ def runs(args: argparse.Namespace) -> int:
                 when,
             ]
         )
-    table(("run", "state", "step", "loss", "val loss", "score", "started"), rows, right=(2, 3, 4))
+    table(("run", "state", "step", "loss", "val loss", "acquisition", "started"), rows, right=(2, 3, 4))
     if len(every) > len(found):
         note(f"{len(every) - len(found)} older runs are not listed; --limit 0 lists all")
     return EXIT_OK

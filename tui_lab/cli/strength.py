@@ -92,8 +92,8 @@ def _strengths(text: str) -> tuple[float, ...]:
 
 
 def _print_curve(curve: StrengthCurve) -> None:
-    metric, suite = sanitize(curve.acquisition_metric or "new task"), sanitize(curve.suite)
-    print(f"strength  {metric:>{_BAR + 7}}  {'retention':>{_BAR + 7}} on {suite}, {curve.n:,} items")
+    suite = sanitize(curve.suite)
+    print(f"strength  {'acquisition':>{_BAR + 7}}  {'retention':>{_BAR + 7}} on {suite}, {curve.n:,} items")
     best = curve.recommended.strength
     for point in curve.points:
         retention = point.headline

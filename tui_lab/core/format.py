@@ -29,6 +29,14 @@ MEMORY_NAMES = {
     "gpu_used": "GPU used",
     "resident": "resident memory",
 }
+#: What acquisition is measured by, in words.
+METRIC_NAMES = {
+    "exact": "exact match",
+    "token_f1": "token F1",
+    "rouge_l": "ROUGE-L",
+    "manner": "style",
+    "schema": "JSON schema",
+}
 
 
 def finite(value: object) -> float | None:
@@ -183,6 +191,11 @@ def phase(name: str, detail: str = "") -> str:
 def memory_name(label: str) -> str:
     """The name of a memory reading in words."""
     return MEMORY_NAMES.get(label, label.replace("_", " "))
+
+
+def metric_name(name: str) -> str:
+    """The name of what acquisition is measured by, in words. One from a log is sanitized by callers."""
+    return METRIC_NAMES.get(name, name.replace("_", " "))
 
 
 def decision(value: object, reason: object) -> str:

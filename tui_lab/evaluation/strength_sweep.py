@@ -85,10 +85,10 @@ class NewTask:
             tokenizer = templates.load_tokenizer(target.base, recipe.revision or None)
             task = HeldOutTask(recipe, Watcher(target.run).read_all(), tokenizer, target.path)
         except LabError as error:
-            self.problem = f"the new task is not measured: {error}"
+            self.problem = f"acquisition is not measured: {error}"
             return
         if not task.examples:
-            self.problem = "the new task is not measured: the run has no held-out rows with answers"
+            self.problem = "acquisition is not measured: the run has no held-out rows with answers"
             return
         self._task, self.rows, self.metric = task, len(task.examples), task.metric
 

@@ -415,7 +415,7 @@ class RecipeSchema(BaseModel):
     score_rows: int = _field(
         64,
         "scored rows",
-        "Held-out rows answered at the start and at the end for the task's own score.",
+        "Held-out rows answered at the start and at the end, to measure acquisition.",
         "measuring",
         ge=0,
         word="off",

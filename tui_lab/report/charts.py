@@ -281,8 +281,8 @@ def strength_chart(sweep: StrengthCurve) -> Chart | None:
     gains = [point.acquisition_interval for point in points]
     strengths = [point.strength for point in points]
     series = (
-        _intervals("score on the new task", 2, strengths, gains),
+        _intervals("acquisition", 2, strengths, gains),
         _intervals("retention", 3, strengths, [point.headline for point in points]),
     )
     shown = tuple(one for one in series if any(map(math.isfinite, one.ys)))
-    return Chart("strength", "Gain and retention by strength", "share", shown, x_name="strength")
+    return Chart("strength", "Acquisition and retention by strength", "share", shown, x_name="strength")

@@ -282,14 +282,14 @@ def unknown(report: ReportContent) -> Iterator[str]:
     elif memory.measured is None:
         yield "The peak of memory: it was not measured."
     if len(report.log.scores) < 2:
-        yield "What it learned of its task as a score: it was not scored both before and after."
+        yield "Acquisition: it was not measured both before and after."
     if not report.measured.suites:
         yield (
             "Retention on whole suites: none was measured after the run (`tui-lab retention` measures it, "
             f"then `tui-lab report {shlex.quote(report.run)}` writes this report again)."
         )
     if not report.measured.strength.points:
-        yield "How strength trades gain against retention: no sweep was made."
+        yield "Acquisition and retention at other strengths: no curve was measured."
     if spent.energy_j is None:
         yield "Energy and CO₂: they were not metered (no NVIDIA GPU, or its driver does not report them)."
     if spent.money is None:

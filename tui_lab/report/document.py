@@ -22,6 +22,7 @@ from tui_lab.core.format import (
     energy,
     finite,
     memory_name,
+    metric_name,
     money,
     significant,
     size,
@@ -162,7 +163,7 @@ def _figures(report: ReportContent) -> Iterator[tuple[str, str]]:
         yield "best validation loss", f"{significant(best[1])} at step {best[0]:,}"
     if log.scores:
         yield (
-            f"task's score ({log.score_name})",
+            f"acquisition ({metric_name(log.score_name)})",
             f"{decimal(log.score('start'))} → {decimal(log.score('end'))}",
         )
     yield from retention.summary(report)
@@ -201,24 +202,34 @@ def _acquisition(report: ReportContent) -> Iterator[Block]:
     if scores:
         newest = report.log.scores[-1]
         yield Paragraph(
-            f"The run answered {integer(newest.rows)} held-out rows greedily, and the answers were scored; "
-            f"its main score is {newest.name}. Scores are between 0 and 1."
+            f"The run answered {integer(newest.rows)} held-out rows greedily. Acquisition is their mean "
+            f"{metric_name(newest.name)}, from 0 to 1."
         )
-        rows = [(name, decimal(of.get("start")), decimal(of.get("end"))) for name, of in scores.items()]
-        yield Table("Scores of the run", ("score", "before", "after"), tuple(rows), right=(1, 2))
+        rows = [
+            (metric_name(name), decimal(of.get("start")), decimal(of.get("end")))
+            for name, of in scores.items()
+        ]
+        yield Table("Acquisition", ("measured by", "before", "after"), tuple(rows), right=(1, 2))
     measured = report.measured.acquisition
     if measured.metrics:
         yield Paragraph(
             f"Measured after the run on {integer(measured.rows)} held-out rows, base and tuned model side by "
             "side; ± is the standard error."
         )
-        again = [(name, _mean(of.base), _mean(of.tuned)) for name, of in measured.metrics.items()]
-        yield Table("Scores measured after the run", ("score", "base", "tuned"), tuple(again), right=(1, 2))
+        again = [
+            (metric_name(name), _mean(of.base), _mean(of.tuned)) for name, of in measured.metrics.items()
+        ]
+        yield Table(
+            "Acquisition, measured after the run",
+            ("measured by", "base", "tuned"),
+            tuple(again),
+            right=(1, 2),
+        )
     if (gap := finite(measured.overfitting_gap)) is not None:
         side = "above" if gap >= 0 else "below"
         yield Paragraph(f"Validation loss is {significant(abs(gap))} nats per token {side} training loss.")
     if not scores and not measured.metrics:
-        yield Paragraph("What it learned was not scored: it is not known.")
+        yield Paragraph("Acquisition was not measured.")
 
 
 def _mean(found: Metric) -> str:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from tui_lab.core.format import UNKNOWN, decimal, finite, significant
+from tui_lab.core.format import UNKNOWN, decimal, finite, metric_name, significant
 from tui_lab.report.blocks import Block, FigureBlock, Paragraph, integer
 from tui_lab.report.charts import Table, some, strength_chart
 from tui_lab.report.content import ReportContent, flips
@@ -181,14 +181,14 @@ def _nats(found: Interval) -> str:
 
 
 def strength(report: ReportContent) -> Iterator[Block]:
-    """The section on gain and retention by the adapter's strength."""
+    """The section on acquisition and retention by the adapter's strength."""
     sweep = report.measured.strength
     if not sweep.points:
-        yield Paragraph("No sweep was made: it is not known how strength trades gain against retention.")
+        yield Paragraph("No strength curve was measured.")
         return
     yield Paragraph(
-        "The adapter's change multiplied by a strength: 0 is the base, 1 the run as it is. Score on "
-        f"{integer(sweep.acquisition_rows)} held-out rows of the task ({sweep.acquisition_metric}), "
+        "The adapter's change multiplied by a strength: 0 is the base, 1 the run as it is. Acquisition on "
+        f"{integer(sweep.acquisition_rows)} held-out rows ({metric_name(sweep.acquisition_metric)}), "
         f"retention on {integer(sweep.n)} items of {sweep.suite}."
     )
     if sweep.recommended.reason:

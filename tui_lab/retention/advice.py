@@ -95,7 +95,9 @@ def _advise_green(run: AdviceInput) -> tuple[Advice, ...]:
     if run.gained is not None and run.gained < SMALL_GAIN:
         reason = f"retention is high, but acquisition rose by {run.gained:.2f} only"
         return (Advice("Double the rank, train longer, or raise the learning rate (to 5e-4)", reason),)
-    return (Advice("Export this run", "its retention is surely above the threshold", "app.export"),)
+    return (
+        Advice("Export this run", "the whole interval of its retention is above the threshold", "app.export"),
+    )
 
 
 def _strength(run: AdviceInput) -> list[Advice]:

@@ -107,19 +107,19 @@ def recommend(points: Sequence[PointSummary], keep: float = KEEP) -> tuple[float
     if not any(math.isfinite(point.acquisition) for point in points):
         best = max(able, key=lambda point: point.strength)
         return best.strength, (
-            f"it is the greatest with a retention of at least {keep:.0%} (it is {best.retention:.1%}); the "
-            "score on the new task was not measured"
+            f"it is the greatest with a retention of at least {keep:.0%} (it is {best.retention:.1%}); "
+            "acquisition was not measured"
         )
     # of equal gains the one with more retention, then the smaller change
     best = max(able, key=lambda p: (_or_lowest(p.acquisition), p.retention, -p.strength))
     most = max(points, key=lambda p: _or_lowest(p.acquisition))
     if best.strength == 0:
         return 0.0, (
-            f"no strength above 0 has a retention of {keep:.0%} and a gain; replay or a lower learning rate "
-            "may change that"
+            f"no strength above 0 has a retention of {keep:.0%} and any acquisition; try replay or a lower "
+            "learning rate"
         )
     reason = (
-        f"it has the highest score on the new task ({best.acquisition:.3f}) of those with a retention of at "
+        f"it has the highest acquisition ({best.acquisition:.3f}) of those with a retention of at "
         f"least {keep:.0%} (retention {best.retention:.1%})"
     )
     if most.acquisition > best.acquisition:

@@ -28,8 +28,8 @@ COMMANDS = {
     "skip": "skips the measurement in progress, before or after the training",
     "checkpoint": "saves a checkpoint after the current step",
     "probe": "measures retention and the distance from the base after the current step",
-    "arm": "stops the run once retention is surely lost",
-    "disarm": "lets the run continue whatever retention does",
+    "arm": "stops the run as soon as it has forgotten too much",
+    "disarm": "lets the run continue although it forgets",
 }
 
 

@@ -11,7 +11,7 @@ from itertools import pairwise
 from statistics import median
 from typing import Literal
 
-from tui_lab.core.format import as_float
+from tui_lab.core.format import as_float, metric_name
 from tui_lab.runs.curves import Curve
 from tui_lab.runs.state import RunState
 
@@ -252,8 +252,8 @@ def _learned_nothing(state: RunState) -> Iterator[Flag]:
             "learned_nothing",
             "amber",
             state.scores[-1].step,
-            f"The task's own score ({state.score_name}) is {end:.2f} after the training and was {start:.2f} "
-            "before.",
+            f"Acquisition ({metric_name(state.score_name)}) did not rise: {start:.2f} before the "
+            f"training, {end:.2f} after it.",
             "Train longer or with a higher learning rate or rank; look at the samples and at the rows.",
         )
 

@@ -43,8 +43,8 @@ from tui_lab.runs.schema import (
 )
 from tui_lab.runs.verdicts import BASELINE, VERDICTS
 
-_ARMED = "the run stops when retention is significantly under its threshold"
-_NOT_ARMED = "the run continues at any retention"
+_ARMED = "stop on forgetting is on: the run stops when retention is significantly under its threshold"
+_NOT_ARMED = "stop on forgetting is off: the run continues at any retention"
 _WHEN = {"start": "before training", "end": "after training"}
 
 
@@ -99,7 +99,8 @@ def sentence(event: RunEvent, longest: int | None = None) -> str:
         case ScoreEvent():
             rows = f" on {plural(event.rows, 'held-out row')}" if event.rows is not None else ""
             when = _WHEN.get(event.when, f"at step {event.step}")
-            return f"{text(event.name)} {significant(event.value, 3)}{rows} {when}"
+            metric = text(format.metric_name(event.name))
+            return f"acquisition {significant(event.value, 3)}{rows} {when} ({metric})"
         case SampleEvent():
             return f"sample at step {event.step}: {text(event.prompt)} → {text(event.text)}"
         case CheckpointEvent():
@@ -115,7 +116,7 @@ def sentence(event: RunEvent, longest: int | None = None) -> str:
         case ProbePlanEvent():
             return text(event.reason or "probes planned")
         case ArmedEvent():
-            return f"armed: {_ARMED}" if event.on else f"not armed: {_NOT_ARMED}"
+            return _ARMED if event.on else _NOT_ARMED
         case ItemProbeEvent():
             items = f" on {event.n} items of {text(event.suite)}" if event.n is not None else ""
             _, verdict = VERDICTS.get(event.outcome, ("", text(event.outcome.replace("_", " "))))

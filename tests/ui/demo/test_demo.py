@@ -59,9 +59,9 @@ async def test_a_replay_shows_every_chapter_from_the_recording(found: recording.
     assert folder.list_runs() == [], "a replay leaves nothing behind"
     assert titles(app) == TITLES
     text = captions(app)
-    assert "exact answers 0.11 → 0.83" in text
+    assert "Acquisition: 0.11 → 0.83" in text
     assert "Retention is 44% (" in text and "✗ forgotten" in text
-    assert "✓ kept: retention 96%, naive 44%. It gained +0.67, naive +0.72." in text
+    assert "✓ kept: retention 96%, naive 44%. Acquisition: +0.67, naive +0.72." in text
     assert "The base says “␛[2Jmeow [red]”, the tuned model “Lima”." in text, "answers are sanitized"
     label = "recorded earlier, 2026-01-02, a slow ␛[31mmachine"
     for caption in app.player.shown:
@@ -176,9 +176,9 @@ async def test_a_live_demo_trains_both_runs_and_leaves_a_recording(
     assert titles(app) == TITLES
     assert not any(caption.label for caption in app.player.shown), "nothing of it is recorded"
     text = captions(app)
-    assert "exact answers 0.25 → 0.75, in 2 s" in text
+    assert "Acquisition (right answers): 0.25 → 0.75, in 2 s" in text
     assert "Retention above guessing is 44% (39% to 49%, 100 questions): ✗ forgotten" in text
-    assert "It gained +0.50 and naive +0.50; retention is 96%, naive 44%." in text
+    assert "Acquisition rose by +0.50, naive +0.50; retention is 96%, naive 44%." in text
     runs = folder.list_runs()
     assert sorted(run.recipe().preset for run in runs) == ["keeper", "naive"]
     kept = runs[0].path.parent.parent

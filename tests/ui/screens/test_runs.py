@@ -262,7 +262,7 @@ async def test_a_sweep_with_its_best_run_by_each_criterion(own_folders: Path) ->
     async with app.run_test(size=(80, 24)) as pilot:
         pane = await ready(app, 2)
         await pilot.press("B")
-        await until(lambda: "highest score on the new task" in screen_text(app))
+        await until(lambda: "highest acquisition" in screen_text(app))
         assert "★" in next(line for line in screen_text(app).splitlines() if "0.001" in line)
         await pilot.press("B")
         await until(lambda: "highest retention: no run has it yet" in screen_text(app))

@@ -133,7 +133,7 @@ async def test_a_live_run_is_drawn_as_it_grows(fake: FakeRun, size: tuple[int, i
         assert "0:01 left" in text and "loss 0.8" in text
         assert size[0] < 100 or "pocket · minute" in text
         assert size[0] < 80 or "10/20  ▶ running" in text
-        assert "0.10 → (at the end)" in text
+        assert "acquisition 0.10 before the training" in text
         if size[0] >= 120:  # everything at once
             for part in ("Memory", "Speed", "Learning rate", "Events", "Samples", "About this run"):
                 assert part in text

@@ -58,9 +58,9 @@ def test_progress_shows_steps_and_remaining_time() -> None:
 def test_a_score_shows_start_and_end() -> None:
     start = {"kind": "score", "name": "manner", "value": 0.125, "rows": 64, "step": 0, "when": "start"}
     state = state_of(*BEGIN, start)
-    assert run.score_line(state).endswith("0.12 → (at the end)")
+    assert run.score_line(state) == "acquisition 0.12 before the training (style, 64 held-out rows)"
     state.apply(parse([{**start, "kind": "score", "when": "end", "value": 0.75, "step": 9}]))
-    assert run.score_line(state) == "score (manner, 64 held-out rows): 0.12 → 0.75"
+    assert run.score_line(state) == "acquisition 0.12 → 0.75 (style, 64 held-out rows)"
 
 
 def test_a_crashed_run_shows_reason_and_advice() -> None:

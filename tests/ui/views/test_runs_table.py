@@ -56,7 +56,7 @@ def test_the_details_of_a_run() -> None:
     text = "\n".join(runs_table.detail(RUN))
     for part in (
         RUN.id,
-        "exact 0.100→0.900",
+        "acquisition 0.100→0.900 (exact match)",
         "retention 0.95 (0.90–1.00)",
         "CUDA peak 3 GiB",
         "#good",

@@ -32,7 +32,7 @@ SweepValues: TypeAlias = dict[str, object]
 #: By criterion: whether lower is better, and a description.
 CRITERIA: dict[str, tuple[bool, str]] = {
     "validation": (True, "lowest validation loss"),
-    "acquisition": (False, "highest score on the new task"),
+    "acquisition": (False, "highest acquisition"),
     "retention": (False, "highest retention"),
     "time": (True, "shortest time"),
 }

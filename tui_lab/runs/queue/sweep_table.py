@@ -12,13 +12,13 @@ from tui_lab.runs.queue.sweep import format_value
 from tui_lab.runs.verdicts import BASELINE, NOT_MEASURABLE
 
 #: Columns of a sweep's table after the swept fields, and which of them are right-aligned.
-HEADERS = ("run", "state", "loss", "validation", "score", "retention", "peak memory", "time")
+HEADERS = ("run", "state", "loss", "validation", "acquisition", "retention", "peak memory", "time")
 RIGHT = (2, 3, 5, 6, 7)
 BEST = "★"
 
 
 def score(run: RunSummary, digits: int = 2) -> str:
-    """Acquisition: the task's own score before and after."""
+    """Acquisition before and after."""
     if math.isnan(run.score_start) and math.isnan(run.score_end):
         return UNKNOWN
     return f"{compact(run.score_start, digits)}→{compact(run.score_end, digits)}"

@@ -82,12 +82,12 @@ CHAPTERS = (
                 waiting="First a probe of what the model knows, then training. {naive_doing}",
             ),
             Beat(
-                "Learned: exact answers {naive_score_start} → {naive_score_end}, in {naive_seconds}. "
+                "Acquisition (right answers): {naive_score_start} → {naive_score_end}, in {naive_seconds}. "
                 "What did it forget?",
                 do=("tab retention",),
                 until="naive ended",
                 waiting="Probes measure retention during training: {naive_probe}. {naive_doing}",
-                replay="Learned: exact answers {naive_score_start} → {naive_score_end}. What did it forget?",
+                replay="Acquisition: {naive_score_start} → {naive_score_end}. What did it forget?",
             ),
         ),
     ),
@@ -151,11 +151,11 @@ CHAPTERS = (
                 replay="The preset “keeper” mixes in general rows and adds a KL term to the base.",
             ),
             Beat(
-                "Learned: exact answers {keeper_score_start} → {keeper_score_end}, in {keeper_seconds}.",
+                "Acquisition (right answers): {keeper_score_start} → {keeper_score_end} in {keeper_seconds}.",
                 do=("tab retention",),
                 until="keeper ended",
                 waiting="Loss {keeper_loss}, retention {keeper_probe}. {keeper_doing}",
-                replay="It learned, too: exact answers {keeper_score_start} → {keeper_score_end}.",
+                replay="It learned, too: acquisition {keeper_score_start} → {keeper_score_end}.",
             ),
         ),
     ),
@@ -163,18 +163,18 @@ CHAPTERS = (
         "Retention",
         (
             Beat(
-                "{keeper_verdict}: {keeper_retention} ({keeper_low} to {keeper_high}). It gained "
-                "{keeper_gain} and naive {naive_gain}; retention is {keeper_retention}, naive "
+                "{keeper_verdict}: {keeper_retention} ({keeper_low} to {keeper_high}). Acquisition "
+                "rose by {keeper_gain}, naive {naive_gain}; retention is {keeper_retention}, naive "
                 "{naive_retention}.",
                 do=("action app.retention", "show keeper", "tab suites"),
                 until="keeper measured",
                 waiting="The same questions once more. {keeper_measuring}",
                 then=("show keeper",),
-                replay="{keeper_verdict}: retention {keeper_retention}, naive {naive_retention}. It gained "
-                "{keeper_gain}, naive {naive_gain}.",
+                replay="{keeper_verdict}: retention {keeper_retention}, naive {naive_retention}. "
+                "Acquisition: {keeper_gain}, naive {naive_gain}.",
             ),
             Beat(
-                "All runs in one plot: what each gained, and what it kept.",
+                "All runs in one plot: acquisition to the right, retention upwards.",
                 do=("tab runs",),
                 replay="",
             ),

@@ -417,7 +417,7 @@ class RetentionPane(Pane):
         lines = [
             (
                 f"{point.strength:g}" + (" ●" if point.strength == recommended else ""),
-                f"gain {decimal(point.acquisition)}, retention {decimal(point.headline.value)}",
+                f"acquisition {decimal(point.acquisition)}, retention {decimal(point.headline.value)}",
             )
             for point in points
         ]
@@ -461,4 +461,4 @@ class RetentionPane(Pane):
     def action_cancel(self) -> None:
         if self._job is not None and self._job.is_running:
             self._job.cancel()
-            self.notice("Ended. Finished scores are saved, and the next measurement continues from them.")
+            self.notice("Stopped. What was scored is saved; the next measurement continues from there.")

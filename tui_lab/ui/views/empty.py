@@ -20,10 +20,10 @@ not_measured = partial(filled, "Nothing was measured yet: {retention.measure} me
 #: A run in progress, and one that has ended, without saved weights.
 not_saved_yet = partial(filled, "Nothing saved yet: wait for the end, or stop the run.")
 not_saved = partial(filled, "This run ended without saving: {train.resume} on Train resumes it.")
-no_sweep = partial(
-    filled, "{retention.sweep} tries the adapter at several strengths: gain against retention."
+no_sweep = partial(filled, "{retention.sweep} measures the run at several strengths.")
+no_points = partial(
+    filled, "Runs appear here once acquisition and retention are measured: {retention.measure}."
 )
-no_points = partial(filled, "Runs appear here once gain and retention are measured: {retention.measure}.")
 no_model = partial(
     filled,
     "no model yet: {prompt.send} in the prompt loads the bundled one; in the lanes {playground.model} any, "

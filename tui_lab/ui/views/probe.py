@@ -61,7 +61,7 @@ def about_probes(state: RunState) -> list[TextSpan]:
     """Plan and results of the probes, one line each."""
     parts: list[TextSpan] = []
     if state.armed:
-        parts += labelled("armed", "the run stops once retention is surely lost", "undecided")
+        parts += labelled("stop on forgetting", "the run stops once it has forgotten too much", "undecided")
     if state.item_probes:
         parts += [*verdict_line(state), ("\n", "")]
         if change := state.item_probes[-1].logprob_change:

@@ -7,7 +7,17 @@ import math
 import time
 from collections.abc import Sequence
 
-from tui_lab.core.format import as_float, bar, count, decision, duration, memory_name, phase, plural
+from tui_lab.core.format import (
+    as_float,
+    bar,
+    count,
+    decision,
+    duration,
+    memory_name,
+    metric_name,
+    phase,
+    plural,
+)
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs import crash_reason, wording
 from tui_lab.runs.schema import DataEvent, EndEvent, LadderEvent, RunEvent, SampleEvent, WarningEvent
@@ -82,14 +92,14 @@ def figures_line(state: RunState, width: int) -> str:
 
 
 def score_line(state: RunState) -> str:
-    """The score of the task, start → end."""
+    """Acquisition, start → end."""
     if not state.scores:
         return ""
     start, end = state.score("start"), state.score("end")
     rows = "?" if state.scores[-1].rows is None else state.scores[-1].rows
     shown = f"{start:.2f}" if math.isfinite(start) else "–"
-    after = f"{end:.2f}" if math.isfinite(end) else "–" if state.end else "(at the end)"
-    return f"score ({state.score_name}, {rows} held-out rows): {shown} → {after}"
+    after = f" → {end:.2f}" if math.isfinite(end) else " → –" if state.end else " before the training"
+    return f"acquisition {shown}{after} ({metric_name(state.score_name)}, {rows} held-out rows)"
 
 
 MEMORY_ROLES = {

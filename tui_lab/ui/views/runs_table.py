@@ -10,7 +10,7 @@ from itertools import takewhile
 
 from rich.cells import cell_len
 
-from tui_lab.core.format import UNKNOWN, compact, duration, memory_name, plural, size
+from tui_lab.core.format import UNKNOWN, compact, duration, memory_name, metric_name, plural, size
 from tui_lab.core.sanitize import sanitize
 from tui_lab.runs.index import CURVE_POINTS, RunSummary
 from tui_lab.runs.queue.sweep import describe, format_value
@@ -203,7 +203,7 @@ def detail(run: RunSummary | None, width: int = 0) -> list[str]:
         first += f"   step {run.step}/{run.total_steps}"
     figures = [f"loss {compact(run.loss)}", f"validation {compact(run.validation)}"]
     if score(run) != UNKNOWN:
-        figures.append(f"{sanitize(run.score_name)} {score(run, 3)}")
+        figures.append(f"acquisition {score(run, 3)} ({sanitize(metric_name(run.score_name))})")
     if retention(run) != UNKNOWN:
         figures.append(f"retention {retention(run)}")
     if size(run.peak_bytes) != UNKNOWN:
@@ -312,7 +312,7 @@ _SWEEP: tuple[tuple[str, str, _Cell, _Cell], ...] = (
     ("state", "", lambda run: run.state, lambda run: run_state(run.state).glyph),
     ("loss", "loss", _CELLS["loss"], _CELLS["loss"]),
     ("validation", "valid", _CELLS["validation"], _CELLS["validation"]),
-    ("score", "score", score, score),
+    ("acquisition", "acquis.", score, score),
     ("retention", "ret.", retention, _CELLS["retention"]),
     ("peak memory", "peak", _CELLS["peak"], _CELLS["peak"]),
     ("time", "time", _CELLS["time"], _CELLS["time"]),
