@@ -126,7 +126,9 @@ def test_arming_is_told_but_not_that_a_run_is_as_usual() -> None:
     listener.hear("armed", on=False)
     assert listener.wait(2) == []
     listener.hear("armed", on=True)
-    assert listener.wait(11) == ["Armed: the run stops when retention is significantly under its threshold."]
+    assert listener.wait(11) == [
+        "Stop on forgetting is on: the run stops when retention is significantly under its threshold."
+    ]
     listener.hear("armed", on=False)
     assert listener.wait(11) == ["Stop on forgetting is off: the run continues at any retention."]
 
@@ -178,7 +180,7 @@ def test_a_run_is_started_and_told_in_sentences(
     (run,) = folder.list_runs(runs_dir)
     steps = [line for line in lines if line.startswith("Step ")]
     assert 2 <= len(steps) <= 8 and len(set(lines)) == len(lines)
-    assert "Exact 0.25 on 4 held-out rows before training." in lines
+    assert "Acquisition 0.25 on 4 held-out rows before training (exact match)." in lines
     assert lines[-5:] == [
         "Training loss went from 3 to 0.15.",
         "Validation loss went from 3 to 1; the best was 1.",

@@ -134,7 +134,7 @@ def test_figures_are_those_of_the_log_and_the_result_files() -> None:
     assert cells(found, "retention")["numbers"][-1] == "✓ kept"
     probes = [block for block in blocks(found, "retention") if isinstance(block, Table)][-1]
     assert [row[0] for row in probes.rows] == [str(probe.step) for probe in state.item_probes]
-    assert cells(found, "acquisition")["exact"] == ["0.100", "0.900"]
+    assert cells(found, "acquisition")["exact match"] == ["0.100", "0.900"]
     assert cells(found, "strength")["0.5"][2] == "0.875"
     assert "Recommended: 0.5" in text_of(found, "strength")
     # the plot and the head of the page have the same figures

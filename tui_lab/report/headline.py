@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tui_lab.core.format import decimal, duration, finite, significant, size
+from tui_lab.core.format import decimal, duration, finite, metric_name, significant, size
 from tui_lab.report.blocks import Headline, Tile, integer
 from tui_lab.report.content import ReportContent
 from tui_lab.report.forest import tone_of
@@ -61,11 +61,9 @@ def _learned(report: ReportContent) -> str:
     start, end = finite(log.score("start")), finite(log.score("end"))
     if start is not None and end is not None:
         if start == end:
-            return f"Its score on the task ({log.score_name}) stayed at {decimal(end, 2)}."
+            return f"Acquisition ({metric_name(log.score_name)}) stayed at {decimal(end, 2)}."
         word = "rose" if end > start else "fell"
-        return (
-            f"Its score on the task ({log.score_name}) {word} from {decimal(start, 2)} to {decimal(end, 2)}."
-        )
+        return f"Acquisition ({metric_name(log.score_name)}) {word} from {decimal(start, 2)} to {decimal(end, 2)}."
     known = [value for value in log.validation.values if finite(value) is not None]
     if len(known) > 1 and known[0] != known[-1]:
         word = "fell" if known[-1] < known[0] else "rose"
