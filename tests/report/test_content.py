@@ -143,7 +143,7 @@ def test_figures_are_those_of_the_log_and_the_result_files() -> None:
     assert plot.rows[0].estimate.value == kept["value"] and plot.rows[-1].name.startswith("last probe")
     head = headline(found)
     assert (head.tone, head.word) == ("bad", "✗ forgotten")
-    assert head.text.startswith("Its score on the task (exact) rose from 0.10 to 0.90. It forgot part of")
+    assert head.text.startswith("Acquisition (exact match) rose from 0.10 to 0.90. It forgot part of")
     assert f"retention {kept['value']:.2f} ({kept['low']:.2f} – {kept['high']:.2f}) on 100 items" in head.text
     tiles = {tile.name: tile.value for tile in head.tiles}
     assert tiles["task score"] == "0.10 → 0.90" and tiles["retention"] == f"{kept['value']:.2f}"

@@ -60,10 +60,11 @@ def _learned(report: ReportContent) -> str:
     log = report.log
     start, end = finite(log.score("start")), finite(log.score("end"))
     if start is not None and end is not None:
+        metric = metric_name(log.score_name)
         if start == end:
-            return f"Acquisition ({metric_name(log.score_name)}) stayed at {decimal(end, 2)}."
+            return f"Acquisition ({metric}) stayed at {decimal(end, 2)}."
         word = "rose" if end > start else "fell"
-        return f"Acquisition ({metric_name(log.score_name)}) {word} from {decimal(start, 2)} to {decimal(end, 2)}."
+        return f"Acquisition ({metric}) {word} from {decimal(start, 2)} to {decimal(end, 2)}."
     known = [value for value in log.validation.values if finite(value) is not None]
     if len(known) > 1 and known[0] != known[-1]:
         word = "fell" if known[-1] < known[0] else "rose"
