@@ -31,6 +31,16 @@ OLD_IDS = {
 }
 
 
+#: Actions of panes that 0.1.0 did not have. They give way to a user's own key, which was free before.
+NEWER = frozenset({
+    "app.first", "playground.base", "playground.chat", "playground.fresh", "playground.options",
+    "playground.thinking", "playground.undo", "retention.copy", "runs.copy", "runs.undo", "setup.name",
+    "setup.next", "setup.previous", "setup.reverse", "setup.sort", "setup.sort_back", "setup.undo",
+    "train.clear", "train.copy", "train.cursor_left", "train.cursor_right", "train.pan_left",
+    "train.pan_right", "train.playground", "train.skip", "train.zoom_in", "train.zoom_out",
+})  # fmt: skip
+
+
 def current_id(action_id: str) -> str:
     """The present id of an action that may be named by a former one."""
     group, dot, name = action_id.partition(".")
@@ -70,14 +80,19 @@ def ready(name: str) -> Mapping[str, str]:
     while conflict := next(conflicts(found), None):
         key, one, other = conflict
         gives_way = one if other in wanted else other
-        found[gives_way] = ",".join(each for each in keys_now(gives_way, found) if each != key)
+        found[gives_way] = _without(gives_way, key, found)
     return found
+
+
+def _without(action_id: str, key: str, keymap: Mapping[str, str]) -> str:
+    """The keys of an action except one."""
+    return ",".join(each for each in keys_now(action_id, keymap) if each != key)
 
 
 def checked(keymap: Mapping[str, str], ready_name: str = "lab") -> tuple[dict[str, str], list[str]]:
     """(the usable part of ``keymap`` over a ready keymap, with keys as Textual names them; a sentence for
     each other entry). An empty text means that the action has no key."""
-    base = ready(ready_name)
+    base = dict(ready(ready_name))
     keymap = with_current_ids(keymap)
     found: dict[str, str] = {}
     problems = []
@@ -98,6 +113,10 @@ def checked(keymap: Mapping[str, str], ready_name: str = "lab") -> tuple[dict[st
             problems.append(f"keys: {action_id} = {sanitize(repr(keys))}: {sanitize(str(error))}")
     while found and (conflict := next(conflicts({**base, **found}), None)):
         key, one, other = conflict
+        newer = next((each for each in (one, other) if each in NEWER and each not in found), None)
+        if newer is not None:
+            base = {**base, newer: _without(newer, key, base)}
+            continue
         # of two that were re-mapped the later one goes; the next round looks at the keys it then has again
         order = list(found)
         left_out = max((each for each in (one, other) if each in found), key=order.index)
