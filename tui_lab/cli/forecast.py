@@ -32,6 +32,7 @@ from tui_lab.forecast import remedies as fit
 from tui_lab.forecast.cost import DataFacts
 from tui_lab.forecast.estimate import RunEstimate, data_of
 from tui_lab.forecast.jobs import CalibrationAnswer, MemoryProbeAnswer
+from tui_lab.forecast.machine_fit import LANE_TOKENS, LANES
 from tui_lab.forecast.memory import MemoryForecast, playground_forecast
 from tui_lab.forecast.remedies import LargestFit, Remedy
 from tui_lab.hardware import gpu_specs, memory_budget
@@ -42,8 +43,6 @@ from tui_lab.recipes.presets import list_presets, make_recipe
 from tui_lab.recipes.recipe import FIELDS, Recipe
 from tui_lab.recipes.resolve import Resolution, resolve
 
-#: Lanes and tokens per lane of the playground's forecast.
-LANES, LANE_TOKENS = 6, 1024
 #: A larger number is the name of a card, such as 3090.
 MOST_GPUS = 32
 PROBE, CALIBRATE = "tui_lab.training.memory_probe", "tui_lab.training.calibrate"

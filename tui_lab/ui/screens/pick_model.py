@@ -11,11 +11,12 @@ from textual.widgets import Static
 
 from tui_lab.ui.actions.modal import Dialog
 from tui_lab.ui.actions.registry import bindings
+from tui_lab.ui.screens.ask_name import AskName, ModelNames
 from tui_lab.ui.screens.setup_items import MODEL_COLUMNS, model_item
 from tui_lab.ui.widgets.chooser import Chooser
-from tui_lab.ui.widgets.dialogs import AskText
 
 if TYPE_CHECKING:
+    from tui_lab.models.catalog import Entry
     from tui_lab.ui.widgets.chooser import ChooserItem
 
 #: Precisions in the order of the key; auto is bfloat16 on a GPU that has it, else float32.
@@ -37,10 +38,11 @@ class PickModel(Dialog[tuple[str, str] | None]):
     def __init__(self, current: str) -> None:
         super().__init__()
         self.current, self.precision = current, "auto"
+        self._entries: list[Entry] = []
 
     def hint(self) -> str:
         precision, leave = self.keys("models.precision"), self.keys("models.leave")
-        return f"Enter loads, {precision} precision, {leave} leaves"
+        return f"Enter loads, {self.keys('models.filter')} filters, {precision} precision, {leave} leaves"
 
     def compose_body(self) -> ComposeResult:
         yield Static(id="precision")
@@ -48,18 +50,23 @@ class PickModel(Dialog[tuple[str, str] | None]):
 
     def on_mount(self) -> None:
         self._draw()
-        self._read()
+        self._read(self.precision)
         self.query_one(Chooser).list.focus()
 
-    @work(thread=True, group="models", exit_on_error=False)
-    def _read(self) -> None:
+    @work(thread=True, exclusive=True, group="models", exit_on_error=False)
+    def _read(self, precision: str) -> None:
+        from tui_lab.forecast.machine_fit import LANE_TOKENS, LANES, playground_fit
+        from tui_lab.hardware import memory_budget
         from tui_lab.models import catalog
 
-        items = [model_item(entry) for entry in catalog.load()]
+        entries, budget = catalog.load(), memory_budget.current()
+        of = f"for {LANES} lanes of {LANE_TOKENS:,} tokens"
+        items = [model_item(entry, playground_fit(entry, budget, precision), of) for entry in entries]
         if self.is_mounted:
-            self.app.call_from_thread(self._show, items)
+            self.app.call_from_thread(self._show, entries, items)
 
-    def _show(self, items: list[ChooserItem]) -> None:
+    def _show(self, entries: list[Entry], items: list[ChooserItem]) -> None:
+        self._entries = entries
         chooser = self.query_one(Chooser)
         chooser.chosen = self.current
         chooser.set_items(items)
@@ -72,15 +79,19 @@ class PickModel(Dialog[tuple[str, str] | None]):
     def action_precision(self) -> None:
         self.precision = PRECISIONS[(PRECISIONS.index(self.precision) + 1) % len(PRECISIONS)]
         self._draw()
+        self._read(self.precision)
+
+    def action_filter(self) -> None:
+        self.query_one(Chooser).open_filter()
 
     @on(Chooser.Picked)
     def _picked(self, event: Chooser.Picked) -> None:
         self.dismiss((event.item_id, self.precision))
 
     @on(Chooser.TypeName)
-    def _type(self) -> None:
-        ask = AskText("Model: a folder with safetensors, or a hub name such as Qwen/Qwen2.5-0.5B-Instruct")
-        self.app.push_screen(ask, self._typed)
+    def _type(self, event: Chooser.TypeName) -> None:
+        names = ModelNames(self._entries, allow_large=False)
+        self.app.push_screen(AskName(names, event.text), self._typed)
 
     def _typed(self, name: str | None) -> None:
         if name:

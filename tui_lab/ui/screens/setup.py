@@ -195,27 +195,34 @@ class SetupPane(Pane):
     def _show_marks(self) -> None:
         """Shows models and presets with what is known of how they fit."""
         found, model = self.marks.found, str(self.values.get("model", ""))
+        free = self.memory.budget.free_bytes if self.memory.budget is not None else None
+        models = {name: each.at(free) for name, each in found.models.items()}
+        presets = {name: each.at(free) for name, each in found.presets.items()}
         self.query_one("#model-list", Chooser).set_items(
-            [items.model_item(entry, found.models.get(entry.id)) for entry in self._all_entries()]
+            [items.model_item(entry, models.get(entry.id)) for entry in self._all_entries()]
         )
         self.query_one("#preset-list", Chooser).set_items(
             [
-                items.preset_item(preset, self._base(name, model), found.presets.get(name))
+                items.preset_item(preset, self._base(name, model), presets.get(name))
                 for name, preset in self._presets.items()
             ]
         )
 
     def _update_marks(self) -> None:
         """Has the marks worked out again, if the recipe or the machine has changed."""
+        from tui_lab.recipes.presets import POCKET
+
         if self.memory.budget is None or not self._entries or not self.preset:
             return
         entries, model = self._all_entries(), str(self.values.get("model", ""))
         others = {key: value for key, value in self.overrides.items() if key != "model"}
         pinned = {key: value for key, value in others.items() if key != "data"}
+        plain = {**self._base(self.preset, ""), **others}
+        bundled = {**self._base(self.preset, POCKET), **others}
         request = MarkRequest(
             next((entry for entry in entries if entry.id == model), None),
             entries,
-            {entry.id: {**self._base(self.preset, entry.id), **others} for entry in entries},
+            {entry.id: plain if entry.where != "bundled" else bundled for entry in entries},
             {name: self._base(name, model) for name, each in self._presets.items() if not each.problems},
             pinned,
             self.memory.budget,

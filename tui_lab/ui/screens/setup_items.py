@@ -78,13 +78,13 @@ def fit_cell(found: MachineFit | None) -> tuple[str, str]:
     )
 
 
-def _fit_sentence(found: MachineFit | None) -> str:
+def _fit_sentence(found: MachineFit | None, of: str = "with this preset") -> str:
     if found is None:
         return ""
     if found.needed_bytes is None:
         return f"memory not known: {found.reason}" if found.reason else "memory not known"
     words = _FIT_WORDS.get(found.verdict, "the free memory is not known")
-    return f"{words} with this preset: {size(found.needed_bytes)}"
+    return f"{words} {of}: {size(found.needed_bytes)}"
 
 
 def model_state(entry: Entry) -> str:
@@ -93,15 +93,15 @@ def model_state(entry: Entry) -> str:
     return "gated" if entry.gated and not entry.on_disk else state
 
 
-def model_item(entry: Entry, found: MachineFit | None = None) -> ChooserItem:
-    """One model: name, size, whether it fits this machine, where its files are."""
+def model_item(entry: Entry, found: MachineFit | None = None, of: str = "with this preset") -> ChooserItem:
+    """One model: name, size, whether it fits this machine (``of``: for which use), where its files are."""
     details = []
     if entry.refused:
         details.append(entry.refused)
     else:
         if entry.where == "folder" and entry.path is not None:
             details.append(f"model folder {entry.path}")
-        details.append(_fit_sentence(found))
+        details.append(_fit_sentence(found, of))
         if entry.layers and entry.hidden:
             details.append(f"{entry.model_type}, {entry.layers} layers of {entry.hidden}")
         if entry.context:

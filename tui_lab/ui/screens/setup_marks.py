@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from tui_lab.hardware.memory_budget import MemoryBudget
     from tui_lab.models.catalog import Entry
 
+#: A relative change of the free memory after which a recipe may be divided otherwise on a GPU.
+NOTICED_CHANGE = 0.1
 #: Seconds after a change until the marks are worked out again; and between two times when only the free
 #: memory changes, as it always does on a busy machine.
 AFTER_S, MEMORY_EVERY_S = 0.3, 30.0
@@ -59,7 +61,7 @@ class FitMarks:
 
     def update(self, request: MarkRequest) -> None:
         """Works the marks out again if the request is another one."""
-        if request == self._request:
+        if self._request is not None and is_same_work(self._request, request):
             return
         self._request = request
         wait_s = AFTER_S
@@ -83,6 +85,17 @@ class FitMarks:
 def _differ_in_memory_only(one: MarkRequest, other: MarkRequest) -> bool:
     budget = replace(other.budget, free_bytes=one.budget.free_bytes)
     return replace(other, budget=budget) == one
+
+
+def is_same_work(before: MarkRequest, now: MarkRequest) -> bool:
+    """Whether two requests have the same marks but for a little more or less free memory, which
+    :meth:`tui_lab.forecast.machine_fit.MachineFit.at` covers."""
+    was, free = before.budget.free_bytes, now.budget.free_bytes
+    if was is None or free is None:
+        return before == now
+    if abs(free - was) > NOTICED_CHANGE * max(was, 1):
+        return False
+    return replace(now, budget=replace(now.budget, free_bytes=was)) == before
 
 
 def work_out(request: MarkRequest) -> ListMarks:
