@@ -47,7 +47,7 @@ TEXTS = (
     "text-disabled",  # empty lists speak with it
     "footer-key-foreground",
 )
-STRICT = {"lab-contrast": 7.0, "lab-projector": 7.0}
+STRICT = dict.fromkeys(("lab-contrast", "lab-contrast-light", "lab-projector", "lab-projector-dark"), 7.0)
 #: CIEDE2000 of 2.3 is just visible side by side; marks as thin as a braille dot need several times that.
 APART = 20.0
 SIX = ("strategy-greedy", "strategy-beam", "strategy-top-k", "strategy-top-p", "strategy-temperature")
@@ -194,11 +194,35 @@ def test_a_scrollbar_is_visible(name: str) -> None:
 
 
 @pytest.mark.parametrize("vision", math_.VISIONS)
-@pytest.mark.parametrize("group", GROUPS)
-def test_colour_groups_are_distinct_for_colour_blind_users(group: str, vision: str) -> None:
-    colours = colours_of("lab-colorblind")
-    for one, other in combinations(GROUPS[group], 2):
-        assert math_.apart(colours[one], colours[other], vision) >= APART, (one, other)
+@pytest.mark.parametrize("name", ["lab-colorblind", "lab-colorblind-light"])
+def test_colour_groups_are_distinct_for_colour_blind_users(name: str, vision: str) -> None:
+    colours = colours_of(name)
+    for group, names in GROUPS.items():
+        for one, other in combinations(names, 2):
+            assert math_.apart(colours[one], colours[other], vision) >= APART, (group, one, other)
+
+
+@pytest.mark.parametrize("vision", math_.VISIONS)
+@pytest.mark.parametrize("name", [name for name in TRUECOLOUR if name != themes.MONO_THEME])
+def test_good_and_bad_differ_in_every_eye(name: str, vision: str) -> None:
+    """How something went is told by a glyph and a word, too; still the colours must not look the same."""
+    colours = colours_of(name)
+    for one, other in (("success", "error"), ("retained", "forgotten"), ("state-running", "state-failed")):
+        least = 5 if name != "lab-colorblind" else APART
+        assert math_.apart(colours[one].lower(), colours[other].lower(), vision) >= least, (one, other)
+
+
+def test_every_theme_has_a_partner_of_the_other_brightness() -> None:
+    pairs = {
+        ("lab-dark", "lab-light"),
+        ("lab-colorblind", "lab-colorblind-light"),
+        ("lab-contrast", "lab-contrast-light"),
+        ("lab-projector-dark", "lab-projector"),
+    }
+    assert {name for pair in pairs for name in pair} == {*TRUECOLOUR} - {themes.MONO_THEME}
+    for dark, light in pairs:
+        assert SHIPPED[dark].dark and not SHIPPED[light].dark
+        assert SHIPPED[dark].weight == SHIPPED[light].weight
 
 
 @pytest.mark.parametrize("name", [name for name in TRUECOLOUR if name != themes.MONO_THEME])

@@ -18,7 +18,9 @@ def shipped() -> list[Path]:
 def test_there_is_a_dark_a_light_a_contrast_and_an_ansi_theme() -> None:
     found, messages = themes.load_themes(shipped())
     assert messages == []
-    names = "dark light contrast colorblind projector ansi mono"
+    names = (
+        "dark light contrast contrast-light colorblind colorblind-light projector projector-dark ansi mono"
+    )
     assert found.keys() == {f"lab-{name}" for name in names.split()}
     assert found["lab-dark"].dark and not found["lab-light"].dark and found["lab-ansi"].ansi
 

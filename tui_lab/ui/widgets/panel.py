@@ -32,8 +32,14 @@ Pane.-narrow .panel, Pane.-short .panel {
 Pane.-narrow .panel:focus, Pane.-narrow .panel:focus-within,
 Pane.-short .panel:focus, Pane.-short .panel:focus-within { border-top: round $primary; }
 Pane .part.panel { border: none; padding: 0; }
+Pane.-narrow .part.panel:focus, Pane.-narrow .part.panel:focus-within,
+Pane.-short .part.panel:focus, Pane.-short .part.panel:focus-within { border: none; }
 Pane.-grid .part.panel { border: round $border-blurred; }
 Pane.-grid .part.panel:focus, Pane.-grid .part.panel:focus-within { border: round $primary; }
+Pane.-grid.-short .part.panel { border: blank; border-bottom: none; border-top: round $border-blurred; }
+Pane.-grid.-short .part.panel:focus, Pane.-grid.-short .part.panel:focus-within {
+    border: blank; border-bottom: none; border-top: round $primary;
+}
 """
 )
 #: Without colours the focus has another line.
