@@ -184,7 +184,7 @@ def test_a_run_is_started_and_told_in_sentences(
     assert lines[-5:] == [
         "Training loss went from 3 to 0.15.",
         "Validation loss went from 3 to 1; the best was 1.",
-        "On held-out rows the score exact went from 25 to 75 percent.",
+        "Acquisition on held-out rows, exact match, went from 25 to 75 percent.",
         "The highest memory was 2 megabytes of resident memory.",
         f"The result is in {run.path / 'adapter'}.",
     ]
