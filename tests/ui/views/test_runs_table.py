@@ -118,7 +118,7 @@ def test_differences_side_by_side_and_in_two_tables() -> None:
     narrow = runs_table.differences(rows, heads, 50, "Space")
     assert len(narrow) == 7 and "C" in narrow[4], "the third run below the others"
     assert max(map(cell_len, narrow)) <= 50
-    assert "same in every field" in runs_table.differences([], heads, 80, "Space")[0]
+    assert "recipes are the same" in runs_table.differences([], heads, 80, "Space")[0]
     assert "at least two runs" in runs_table.differences([], heads[:1], 80, "Space")[0]
     assert "Mark runs" in runs_table.differences([], [], 80, "Space")[0]
 

@@ -95,7 +95,7 @@ def help_content(
     if not lines:
         explain = key_cell("app.explain", keymap)
         lines = [
-            Content(f"Nothing here has {sanitize(query)!r}. {explain} explains terms, fields and figures.")
+            Content(f"Nothing here has {sanitize(query)!r}. {explain} explains terms and figures.")
         ]
     return Content("\n").join(lines)
 
@@ -112,7 +112,7 @@ def whether_content(keymap: Mapping[str, str] | None, width: int) -> Content:
 
 
 def term_content(term: Explanation) -> Content:
-    """A term: title, for a recipe's field its key, values and default, the sentences, the source."""
+    """A term: title, for a hyperparameter its key, values and default, the sentences, the source."""
     parts: list[str | tuple[str, str]] = [(term.title, "bold")]
     kind, _, name = term.id.partition(".")
     if kind == "fields":

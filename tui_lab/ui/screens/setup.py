@@ -255,7 +255,7 @@ class SetupPane(Pane):
         self.query_one("#preset-list", Chooser).choose(name)
         self.form.load(self.values, self.base)
         if dropped:
-            fields = f"{dropped} changed field{'s' * (dropped != 1)}"
+            fields = f"{dropped} changed hyperparameter{'s' * (dropped != 1)}"
             self.notice(f"{name}: {fields} went back to the preset's values")
         self._show_choice()
 

@@ -278,7 +278,7 @@ def differences(
     if len(letters) == 1:
         return [f"To compare recipes, mark at least two runs with {mark_key} on the list."]
     if not rows:
-        return ["Their recipes are the same in every field."]
+        return ["Their recipes are the same."]
     field_width = min(30, max(len(name) for name, _ in rows))
     # so many cells for each as let all stand side by side, if that is not too few to be read
     each = max(LEAST_VALUE, (width - field_width) // len(letters) - 2)
