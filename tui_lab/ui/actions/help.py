@@ -94,9 +94,7 @@ def help_content(
         lines += [Content(line) for line in textwrap.wrap(texts().moving, width)]
     if not lines:
         explain = key_cell("app.explain", keymap)
-        lines = [
-            Content(f"Nothing here has {sanitize(query)!r}. {explain} explains terms and figures.")
-        ]
+        lines = [Content(f"Nothing here has {sanitize(query)!r}. {explain} explains terms and figures.")]
     return Content("\n").join(lines)
 
 
