@@ -21,7 +21,7 @@ from tui_lab.runs.folder import RunLock, create
 from tui_lab.ui.app import LabApp
 from tui_lab.ui.screens.export import ExportScreen
 from tui_lab.ui.screens.retention import RetentionPane
-from tui_lab.ui.widgets.dialogs import Confirm
+from tui_lab.ui.widgets.dialogs import AskText, Confirm, Pick
 
 ANSWER = {
     "title": "merged model (float32) of x", "path": "there", "files": {"a": {"bytes": 2048, "sha256": ""}},
@@ -73,6 +73,14 @@ async def test_a_run_is_exported_from_keep(job: Job, own_folders: Path) -> None:
         shown = screen_text(app)
         assert "\x1b" not in shown and "[bold]the run" in shown and "note: a gap" in shown
 
+        lines = [line.strip(" │") for line in shown.splitlines()]
+        order = [
+            next(n for n, line in enumerate(lines) if line.startswith(start)) for start in ("note", "checked")
+        ]
+        assert order == sorted(order), "what matters comes before the checks that passed"
+        await pilot.press("c")
+        await until(lambda: said(app, "there"))
+
         # an export that is there is replaced only when asked
         place = run.path / "exports" / "merged"
         place.mkdir(parents=True)
@@ -102,6 +110,42 @@ async def test_a_run_is_exported_from_keep(job: Job, own_folders: Path) -> None:
         await until(lambda: "Enter exports" in screen_text(app))
         await pilot.press("escape")
         await until(lambda: isinstance(app.screen, RetentionPane))
+
+
+async def test_the_recommended_strength_is_exported_to_a_folder_of_ones_own(
+    job: Job, own_folders: Path, tmp_path: Path
+) -> None:
+    run = made.make_run()
+    points = [
+        {"strength": s, "acquisition": s, "retention": made.figure(1 - s / 2), "verdict": "amber"}
+        for s in (0.0, 0.5, 1.0)
+    ]
+    recommended = {"strength": 0.5, "reason": "it keeps"}
+    made.save(
+        run.path / "retention" / "strength.json", {"v": 1, "points": points, "recommended": recommended}
+    )
+    app = LabApp(pane="retention")
+    async with app.run_test(size=(100, 40)) as pilot:
+        await until(lambda: isinstance(app.screen, RetentionPane) and app.screen.report is not None)
+        await pilot.press("e")
+        await until(lambda: isinstance(app.screen, ExportScreen))
+        await until(
+            lambda: "strength: 0.5" in screen_text(app), what="Retention proposes the recommended one"
+        )
+        await pilot.press("o")
+        await until(lambda: isinstance(app.screen, AskText))
+        await pilot.press(*str(tmp_path), "enter")
+        await until(lambda: isinstance(app.screen, ExportScreen))
+        await pilot.press("enter")
+        await until(lambda: len(job.requests) == 1)
+        target = tmp_path / f"{run.id}-adapter-strength-0.5"
+        assert job.requests[0][1] == exports.ExportRequest(
+            run=str(run.path), kind="adapter", strength=0.5, out=str(target)
+        )
+        await pilot.press("w")
+        await until(lambda: isinstance(app.screen, Pick) and "0.5 ★" in screen_text(app))
+        await pilot.press("down", "enter")
+        await until(lambda: "1, as trained" in screen_text(app))
 
 
 async def test_without_anything_to_export_it_says_why(job: Job, own_folders: Path) -> None:

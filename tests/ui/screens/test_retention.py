@@ -123,7 +123,7 @@ async def test_a_flip_is_opened_and_the_next_one_after_it(own_folders: Path) -> 
         await until(lambda: "No item flipped" in screen_text(app), what="numbers kept everything")
 
 
-async def test_the_plots_of_a_run(own_folders: Path) -> None:
+async def test_the_plots_of_a_run(own_folders: Path, jobs: Jobs) -> None:
     run = made.make_run()
     made.make_run(name="other", gain=(0.0, 0.5))
     points = [
@@ -146,8 +146,8 @@ async def test_the_plots_of_a_run(own_folders: Path) -> None:
         await until(lambda: "retention" in plots["curve"].text)
         await until(lambda: "acquisition" in plots["strength"].text and "this run" in plots["runs"].text)
         await pilot.press("w")
-        await until(lambda: isinstance(app.screen, Pick))
-        assert "0.5 ●" in screen_text(app), "the recommended one is marked"
+        await until(lambda: len(jobs.requests) == 1)
+        assert jobs.requests[0][1] == {"run": run.id, "save": 0.5}, "the recommended one"
 
 
 async def test_measuring_asks_for_a_suite_and_shows_what_was_found(own_folders: Path, jobs: Jobs) -> None:

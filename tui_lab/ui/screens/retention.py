@@ -128,6 +128,12 @@ class RetentionPane(Pane):
         return self.report.strength.points if self.report else []
 
     @property
+    def strength_shown(self) -> float:
+        """The strength that an export from here proposes: the recommended one."""
+        found = self.report.strength.recommended.strength if self.report else None
+        return found if found else 1.0
+
+    @property
     def _not_measured(self) -> str:
         run = self.run_shown
         if run is None or self._has_weights:
@@ -413,22 +419,25 @@ class RetentionPane(Pane):
             self.notice(f"No strength was tried yet. {empty.no_sweep(self.keymap)}", "warning")
             return
         recommended = self.report.strength.recommended.strength
+        if recommended:
+            self._save_strength(recommended)
+            return
         values = [point.strength for point in points]
         lines = [
             (
-                f"{point.strength:g}" + (" ●" if point.strength == recommended else ""),
+                f"{point.strength:g}",
                 f"acquisition {decimal(point.acquisition)}, retention {decimal(point.headline.value)}",
             )
             for point in points
         ]
+        title = "No strength is recommended. Save the adapter at which one?"
+        self.pick(title, lines, lambda number: self._save_strength(values[number]))
 
-        def take(number: int) -> None:
-            if (run := self._idle()) is not None:
-                request = {"run": run.id, "save": values[number]}
-                self._job = self._run_job("tui_lab.evaluation.strength_sweep", request, "saving")
-
-        at = values.index(recommended) if recommended in values else 0
-        self.pick("Save the adapter at which strength?", lines, take, at)
+    def _save_strength(self, strength: float) -> None:
+        if (run := self._idle()) is not None:
+            request = {"run": run.id, "save": strength}
+            what = f"saving the adapter at strength {strength:g}"
+            self._job = self._run_job("tui_lab.evaluation.strength_sweep", request, what)
 
     @work(exclusive=True, group="measure", exit_on_error=False)
     async def _run_job(self, module: str, request: dict[str, object], what: str) -> None:
@@ -447,7 +456,7 @@ class RetentionPane(Pane):
             for warning in answer.get("warnings") or ():
                 self.notice(warning, "warning")
             if saved := answer.get("saved"):
-                self.notice(f"Saved as {saved}")
+                self.notice(f"Saved as {saved}. {self.keys('app.export')} exports it.")
         finally:
             if self.is_mounted:
                 self._set_progress("")
