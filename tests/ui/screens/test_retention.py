@@ -14,7 +14,10 @@ from textual.widgets import OptionList
 from tests.ui import sample_runs as made
 from tests.ui.helpers import said, screen_text, until
 from tui_lab.core.errors import LabError
-from tui_lab.runs.folder import open_run
+from tui_lab.recipes.recipe import Recipe
+from tui_lab.runs.events import EventWriter
+from tui_lab.runs.folder import RunLock, create, open_run
+from tui_lab.runs.schema import EndEvent, StartedEvent
 from tui_lab.ui.app import LabApp
 from tui_lab.ui.screens.item_view import ItemView
 from tui_lab.ui.screens.retention import RetentionPane
@@ -225,3 +228,21 @@ async def test_another_run_is_chosen_and_a_run_without_weights_is_not_measured(
         assert "r Other run" in line_of_keys and "Measure" not in line_of_keys
         assert open_run(app.run_id).recipe().model == "pocket"
         assert json.loads((second.path / "retention" / "everyday.json").read_text())["suite"] == "everyday"
+
+
+async def test_the_pane_follows_its_run_to_the_end(own_folders: Path) -> None:
+    run = create(Recipe(model="pocket", data="support"))
+    log = EventWriter(run.events_path)
+    log.write(StartedEvent(pid=1))
+    lock = RunLock.take(run)
+    app = LabApp(pane="retention")
+    async with app.run_test(size=(80, 24)):
+        await ready(app)
+        await until(lambda: "Nothing saved yet" in screen_text(app))
+        (run.path / "adapter").mkdir()
+        (run.path / "retention").mkdir()
+        made.save(run.path / "retention" / "everyday.json", made.result())
+        log.write(EndEvent(state="finished", step=9))
+        log.close()
+        lock.release()
+        await until(lambda: "✗ forgotten" in screen_text(app) and "Nothing saved" not in screen_text(app))

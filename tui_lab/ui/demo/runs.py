@@ -97,7 +97,7 @@ class DemoRun:
         if self.run is None or self.report is not None or self.end_state != "finished":
             return
         if (self.run.path / "retention" / f"{SUITE}.json").is_file():
-            report = retention_data.read(self.run, self.state)
+            report = retention_data.read(self.run, self.watcher)
             self.report = report if SUITE in report.results and report.results[SUITE].comparison else None
 
     @property

@@ -4,6 +4,7 @@ processes measure."""
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 from textual import events, on, work
@@ -21,6 +22,7 @@ from tui_lab.retention.advice import Advice, advise
 from tui_lab.retention.results import SuiteComparison, SuiteResult
 from tui_lab.retention.stored import StrengthPoint
 from tui_lab.runs.folder import Run, is_locked, list_runs, open_run
+from tui_lab.runs.state import Watcher
 from tui_lab.ui.actions.registry import bindings
 from tui_lab.ui.screens.pane import Pane
 from tui_lab.ui.terminal.textual_internals import call_after_layout
@@ -50,6 +52,8 @@ PLOTS = (
     ("strength", "Over strength"),
     ("runs", "Retention against acquisition"),
 )
+#: Seconds between two looks at whether the run has changed, while the pane is shown.
+LOOK_S = 1.5
 #: Most runs in the plot of all runs.
 RUNS_DRAWN = 60
 
@@ -95,6 +99,9 @@ class RetentionPane(Pane):
         self._flips_shown: tuple[list[tuple[int, str, str]], bool] = ([], False)
         self._table_shown: tuple[list[ForestRow], int] = ([], 0)
         self._notified: set[str] = set()  # problems that were shown
+        self._reading = threading.Lock()
+        self._watcher: Watcher | None = None  # of the run that is shown
+        self._stamp: tuple[int, ...] = ()
         self.grid = False
 
     @property
@@ -162,6 +169,7 @@ class RetentionPane(Pane):
         for kind, text in (("strength", empty.no_sweep), ("runs", empty.no_points)):
             self.query_one(f"#{kind} RetentionPlot", RetentionPlot).set_options(empty=text(self.keymap))
         self.watch(self.app, "run_id", self.show_run)
+        self.set_interval(LOOK_S, self._look)
 
     def on_resize(self, event: events.Resize) -> None:
         width, height = event.size
@@ -181,13 +189,31 @@ class RetentionPane(Pane):
         if self._job is None or not self._job.is_running:
             self._read(run_id)
 
+    def _look(self) -> None:
+        """Shows what has changed of the run since: its probes, its end, results of a measurement."""
+        if self.is_current and not self.progress:
+            self._look_for_changes(self.lab.run_id, self.run_shown)
+
+    @work(thread=True, exclusive=True, group="look", exit_on_error=False)
+    def _look_for_changes(self, run_id: str, shown: Run | None) -> None:
+        run = shown or next(iter(list_runs()), None)
+        if run is not None and (shown is None or retention_data.state_stamp(run) != self._stamp):
+            self.call_back(self.show_run, run_id or run.id)
+
+    def _report_of(self, run: Run) -> retention_data.RetentionReport:
+        with self._reading:
+            if self._watcher is None or self._watcher.run != run:
+                self._watcher = Watcher(run)
+            self._stamp = retention_data.state_stamp(run)
+            return retention_data.read(run, self._watcher)
+
     @work(thread=True, exclusive=True, group="read", exit_on_error=False)
     def _read(self, run_id: str) -> None:
         report: retention_data.RetentionReport | None = None
         problem = ""
         try:
             run = open_run(run_id) if run_id else next(iter(list_runs()), None)
-            report = retention_data.read(run) if run else None
+            report = self._report_of(run) if run else None
         except LabError as error:
             problem = str(error)
         self.app.call_from_thread(self._show, report, problem)

@@ -18,7 +18,7 @@ from tui_lab.retention.results import SuiteResult
 from tui_lab.retention.stored import FOLDER, StrengthCurve, read_results
 from tui_lab.retention.strength_grid import strength_refusal
 from tui_lab.runs import notes
-from tui_lab.runs.folder import Run
+from tui_lab.runs.folder import Run, is_locked
 from tui_lab.runs.state import RunState, Watcher
 from tui_lab.ui.views.run_time import run_time
 
@@ -60,21 +60,22 @@ class RunPoint:
 KnownPoint = tuple[tuple[int, ...], RunPoint | None]
 
 
-def read(run: Run, state: RunState | None = None) -> RetentionReport:
-    """Reads one run. Reading its log takes milliseconds."""
+def read(run: Run, watcher: Watcher | None = None) -> RetentionReport:
+    """Reads one run. ``watcher`` has read its log before and reads on; without one it is read from the
+    start."""
     recipe: Recipe | None = None
     problems = []
     try:
         recipe = run.recipe()
     except LabError as error:
         problems.append(str(error))
-    if state is None:
-        watcher = Watcher(run)
-        while watcher.poll(max_records=50_000, max_s=2.0):
-            pass
-        state = watcher.state
+    watcher = watcher or Watcher(run)
+    while watcher.poll(max_records=50_000, max_s=2.0):
+        pass
     stored = read_results(run.path)
-    return RetentionReport(run, recipe, state, stored.suites, stored.strength, [*problems, *stored.problems])
+    return RetentionReport(
+        run, recipe, watcher.state, stored.suites, stored.strength, [*problems, *stored.problems]
+    )
 
 
 def advice_input(report: RetentionReport, suite: str) -> AdviceInput:
@@ -152,11 +153,19 @@ def points(runs: Sequence[Run], suite: str, known: dict[tuple[str, str], KnownPo
     for run in runs:
         stamp = _stamp(run)
         before = known.get((run.id, suite))
-        if before is None or before[0] != stamp:
+        # the point of a run in progress comes at its end
+        if before is None or (before[0] != stamp and not is_locked(run)):
             before = known[run.id, suite] = (stamp, point(read(run), suite))
         if before[1] is not None:
             found.append(before[1])
     return found
+
+
+def state_stamp(run: Run) -> tuple[int, ...]:
+    """A value that changes whenever what the pane shows of a run may: its log, its results, its weights, and
+    whether it is in progress."""
+    weights = (run.adapter_path.is_dir(), run.model_path.is_dir())
+    return (*_stamp(run), is_locked(run), *weights)
 
 
 def _stamp(run: Run) -> tuple[int, ...]:
