@@ -141,6 +141,7 @@ def test_numbers_in_words() -> None:
         "20.6 gibibytes free to 1,234 tokens per second, 3.0 percent"
     )
     assert plain.spoken_duration(None) == plain.spoken_duration(float("nan")) == "an unknown time"
+    assert plain.spoken_size(999.8e6) == "1 gigabytes", "not 1e+03 megabytes"
     assert [plain.spoken_size(each) for each in (5, 2_048, 512e6, 1.2345e9)] == [
         "5 bytes", "2.05 kilobytes", "512 megabytes", "1.23 gigabytes",
     ]  # fmt: skip

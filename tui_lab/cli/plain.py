@@ -82,7 +82,7 @@ def spoken_size(size_bytes: object) -> str:
     if found is None:
         return "an unknown size"
     for limit, unit in ((1e9, "gigabytes"), (1e6, "megabytes"), (1e3, "kilobytes")):
-        if found >= limit:
+        if found >= 0.9995 * limit:  # three digits round up to the next unit from here on
             return f"{found / limit:.3g} {unit}"
     return f"{found:.0f} bytes"
 

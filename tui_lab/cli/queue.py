@@ -23,6 +23,7 @@ from tui_lab.runs import index
 from tui_lab.runs.folder import Run
 from tui_lab.runs.queue import queue, sweep
 from tui_lab.runs.queue.sweep_table import HEADERS, RIGHT, cells
+from tui_lab.ui.views.states import state_text
 
 # --------------------------------------------------------------------------------------------------
 # adding
@@ -87,7 +88,7 @@ def list_queue(args: argparse.Namespace) -> int:
         return 0
     rows = []
     for number, each in enumerate(listed, start=1):
-        state = each.state + (f" ({each.outcome})" if each.outcome == "stopped" else "")
+        state = state_text(each.state) + (f" ({each.outcome})" if each.outcome == "stopped" else "")
         what = f"{each.model.rpartition('/')[2]} · {each.preset or '–'} · {each.data}"
         rows.append([str(number), each.run, state, what, sweep.describe(each.values), each.reason])
     table(("", "run", "state", "recipe", "sweep", "reason"), rows, right=(0,))

@@ -31,6 +31,7 @@ from tui_lab.runs.event_parts import Acquisition
 from tui_lab.runs.folder import runs_dir as default_runs_dir
 from tui_lab.runs.queue import queue
 from tui_lab.runs.state import Watcher
+from tui_lab.ui.views.states import state_text
 
 # --------------------------------------------------------------------------------------------------
 # models and presets
@@ -262,7 +263,7 @@ def runs(args: argparse.Namespace) -> int:
         rows.append(
             [
                 result.run + (f" ({result.name})" if result.name else ""),
-                result.state,
+                state_text(result.state),
                 f"{result.step}{total}",
                 format.significant(result.train_loss, 3),
                 format.significant(result.validation_loss, 3),
