@@ -8,7 +8,7 @@ import contextlib
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import msgspec
 
 from tui_lab.core import files, job_protocol
 from tui_lab.core.errors import LabError
+from tui_lab.core.job_protocol import OnProgress
 from tui_lab.core.paths import absolute
 from tui_lab.core.versions import versions_of
 from tui_lab.export import records, staging, weights
@@ -29,7 +30,7 @@ from tui_lab.runs import folder, inputs
 LIBRARIES = ("torch", "transformers", "peft", "safetensors")
 
 
-def handle(request: ExportRequest, on_progress: Callable[[str], None]) -> ExportResult:
+def handle(request: ExportRequest, on_progress: OnProgress) -> ExportResult:
     """Carries one request out. Raises LabError."""
     records.check_request(request)
     memory_budget.take_gpu()
@@ -74,7 +75,7 @@ def _make(
     request: ExportRequest,
     source: SavedRun,
     target: Path,
-    on_progress: Callable[[str], None],
+    on_progress: OnProgress,
     changed: list[str],
 ) -> ExportResult:
     """Fills the folder with weights, README.md and, last, ``export.json``. ``changed``: accepted changes of

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tui_lab.core import format
 from tui_lab.core.errors import LabError
+from tui_lab.core.job_protocol import OnProgress
 from tui_lab.core.out_of_memory import free_memory
 from tui_lab.core.sanitize import sanitize
 from tui_lab.export import compare, gguf, modelfile, weights
@@ -39,7 +40,7 @@ class ExportTask:
     source: SavedRun
     target: Path
     tokenizer: Tokenizer
-    on_progress: Callable[[str], None]
+    on_progress: OnProgress
 
 
 @dataclass

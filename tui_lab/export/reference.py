@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tui_lab.core.job_protocol import OnProgress
 from tui_lab.core.out_of_memory import free_memory
 from tui_lab.export import check
 from tui_lab.export import source as sources
@@ -38,7 +40,7 @@ def compute_reference(
     text: ComparedText,
     tokenizer: Tokenizer,
     work: Path,
-    on_progress: Callable[[str], None],
+    on_progress: OnProgress,
 ) -> tuple[Reference, Model]:
     """The reference, written into ``work``, and the unrounded model, which is still loaded. Raises
     LabError."""
@@ -53,21 +55,23 @@ def compute_reference(
     stops: list[int] = []
     differs = source.quantized or setup.dtype != dtype
     if differs:
-        on_progress("computing with the run as it was trained")
+        trained = _counted(on_progress, "computing with the run as it was trained", text)
         own = sources.load_as_trained(source, setup)
         stops = templates.stop_ids(tokenizer, own)
         positions = _positions(own, 2 * len(text.rows))
         for at, ids in enumerate(text.rows):
             logits[f"own.{at}"] = check.last_logits(own, ids, positions)
-        answers = _answers(own, text, tokenizer, stops)
+            trained()
+        answers = _answers(own, text, tokenizer, stops, trained)
         del own
         free_memory()
-    on_progress("computing with the run's unrounded weights")
+    unrounded = _counted(on_progress, "computing with the run's unrounded weights", text)
     exact = sources.load_exact(source, device, dtype)
     stops = stops or templates.stop_ids(tokenizer, exact)
     positions = _positions(exact, len(text.rows) * (2 if differs else 1))
     for at, ids in enumerate(text.rows):
         logits[f"exact.{at}"] = check.last_logits(exact, ids, positions)
+        unrounded()
     path = work / "reference.safetensors"
     save_file({name: value.contiguous() for name, value in logits.items()}, path)
     return Reference(
@@ -75,7 +79,7 @@ def compute_reference(
         device=device,
         dtype=dtype,
         positions=positions,
-        answers=answers if answers is not None else _answers(exact, text, tokenizer, stops),
+        answers=answers if answers is not None else _answers(exact, text, tokenizer, stops, unrounded),
         own=setup.description if differs else "",
         commit=str(getattr(exact.config, "_commit_hash", "") or ""),
         tied=check.tied(exact),
@@ -86,8 +90,23 @@ def _positions(model: Model, rows: int) -> int:
     return sources.compared_positions(model.config.get_text_config().vocab_size, rows)
 
 
-def _answers(model: Model, text: ComparedText, tokenizer: Tokenizer, stops: list[int]) -> list[list[int]]:
+def _counted(on_progress: OnProgress, what: str, text: ComparedText) -> Callable[[], None]:
+    """A function that is called after each row and each answer, and reports how many are done."""
+    total, numbers = len(text.rows) + len(text.prompts), itertools.count(1)
+    on_progress(what, 0, total)
+    return lambda: on_progress(what, next(numbers), total)
+
+
+def _answers(
+    model: Model,
+    text: ComparedText,
+    tokenizer: Tokenizer,
+    stops: list[int],
+    answered: Callable[[], None],
+) -> list[list[int]]:
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (stops or [0])[0]
-    return [
-        check.greedy(model, ids, sources.ANSWER_TOKENS, stop_ids=stops, pad_id=pad) for ids in text.prompts
-    ]
+    found = []
+    for ids in text.prompts:
+        found.append(check.greedy(model, ids, sources.ANSWER_TOKENS, stop_ids=stops, pad_id=pad))
+        answered()
+    return found

@@ -25,6 +25,7 @@ from tui_lab.ui.actions.modal import Dialog
 from tui_lab.ui.actions.registry import bindings, keys_of
 from tui_lab.ui.lab import lab_of
 from tui_lab.ui.terminal.types import AnyScreen
+from tui_lab.ui.views.job_text import JobText
 from tui_lab.ui.widgets.dialogs import AskText, Confirm, Pick
 
 NOTHING_SAVED = "This run has saved nothing yet: wait for its end, or stop it."
@@ -221,8 +222,10 @@ class ExportScreen(Dialog[None]):
     async def _export(self, request: exports.ExportRequest) -> None:
         from tui_lab.core.job_client import run_job
 
-        def progress(text: str, _done: int | None, _total: int | None) -> None:
-            self._show_status([f"{request.kind}: {text} …"])
+        words = JobText()
+
+        def progress(text: str, done: int | None, total: int | None) -> None:
+            self._show_status([f"{request.kind}: {words.line(text, done, total)}"])
 
         self._show_status([f"{request.kind} …"])
         try:
