@@ -223,6 +223,8 @@ def test_the_scale_leaves_out_a_steep_start_and_says_so() -> None:
     ticks = [float(row.split("┤")[0]) for row in plain(drawing.rows).split("\n") if "┤" in row]
     assert max(ticks) <= 1.6
     assert draw_plot(series, 80, 16, PlotOptions()).note == ""
+    inside = plain(draw_plot(series, 80, 16, PlotOptions(settle=True, note_inside=True)).rows[:2])
+    assert inside.rstrip().endswith(drawing.note), "where no border says it"
     # who zooms in on the start wants to see it
     near = draw_plot(series, 80, 16, PlotOptions(settle=True, view=(0.0, 20.0)))
     assert near.note == "" and "10┤" in plain(near.rows)

@@ -123,9 +123,10 @@ class PlotOptions:
     """How a plot is drawn.
 
     ``empty``: text while there is no data. ``weight``: "thick" makes every line a dot wider, for projectors.
-    ``settle``: the y axis leaves out a steep start. ``x_low`` and ``x_high``: x that the axis has at least;
-    NaN for the data's. ``view``: the part of x that is shown, (low, high). ``values``: newest values in the
-    legend. ``whole_x``: x counts steps. ``cursor``: the x whose values the legend shows.
+    ``settle``: the y axis leaves out a steep start; ``note_inside``: the plot says so itself. ``x_low`` and
+    ``x_high``: x that the axis has at least; NaN for the data's. ``view``: the part of x that is shown, (low,
+    high). ``values``: newest values in the legend. ``whole_x``: x counts steps. ``cursor``: the x whose
+    values the legend shows.
     """
 
     title: str = ""
@@ -140,6 +141,7 @@ class PlotOptions:
     x_high: float = math.nan
     view: tuple[float, float] | None = None
     values: bool = True
+    note_inside: bool = False
     whole_x: bool = True
     cursor: float = math.nan
 
@@ -426,6 +428,9 @@ def _figure(
     for one, data in sorted(numbered, key=lambda each: LAYERS[each[0].style]):
         strokes += _strokes(one, data, (x_axis, columns), (y_axis, rows), options)
     cells = canvas(strokes, columns, rows)
+    if options.note_inside and note:
+        said = cut(note, columns)  # above a settled curve nothing is drawn at the right
+        cells[0][columns - len(said) :] = [(character, "axis") for character in said]
     for one in series:
         if one.style == "dashed" and one.name and len(one.ys):
             value = one.last if not options.log else logarithm(one.last)

@@ -112,11 +112,13 @@ class Plot(RowsWidget):
             self._paced.now()
 
     def _draw(self) -> None:
-        self._drawing = draw_plot(self._series(), *self.size, self.options, self._marks())
+        panel = next((each for each in self.ancestors_with_self if each.has_class("panel")), None)
+        framed = isinstance(panel, Widget) and panel.styles.border_top[0] not in ("", "none", "hidden")
+        options = dataclasses.replace(self.options, note_inside=not framed)
+        self._drawing = draw_plot(self._series(), *self.size, options, self._marks())
         self.builds += 1
         self._dirty = False
         self.set_rows(self._drawing.rows)
-        panel = next((each for each in self.ancestors_with_self if each.has_class("panel")), None)
         if isinstance(panel, Widget) and panel.border_subtitle != self._drawing.note:
             panel.border_subtitle = self._drawing.note
 
