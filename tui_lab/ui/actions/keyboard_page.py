@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from tui_lab.ui.actions.keys import key_name
-from tui_lab.ui.actions.registry import ACTIONS, GROUPS, keys_now
+from tui_lab.ui.actions.registry import ACTIONS, GROUPS, PANE_GROUPS, keys_now
 
 INTRODUCTION = """\
 # The keyboard
@@ -42,9 +42,26 @@ def printed(keys: list[str]) -> str:
     return " ".join(f"`{key_name(key)}`" for key in keys) or "–"
 
 
+def same_keys() -> str:
+    """The keys that several panes have, with what each does there: the same everywhere."""
+    labels: dict[str, dict[str, str]] = {}
+    for action in ACTIONS:
+        if action.group in PANE_GROUPS:
+            for key in keys_now(action.id):
+                labels.setdefault(key, {}).setdefault(action.group, action.label)
+    rows = [
+        " | ".join([printed([key]), *(of.get(group, "") for group in PANE_GROUPS)])
+        for key, of in labels.items()
+        if len(of) > 1
+    ]
+    head = " | ".join(GROUPS[group] for group in PANE_GROUPS)
+    lines = [f"| Key | {head} |", "|---" * (1 + len(PANE_GROUPS)) + "|", *(f"| {row} |" for row in rows)]
+    return "\n".join(["## One key, one meaning\n", *lines, ""])
+
+
 def markdown() -> str:
     """The page."""
-    parts = [INTRODUCTION]
+    parts = [INTRODUCTION, same_keys()]
     for group, title in GROUPS.items():
         members = [each for each in ACTIONS if each.group == group]
         cells = [[printed(keys_now(m.id)), m.label, m.tooltip, f"`{m.id}`"] for m in members]
