@@ -115,6 +115,8 @@ class AskName(Dialog[str | None]):
     def on_mount(self) -> None:
         self._line.focus()
         self._look(self.text)
+        if self.text:
+            self._submit(self.text)
 
     @property
     def unsaved(self) -> str:
@@ -200,9 +202,13 @@ class AskName(Dialog[str | None]):
         text = self.shown[at] if at is not None else event.value.strip()
         if at is not None:
             self._write(text)
-        if not text:
+        if text:
+            self._submit(text)
+        else:
             self._show_error("Type a name, or leave with the key below.")
-            return
+
+    def _submit(self, text: str) -> None:
+        """Closes the dialog with the name, unless there is none; then it says why."""
         self.run_worker(
             partial(self._check, text), thread=True, exclusive=True, group="check", exit_on_error=False
         )
