@@ -148,8 +148,9 @@ def size(size_bytes: object) -> str:
 
 
 def transfer(done_bytes: float, total_bytes: float, bytes_per_s: float) -> str:
-    """A download: 120 MiB of 942 MiB, 12.1 MiB/s, 1:08 to go. Speed and time only where they are known."""
-    text = f"{size(done_bytes)} of {size(total_bytes)}"
+    """A download: 120 MiB of 942 MiB, 12.1 MiB/s, 1:08 to go. Total (0), speed and time only where they are
+    known."""
+    text = f"{size(done_bytes)} of {size(total_bytes)}" if total_bytes else size(done_bytes)
     if not (finite(bytes_per_s) or 0) > 0:
         return text
     rest = max(0, total_bytes - done_bytes) / bytes_per_s

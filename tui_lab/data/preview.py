@@ -123,8 +123,11 @@ def preview(request: PreviewRequest, on_progress: job_protocol.OnProgress) -> Pr
     used."""
     if not request.data:
         raise LabError("The preview needs the name of a data set.")
+    from tui_lab.data import hub_download
+
     on_progress("reading the data")
-    opened, total = _open(request)
+    with hub_download.reporting(lambda progress: on_progress(progress.text)):
+        opened, total = _open(request)
     on_progress("loading the tokenizer")
     from tui_lab.data import templates
 

@@ -99,7 +99,8 @@ class ProgressEvent(RunEvent, tag="progress", kw_only=True, frozen=True):
 
 
 class DownloadEvent(RunEvent, tag="download", kw_only=True, frozen=True):
-    """The model ``name`` is downloaded: bytes on this machine of all that it needs, and the speed."""
+    """The model or data set ``name`` is downloaded: bytes on this machine of all that is needed (0 where it
+    is not known), and the speed."""
 
     name: str = ""
     done_bytes: float = 0.0

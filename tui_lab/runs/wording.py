@@ -138,7 +138,7 @@ def progress_detail(event: ProgressEvent) -> str:
 
 
 def download_detail(event: DownloadEvent) -> str:
-    """The model that is downloaded, with bytes and speed. The name comes from a log: callers sanitize it."""
+    """What is downloaded, with bytes and speed. The name comes from a log: callers sanitize it."""
     return f"{event.name}: {format.transfer(event.done_bytes, event.total_bytes, event.bytes_per_s)}"
 
 

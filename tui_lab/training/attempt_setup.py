@@ -7,6 +7,7 @@ import os
 import platform
 import time
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,7 +16,7 @@ from msgspec.structs import replace
 
 from tui_lab.core.format import size
 from tui_lab.core.versions import versions_of
-from tui_lab.data import prompt_settings, replay, templates
+from tui_lab.data import hub_download, prompt_settings, replay, templates
 from tui_lab.data.prepare import PreparedData
 from tui_lab.data.prepared_cache import prepare_recipe
 from tui_lab.data.prompt_settings import PromptSettings
@@ -136,21 +137,24 @@ def resolve_recipe(context: AttemptContext, device: DeviceFacts) -> ResolvedReci
     return ResolvedRecipe(device, entry, source, resolution)
 
 
+def _report_download(context: AttemptContext, progress: DownloadProgress) -> None:
+    context.events.write(
+        DownloadEvent(
+            name=progress.name,
+            done_bytes=progress.done_bytes,
+            total_bytes=progress.total_bytes,
+            bytes_per_s=round(progress.bytes_per_s, 1),
+        )
+    )
+
+
 def download_model(context: AttemptContext, resolved: ResolvedRecipe) -> None:
     """Downloads what is missing of the model, continued from an earlier attempt. Raises LabError."""
 
-    def report(progress: DownloadProgress) -> None:
-        context.events.write(
-            DownloadEvent(
-                name=progress.name,
-                done_bytes=progress.done_bytes,
-                total_bytes=progress.total_bytes,
-                bytes_per_s=round(progress.bytes_per_s, 1),
-            )
-        )
-
     source = resolved.source
-    download.ensure(source.location, source.revision, report, interval_s=DOWNLOAD_EVENT_S)
+    download.ensure(
+        source.location, source.revision, partial(_report_download, context), interval_s=DOWNLOAD_EVENT_S
+    )
 
 
 # --------------------------------------------------------------------------------------------------
@@ -171,12 +175,13 @@ def prepare_data(context: AttemptContext, resolved: ResolvedRecipe) -> TrainingD
         context.events.write(PhaseEvent(name="preparing_data", detail=f"{name}: {done:,} rows"))
 
     _fix_date(context, tokenizer)
-    prepared = prepare_recipe(recipe, tokenizer, resolved.max_length, on_progress, context.run.path)
-    if context.group.is_main:
-        templates.keep_with_run(tokenizer, context.run.path)
-    general: replay.GeneralRows | None = None
-    if recipe.replay_fraction:
-        general = _mix_general_rows(context, tokenizer, prepared, resolved.max_length)
+    with hub_download.reporting(partial(_report_download, context)):
+        prepared = prepare_recipe(recipe, tokenizer, resolved.max_length, on_progress, context.run.path)
+        if context.group.is_main:
+            templates.keep_with_run(tokenizer, context.run.path)
+        general: replay.GeneralRows | None = None
+        if recipe.replay_fraction:
+            general = _mix_general_rows(context, tokenizer, prepared, resolved.max_length)
     digests = run_inputs.record(context, prepared, resolved.max_length)
     context.events.write(
         DataEvent(

@@ -84,6 +84,7 @@ class SetupPane(Pane):
         self.summary: RecipeSummary | None = None
         self._entries: list[Entry] = []
         self._presets: dict[str, Preset] = {}
+        self._marked_at: int | None = None  # the free memory at which marks were shown
         self._typed: list[str] = []  # data that is not in the list
         self._typed_models: list[Entry] = []
         self._filled = False
@@ -229,6 +230,9 @@ class SetupPane(Pane):
             self.memory.data,
         )
         self.marks.update(request)
+        if self._marked_at != (free := self.memory.budget.free_bytes):
+            self._marked_at = free
+            self._show_marks()  # what is known, at the memory that is free now
 
     # ------------------------------------------------------------------ choosing
 
