@@ -114,7 +114,7 @@ def test_suites_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     assert all(name in shown for name in ("everyday", "hellaswag", "mmlu", "truthfulqa_mc2", "wikitext"))
     assert main.main(["retention", "--list", "--json"]) == 0
-    assert len(json.loads(capsys.readouterr().out)["suites"]) == len(shown.splitlines())
+    assert len(json.loads(capsys.readouterr().out)["suites"]) == len(shown.splitlines()) - 1  # the head
 
 
 QUESTION = {"question": "What is wet?", "choices": ["water", "sand"], "answer": 0}

@@ -154,7 +154,7 @@ def test_the_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
     _, out, _, asked = shown(monkeypatch, capsys, warned)
     head, base, whole, best, warning = out.splitlines()
     assert "exact" in head and "everyday, 452 items" in head
-    assert "██████████" in base and "1.000 (0.980 to 1.020)  ✓ kept  ← recommended" in base
+    assert "██████████  1.000 (0.980 to 1.020)" in base and "✓ kept  ← recommended" in base
     # a base at chance has no retention
     assert "? n/a: base at chance" in whole and "0.500" not in whole and "nan" not in out
     assert best == "Recommended: 0, since it keeps." and "\x1b" not in warning

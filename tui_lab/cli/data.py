@@ -9,7 +9,7 @@ from msgspec.structs import asdict
 
 from tui_lab.cli import jobs
 from tui_lab.cli.options import EXIT_OK
-from tui_lab.cli.output import as_json, has_colours
+from tui_lab.cli.output import as_json, has_colours, print_text
 from tui_lab.core.sanitize import sanitize
 from tui_lab.data.preview import PreviewAnswer, PreviewFacts, PreviewRequest, PreviewRow
 
@@ -38,19 +38,19 @@ def preview(args: argparse.Namespace) -> int:
         as_json(DataPreviewAnswer(**asdict(answer)))
         return EXIT_OK
     facts = answer.facts
-    print(f"{sanitize(answer.data)}: {sanitize(answer.reason)}")
-    print(f"  {_counts(facts)}")
+    print_text(f"{sanitize(answer.data)}: {sanitize(answer.reason)}")
+    print_text(f"  {_counts(facts)}")
     if facts.mean_tokens:
         lengths = f"{facts.mean_tokens} tokens a row, the longest {facts.longest_tokens}"
-        print(f"  {lengths}; {facts.trained_tokens:,} of {facts.train_tokens:,} tokens are trained")
+        print_text(f"  {lengths}; {facts.trained_tokens:,} of {facts.train_tokens:,} tokens are trained")
     for column, use in answer.columns.items():
-        print(f"  column {sanitize(column)}: {use}")
+        print_text(f"  column {sanitize(column)}: {use}")
     for column in answer.unused:
-        print(f"  column {sanitize(column)}: not used")
+        print_text(f"  column {sanitize(column)}: not used")
     template = sanitize(facts.template_source)
-    print(f"  {facts.trained_share:.0%} of the tokens are trained; template: {template}")
+    print_text(f"  {facts.trained_share:.0%} of the tokens are trained; template: {template}")
     for warning in answer.warnings:
-        print(f"  warning: {sanitize(warning)}")
+        print_text(f"  warning: {sanitize(warning)}")
     for row in answer.rows:
         _show_row(row)
     return EXIT_OK

@@ -7,7 +7,7 @@ import argparse
 from msgspec.structs import asdict
 
 from tui_lab.cli import jobs
-from tui_lab.cli.output import as_json
+from tui_lab.cli.output import as_json, print_text
 from tui_lab.export import records
 
 
@@ -34,5 +34,5 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         as_json(ExportAnswer(**asdict(answer)))
     else:
-        print("\n".join(records.sentences(answer)))
+        print_text("\n".join(records.sentences(answer)))
     return 0

@@ -21,7 +21,7 @@ from rich.text import Text
 
 from tui_lab.cli import plain as cli_plain
 from tui_lab.cli.options import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
-from tui_lab.cli.output import json_line, note
+from tui_lab.cli.output import json_line, note, print_text
 from tui_lab.cli.results import RunResult, result_of
 from tui_lab.core import format
 from tui_lab.core.errors import LabError
@@ -144,68 +144,102 @@ _STYLES: dict[type[RunEvent], str] = {
 }
 
 
-class LiveProgress:
-    """A progress bar with the newest values on a terminal; events scroll above it."""
+class ProgressLine:
+    """One line that is redrawn on a terminal: what the run does, n of N, the time left, and the newest
+    values."""
 
-    def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(highlight=False)
+    def __init__(self, console: Console) -> None:
+        whole = sys.stdout.isatty()  # else what is printed goes elsewhere, and must not come here
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=18),
             TextColumn("{task.fields[figures]}", markup=False),
-            console=self.console,
+            console=console,
             refresh_per_second=4,
             expand=False,
+            redirect_stdout=whole,
+            redirect_stderr=whole,
         )
         self._task = self._progress.add_task("starting the process", total=None, figures="")
+        self.start, self.stop = self._progress.start, self._progress.stop
+
+    def tick(self, state: RunState, status: str) -> None:
+        done, total, left_s = state.step, state.total_steps, state.eta_s
+        text = short(format.phase(state.phase)) or "starting the process"
+        if state.phase == "downloading":
+            text = short(format.phase(state.phase, state.phase_detail))
+        if (counted := state.progress) is not None:
+            text = short(format.phase(counted.name, wording.progress_detail(counted)))
+            done, total, left_s = counted.done, counted.total, math.nan  # the text has it
+        elif status == "paused":
+            text, left_s = f"paused at step {done}/{total}", math.nan
+        elif state.phase == "training" and total:
+            text = f"step {done}/{total}"
+        elif state.phase != "training":
+            left_s = math.nan
+        parts = latest_values(state)
+        if math.isfinite(left_s):
+            parts.insert(0, f"{format.duration(left_s)} left")
+        self._progress.update(
+            self._task, description=text, total=total or None, completed=done, figures="  ".join(parts)
+        )
+
+
+class LiveProgress:
+    """A progress line on a terminal; events scroll above it."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(highlight=False, stderr=sys.stderr.isatty())
+        self._line = ProgressLine(self.console)
+        self.tick = self._line.tick
 
     def __enter__(self) -> LiveProgress:
-        self._progress.start()
+        self._line.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+        self._line.stop()
 
     def event(self, line: LogLine, _state: RunState) -> None:
         event = line.event
         if isinstance(event, PhaseEvent | ProgressEvent | StepEvent | DownloadEvent):
-            return  # the bar shows it
+            return  # the line shows it
         if text := wording.line(event, LONGEST_TEXT):
             style = next((style for kind, style in _STYLES.items() if isinstance(event, kind)), "")
-            self.console.print(Text(text, style=style), soft_wrap=True)
-
-    def tick(self, state: RunState, status: str) -> None:
-        total, in_training = state.total_steps, state.phase == "training"
-        text = f"step {state.step}/{total}" if in_training and total else short(format.phase(state.phase))
-        if state.phase == "downloading":
-            text = short(format.phase(state.phase, state.phase_detail))
-        if state.progress is not None:
-            text = short(format.phase(state.progress.name, wording.progress_detail(state.progress)))
-        if status == "paused":
-            text = f"paused at step {state.step}/{total}"
-        parts = latest_values(state)
-        if in_training and math.isfinite(state.eta_s):
-            parts.append(format.duration(state.eta_s))
-        self._progress.update(
-            self._task,
-            description=text or "starting the process",
-            total=total or None,
-            completed=state.step,
-            figures="  ".join(parts),
-        )
+            self.console.print(Text(text, style=style))
 
     def note(self, text: str) -> None:
-        self.console.print(Text(text, style="bold yellow"), soft_wrap=True)
+        self.console.print(Text(text, style="bold yellow"))
+
+
+class LinesWithProgress:
+    """Lines or JSON in a pipe, and a progress line on stderr, which is a terminal."""
+
+    def __init__(self, lines: Display) -> None:
+        self._lines = lines
+        self._line = ProgressLine(console := Console(stderr=True, highlight=False))
+        self.event, self.tick, self._console = lines.event, self._line.tick, console
+
+    def __enter__(self) -> LinesWithProgress:
+        self._line.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._line.stop()
+
+    def note(self, text: str) -> None:
+        self._console.print(Text(text))
 
 
 def display_for(as_json: bool, every_s: float | None = None) -> Display:
-    """JSON or sentences where requested, a progress bar on a terminal, else lines."""
-    if as_json:
-        return JsonLines()
-    if every_s is not None:
+    """JSON or sentences where requested, a progress line on a terminal, else lines."""
+    if every_s is not None and not as_json:
         return cli_plain.Sentences(every_s)
-    return LiveProgress() if sys.stdout.isatty() else PlainLines()
+    lines: Display = JsonLines() if as_json else PlainLines()
+    if sys.stdout.isatty():
+        return lines if as_json else LiveProgress()
+    return LinesWithProgress(lines) if sys.stderr.isatty() else lines
 
 
 POLL_S = 0.1
@@ -340,17 +374,17 @@ def _print_result(result: RunResult, watcher: Watcher) -> None:
     state = watcher.state
     print(f"{result.state} at step {result.step} after {format.duration(result.seconds)}")
     if result.message:
-        print(f"  {short(result.message)}")
+        print_text(f"  {short(result.message)}")
     first = state.validation.values[0] if len(state.validation.values) > 1 else None
     change = f"{format.significant(first)} → " if first is not None else ""
     validation = format.significant(result.validation_loss)
-    print(f"  loss {format.significant(result.train_loss)}, validation {change}{validation}")
+    print_text(f"  loss {format.significant(result.train_loss)}, validation {change}{validation}")
     gained = result.acquisition
     if gained.name:
         before, after = format.significant(gained.start, 3), format.significant(gained.end, 3)
-        print(f"  acquisition {before} → {after} ({short(format.metric_name(gained.name))})")
+        print_text(f"  acquisition {before} → {after} ({short(format.metric_name(gained.name))})")
     if spent := _cost_text(state, result.state):
-        print(f"  {spent}")
+        print_text(f"  {spent}")
     if saved := result.saved:
         near = Path(saved).is_relative_to(Path.cwd())
         print(f"  {sanitize(os.path.relpath(saved) if near else saved)}")

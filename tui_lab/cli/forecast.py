@@ -21,7 +21,7 @@ from tui_lab.cli.forecast_answers import (
     remedy_rows,
     run_forecast_answer,
 )
-from tui_lab.cli.output import as_json, table
+from tui_lab.cli.output import as_json, print_text, table
 from tui_lab.cli.recipe_args import overrides_of
 from tui_lab.core.errors import LabError
 from tui_lab.core.format import plural, size
@@ -174,7 +174,7 @@ def _print_forecast(
     in_playground: MemoryForecast | None,
 ) -> None:
     batch = f"batch {recipe.per_device_train_batch_size} × {recipe.gradient_accumulation_steps}"
-    print(
+    print_text(
         f"{recipe.preset} on {sanitize(entry.label)}: {recipe.method}, {batch}, {recipe.max_length:,} tokens"
     )
     if found.memory is not None:
@@ -182,35 +182,35 @@ def _print_forecast(
         total = found.memory.total_bytes
         rows.append(("total", f"{total:,}", size(total)))
         table(("part", "bytes", ""), rows, right=(1, 2))
-        print(f"worst moment: {found.memory.moment}")
+        print_text(f"worst moment: {found.memory.moment}")
     _print_problem(found.budget)
-    print(sanitize(estimate.line(found)))
+    print_text(sanitize(estimate.line(found)))
     if found.probe is not None:
-        print(
+        print_text(
             f"probe: {found.probe.peak_bytes:,} bytes of tensors, counted in {found.probe.seconds:.1f} s; "
             f"worst in: {found.probe.phase}"
         )
-    print(sanitize(estimate.cost_line(found)))
+    print_text(sanitize(estimate.cost_line(found)))
     if found.cost is not None:
         known = [found.cost.basis] if found.cost.hours is not None else []
         for detail in (*known, found.cost.tokens_basis, found.cost.formula, *found.cost.notes):
-            print(f"  {sanitize(detail)}")
+            print_text(f"  {sanitize(detail)}")
     if remedies and found.verdict != "fits":
         print("to make it fit:" if found.verdict == "over" else "to be sure that it fits:")
         for remedy in remedies:
-            print(f"  {remedy.text}: {estimate.remedy_text(remedy)}")
-            print(f"    {remedy.cost}")
+            print_text(f"  {remedy.text}: {estimate.remedy_text(remedy)}")
+            print_text(f"    {remedy.cost}")
     elif estimate.nothing_helps(found, remedies):
-        print("no change of the recipe makes it fit: choose a smaller model or a larger card")
+        print_text("no change of the recipe makes it fit: choose a smaller model or a larger card")
     elif found.verdict == "over":
-        print(
+        print_text(
             "the formula knows no change that makes it fit: try a smaller batch or shorter rows, then probe"
         )
     if largest is not None:
-        print(estimate.largest_text(largest, recipe))
+        print_text(estimate.largest_text(largest, recipe))
     if in_playground is not None:
         kv_cache = size(in_playground.part("kv_cache"))
-        print(
+        print_text(
             f"playground: {size(in_playground.total_bytes)} for {LANES} lanes of {LANE_TOKENS} tokens "
             f"(KV cache {kv_cache})"
         )
@@ -219,7 +219,7 @@ def _print_forecast(
 def _print_problem(budget: MemoryBudget) -> None:
     """Why a run on this device would be refused, if it would be."""
     if budget.problem:
-        print(f"no run can start here: {sanitize(budget.problem)}")
+        print_text(f"no run can start here: {sanitize(budget.problem)}")
 
 
 # --------------------------------------------------------------------------------------------------
@@ -258,9 +258,9 @@ def _table(args: argparse.Namespace, budget: MemoryBudget) -> int:
         as_json(ForecastTable(model=entry.id, **budget_of, items=listed, presets=listed))
         return 0
     _print_problem(budget)
-    print(f"{sanitize(entry.label)}, {sanitize(estimate.free_text(budget))}")
+    print_text(f"{sanitize(entry.label)}, {sanitize(estimate.free_text(budget))}")
     if entry.shape is None:  # the same sentence for every preset
-        print(f"memory and time: {estimate.no_shape(entry)}")
+        print_text(f"memory and time: {estimate.no_shape(entry)}")
         return 0
     table(("preset", "memory", "interval", "", "1 M tokens"), rows, right=(1,))
     return 0

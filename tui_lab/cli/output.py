@@ -75,19 +75,44 @@ def columns(stream: TextIO) -> int:
         return 80
 
 
+def width() -> int | None:
+    """The width that output is cut to: that of the terminal; None in a pipe."""
+    return columns(sys.stdout) if sys.stdout.isatty() else None
+
+
+def print_text(text: str) -> None:
+    """Prints sentences, folded between words to the width of a terminal. Folded lines are indented further
+    than their sentence. In a pipe a sentence is one line."""
+    import textwrap
+
+    most = width()
+    for line in text.split("\n"):
+        start = line[: len(line) - len(line.lstrip())]
+        if most is not None and len(start) + 20 < most < len(line):
+            line = textwrap.fill(
+                line.strip(),
+                most,
+                initial_indent=start,
+                subsequent_indent=start + "  ",
+                break_on_hyphens=False,
+                break_long_words=False,  # paths and commands are copied
+            )
+        print(line, flush=True)
+
+
 def has_colours(stream: TextIO) -> bool:
     """Whether colours are written: only to a terminal that can, and not with NO_COLOR."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def cut(text: str, width: int) -> str:
-    """A text in at most ``width`` cells, with an ellipsis where it is cut."""
+def cut(text: str, cells: int | None) -> str:
+    """A text in at most so many cells (None: of any length), with an ellipsis where it is cut."""
     from rich.cells import cell_len, set_cell_size
 
-    if cell_len(text) <= width:
+    if cells is None or cell_len(text) <= cells:
         return text
-    mark = _ellipsis()[:width]
-    return set_cell_size(text, width - len(mark)).rstrip() + mark
+    mark = _ellipsis()[:cells]
+    return set_cell_size(text, cells - len(mark)).rstrip() + mark
 
 
 def _ellipsis() -> str:
@@ -106,19 +131,18 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence
     """Prints aligned columns, one line a row. On a terminal they are never wider than it: texts are
     cut, with an ellipsis. In a pipe nothing is cut."""
     lines = [[sanitize(cell) for cell in row] for row in (headers, *rows)]
-    terminal = sys.stdout.isatty()
-    made = table_lines(lines, columns(sys.stdout) if terminal else None, right)
+    made = table_lines(lines, width(), right)
     if has_colours(sys.stdout):
         made[0] = f"\033[1m{made[0]}\033[0m"
     print("\n".join(made))
 
 
-def table_lines(rows: Sequence[Sequence[str]], width: int | None, right: Sequence[int] = ()) -> list[str]:
-    """Rows as lines of at most ``width`` cells (None: of any length), the columns ``right`` flush right."""
+def table_lines(rows: Sequence[Sequence[str]], most: int | None, right: Sequence[int] = ()) -> list[str]:
+    """Rows as lines of at most ``most`` cells (None: of any length), the columns ``right`` flush right."""
     from rich.cells import cell_len
 
     natural = [max(cell_len(row[at]) for row in rows) for at in range(len(rows[0]))]
-    widths = natural if width is None else fitted(natural, width - GAP * (len(natural) - 1), right)
+    widths = natural if most is None else fitted(natural, most - GAP * (len(natural) - 1), right)
     lines = []
     for row in rows:
         cells = []
@@ -127,18 +151,18 @@ def table_lines(rows: Sequence[Sequence[str]], width: int | None, right: Sequenc
             blanks = " " * (cells_wide - cell_len(text))
             cells.append(blanks + text if at in right else text + blanks)
         line = (" " * GAP).join(cells).rstrip()
-        lines.append(line if width is None else cut(line, width))
+        lines.append(cut(line, most))
     return lines
 
 
-def fitted(natural: Sequence[int], width: int, right: Sequence[int] = ()) -> list[int]:
-    """Widths of columns that add up to at most ``width``, where that has a cell for each. Texts are cut from
+def fitted(natural: Sequence[int], most: int, right: Sequence[int] = ()) -> list[int]:
+    """Widths of columns that add up to at most ``most``, where that has a cell for each. Texts are cut from
     the last to the first, then numbers (the columns ``right``)."""
     widths = list(natural)
     texts = [at for at in reversed(range(len(widths))) if at not in right]
     for at in texts:
-        widths[at] = max(min(widths[at], SHORTEST_TEXT), widths[at] - max(0, sum(widths) - width))
-    while sum(widths) > width and max(widths) > 1:
+        widths[at] = max(min(widths[at], SHORTEST_TEXT), widths[at] - max(0, sum(widths) - most))
+    while sum(widths) > most and max(widths) > 1:
         widths[widths.index(max(widths))] -= 1
     return widths
 
@@ -172,9 +196,9 @@ class Progress:
     def _line(self, text: str, done: int | None, total: int | None) -> str:
         from tui_lab.core import format
 
-        width = columns(sys.stderr) - 1  # a terminal may wrap after its last column
+        most = columns(sys.stderr) - 1  # a terminal may wrap after its last column
         if done is None or not total:
-            return cut(f"{text} …", width)
+            return cut(f"{text} …", most)
         stage, now = text.partition(",")[0], self._clock()
         if self._began[:2] != (stage, total) or done < self._began[2]:
             self._began = (stage, total, done, now)
@@ -182,9 +206,9 @@ class Progress:
         figures = [] if self._counted else [f"{done:,}/{total:,}"]
         if since and now - began >= SPEED_AFTER_S:
             figures.append(f"{format.duration((total - done) * (now - began) / since)} left")
-        bar = f"{format.bar(done / total, BAR_CELLS, empty='·')}  " if width >= BAR_FROM_COLUMNS else ""
+        bar = f"{format.bar(done / total, BAR_CELLS, empty='·')}  " if most >= BAR_FROM_COLUMNS else ""
         end = f"  {bar}{' · '.join(figures)}".rstrip()
-        return cut(cut(text, max(1, width - len(end))) + end, width)
+        return cut(cut(text, max(1, most - len(end))) + end, most)
 
     def close(self) -> None:
         """Removes the redrawn line."""

@@ -9,7 +9,7 @@ import math
 from msgspec.structs import asdict
 
 from tui_lab.cli.interrupt import interruptible
-from tui_lab.cli.output import Answer, Progress, json_line
+from tui_lab.cli.output import Answer, Progress, cut, json_line, print_text, table, table_lines, width
 from tui_lab.core import format
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
@@ -21,7 +21,7 @@ from tui_lab.retention.stored import AcquisitionResult
 from tui_lab.retention.suites import registry
 from tui_lab.runs import verdicts
 
-#: Forgotten items that are printed; --json has all.
+#: Forgotten items that are printed; -o json has all.
 _MAX_FLIPS = 5
 _SIDES = ("base", "tuned")
 
@@ -81,9 +81,9 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         json_line(RetentionAnswer(**asdict(found)))
     else:
-        print("\n\n".join("\n".join(suite_lines(result)) for result in found.suites))
+        print_text("\n\n".join("\n".join(suite_lines(result)) for result in found.suites))
         if found.acquisition:
-            print("\n" + "\n".join(acquisition_lines(found.acquisition)))
+            print_text("\n" + "\n".join(acquisition_lines(found.acquisition)))
     return 0
 
 
@@ -95,11 +95,17 @@ def _list(args: argparse.Namespace) -> int:
     if args.json:
         json_line(SuitesAnswer(items=infos, suites=infos))
         return 0
-    width = max(len(info.name) for info in infos)
-    for info in infos:
-        items = f"{info.items:,}" if info.items else "–"
-        where = "bundled" if info.bundled else "hub or files"
-        print(f"{info.name:<{width}}  {items:>7}  {info.metric:<15}  {where:<12}  {sanitize(info.title)}")
+    rows = [
+        (
+            info.name,
+            f"{info.items:,}" if info.items else "–",
+            info.metric,
+            "bundled" if info.bundled else "hub or files",
+            info.title,
+        )
+        for info in infos
+    ]
+    table(("suite", "items", "metric", "from", "title"), rows, right=(1,))
     return 0
 
 
@@ -147,35 +153,40 @@ def _metric_text(value: float) -> str:
 
 
 def _table(result: SuiteResult, compared: SuiteComparison) -> list[str]:
-    rows = [("all", compared)]
+    found = [("all", compared)]
     if result.held_back and result.held_back.comparison:
         name = f"not rehearsed ({', '.join(result.held_back.categories)})"
-        rows.append((name, result.held_back.comparison))
-    rows += result.categories.items()
-    above = compared.above_chance is not None
-    title = "retention above chance" if above else "retention"
-    width = min(40, max(len(name) for name, _ in rows))
-    head = f"  {'':<{width}}  {'n':>6}  {'before':>7}  {'after':>7}  {title:<26}  lost  gained  verdict"
-    return [head, *(_row(name, each, width) for name, each in rows)]
+        found.append((name, result.held_back.comparison))
+    found += result.categories.items()
+    title = "retention above chance" if compared.above_chance is not None else "retention"
+    rows: list[tuple[str, ...]] = [("", "n", "before", "after", title, "lost", "gained", "verdict")]
+    rows += [_row(name, each) for name, each in found]
+    return [f"  {line}" for line in table_lines(rows, _inside(2), right=(1, 2, 3, 5, 6))]
 
 
-def _row(name: str, each: SuiteComparison, width: int) -> str:
+def _inside(indent: int) -> int | None:
+    """The width beside an indent; None in a pipe."""
+    most = width()
+    return None if most is None else most - indent
+
+
+def _row(name: str, each: SuiteComparison) -> tuple[str, ...]:
     found = each.headline
     interval = "" if math.isnan(found.value) else format.interval(found.value, found.low, found.high, 3)
-    return (
-        f"  {sanitize(name)[:width]:<{width}}  {each.n:>6,}  {each.pre:>7.3f}  {each.post:>7.3f}  "
-        f"{interval:<26}  {each.b:>4,}  {each.c:>6,}  {verdicts.verdict_label(each.verdict)}"
-    )
+    figures = (f"{each.n:,}", f"{each.pre:.3f}", f"{each.post:.3f}", interval, f"{each.b:,}", f"{each.c:,}")
+    return (sanitize(name), *figures, verdicts.verdict_label(each.verdict))
 
 
 def _flips(result: SuiteResult) -> list[str]:
     lost = [item for item in result.items if item.is_lost]
     if not lost:
         return []
-    found = [f"  forgotten ({len(lost):,}; all of them with --json):"]
+    found = [f"  forgotten ({len(lost):,}; all of them with -o json):"]
     for item in lost[:_MAX_FLIPS]:
         text = sanitize(" ".join((item.question or item.id).split()))
-        found.append(f"    {text[:96]}{'…' if len(text) > 96 else ''}{_answers(item)}")
+        answers = _answers(item)
+        space = None if (most := _inside(4)) is None else max(20, most - len(answers))
+        found.append(f"    {cut(text, space)}{answers}")
     return found
 
 

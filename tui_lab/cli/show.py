@@ -12,7 +12,7 @@ from typing import Any
 from msgspec import Struct, field
 
 from tui_lab.cli.options import EXIT_OK
-from tui_lab.cli.output import Answer, as_json, note, table
+from tui_lab.cli.output import Answer, as_json, note, print_text, table
 from tui_lab.cli.results import RunsAnswer, listed_run
 from tui_lab.core import format, input_files
 from tui_lab.core.errors import LabError
@@ -221,7 +221,7 @@ def _keys(json_wanted: bool) -> int:
             group = info.group
         default = json.dumps(info.default) if info.default != "" else '""'
         print(f"{info.name} = {default}    # {info.allowed()}")
-        print(f"    {info.help}")
+        print_text(f"    {info.help}")
     return EXIT_OK
 
 

@@ -11,7 +11,7 @@ from msgspec.structs import asdict
 
 from tui_lab.cli import jobs
 from tui_lab.cli.options import EXIT_OK
-from tui_lab.cli.output import Answer, json_line
+from tui_lab.cli.output import Answer, json_line, print_text, table, width
 from tui_lab.core import format
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
@@ -22,6 +22,8 @@ from tui_lab.runs import verdicts
 MODULE = "tui_lab.evaluation.strength_sweep"
 RECOMMENDED = "recommended"
 _BAR = 10  # characters
+#: Narrower terminals get the figures without their bars.
+BARS_FROM_COLUMNS = 100
 
 
 class StrengthAnswer(StrengthCurve, tag_field="kind", tag="strength", kw_only=True, frozen=True):
@@ -93,28 +95,35 @@ def _strengths(text: str) -> tuple[float, ...]:
 
 def _print_curve(curve: StrengthCurve) -> None:
     suite = sanitize(curve.suite)
-    print(f"strength  {'acquisition':>{_BAR + 7}}  {'retention':>{_BAR + 7}} on {suite}, {curve.n:,} items")
     best = curve.recommended.strength
+    rows: list[tuple[str, ...]] = []
     for point in curve.points:
-        retention = point.headline
-        ends = f"{format.decimal(retention.low)} to {format.decimal(retention.high)}"
-        figures = f"{_bar(retention.value)} ({ends})"
-        if math.isnan(retention.value):
-            figures = " " * (_BAR + 7)
+        known = not math.isnan(point.headline.value)
+        bars = (_bar(point.acquisition), _bar(point.headline.value) if known else "")
+        found = point.headline
+        retention = format.interval(found.value, found.low, found.high, 3) if known else ""
         mark = "  ← recommended" if point.strength == best else ""
-        print(
-            f"{point.strength:8.2f}  {_bar(point.acquisition)}  "
-            f"{figures}  "
-            f"{sanitize(verdicts.verdict_label(point.verdict))}{mark}"
-        )
+        score = format.decimal(point.acquisition)
+        row = (f"{point.strength:.2f}", bars[0], score, bars[1], retention)
+        rows.append((*row, sanitize(verdicts.verdict_label(point.verdict)) + mark))
+    title = f"retention on {suite}, {curve.n:,} items"
+    names: tuple[str, ...] = ("strength", "", "acquisition", "", title, "verdict")
+    most = width()
+    if most is not None and most < BARS_FROM_COLUMNS:
+        names, rows = _without_bars(names), [_without_bars(row) for row in rows]
+    table(names, rows, right=(0, 1 if len(names) == 4 else 2))
     reason = sanitize(curve.recommended.reason)
     if best is None:
-        print(f"{reason[:1].upper()}{reason[1:]}.")
+        print_text(f"{reason[:1].upper()}{reason[1:]}.")
     else:
-        print(f"Recommended: {best:g}, since {reason}.")
+        print_text(f"Recommended: {best:g}, since {reason}.")
     for warning in curve.warnings:
-        print(f"warning: {sanitize(warning)}")
+        print_text(f"warning: {sanitize(warning)}")
+
+
+def _without_bars(row: tuple[str, ...]) -> tuple[str, ...]:
+    return (row[0], row[2], *row[4:])
 
 
 def _bar(share: float) -> str:
-    return f"{format.bar(share, _BAR, empty='·')} {format.decimal(share):>6}"
+    return format.bar(share, _BAR, empty="·")

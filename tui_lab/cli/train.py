@@ -16,7 +16,7 @@ from tui_lab.cli.follow import POLL_S, follow, run_status, short
 from tui_lab.cli.forecast import run_forecast
 from tui_lab.cli.forecast_answers import RunForecast
 from tui_lab.cli.options import EXIT_FAILED, EXIT_OK
-from tui_lab.cli.output import Answer, json_line, note
+from tui_lab.cli.output import Answer, json_line, note, print_text
 from tui_lab.cli.recipe_args import check_downloads, prepare, settings_of
 from tui_lab.cli.results import result_of
 from tui_lab.core.errors import LabError
@@ -74,11 +74,9 @@ def train(args: argparse.Namespace) -> int:
     if args.detach:
         return _detached(run, args.json)
     if not args.json:
-        print(
-            f"run {run.id}: {recipe.preset} on {sanitize(entry.label)}, data {short(recipe.data)}", flush=True
-        )
+        print_text(f"run {run.id}: {recipe.preset} on {sanitize(entry.label)}, data {short(recipe.data)}")
         for line in run_forecast(recipe, entry, resolution)[0]:
-            print(cli_plain.spoken(line) if args.plain else f"  {line}", flush=True)
+            print_text(cli_plain.spoken(line) if args.plain else f"  {line}")
     return follow(run, args.json, every_s=_sentence_interval_s(args))
 
 
@@ -100,18 +98,18 @@ def _dry_run(args: argparse.Namespace, recipe: Recipe, entry: catalog.Entry, res
             )
         )
         return EXIT_OK
-    print(f"{recipe.preset} on {sanitize(entry.label)}, data {short(recipe.data)}; nothing was started")
+    print_text(f"{recipe.preset} on {sanitize(entry.label)}, data {short(recipe.data)}; nothing was started")
     if trainable and entry.parameters:
-        print(
+        print_text(
             f"  trains {trainable:,} of {entry.parameters:,} parameters ({trainable / entry.parameters:.2%})"
         )
     for line in lines:
-        print(f"  {line}")
+        print_text(f"  {line}")
     for choice in resolution.reasons:
         value = ", ".join(map(str, choice.value)) if isinstance(choice.value, list) else choice.value
-        print(f"  {choice.field}{f' = {short(value)}' if value != '' else ''}: {short(choice.reason)}")
+        print_text(f"  {choice.field}{f' = {short(value)}' if value != '' else ''}: {short(choice.reason)}")
     for warning in resolution.warnings:
-        print(f"  warning: {short(warning)}")
+        print_text(f"  warning: {short(warning)}")
     return EXIT_OK
 
 
