@@ -1,6 +1,6 @@
-"""Retention: how much a run forgot, with intervals; which items flipped; retention over the steps; gain
-against retention over the strength; all runs; and what to try next. It reads run folders; jobs in child
-processes measure."""
+"""Retention: how much a run forgot, with intervals; which items flipped; retention over the steps;
+acquisition and retention over the strength; all runs; and what to try next. It reads run folders; jobs in
+child processes measure."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from textual.worker import Worker
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.format import decimal
+from tui_lab.core.pace import Pace
 from tui_lab.core.sanitize import sanitize
 from tui_lab.retention.advice import Advice, advise
 from tui_lab.retention.results import SuiteComparison, SuiteResult
@@ -407,7 +408,7 @@ class RetentionPane(Pane):
             self.notice(empty.no_run_to_measure(self.keymap), "warning")
         elif self._job is not None and self._job.is_running:
             self.notice(
-                f"A measurement is in progress; {self.keys('retention.cancel')} ends it.",
+                f"A measurement is in progress; {self.keys('retention.cancel')} stops it.",
                 "warning",
             )
         elif self.lab.refuse_in_replay(self.report.run, "measure the run itself"):
@@ -469,9 +470,11 @@ class RetentionPane(Pane):
     async def _run_job(self, module: str, request: dict[str, object], what: str) -> None:
         from tui_lab.core.job_client import run_job
 
+        pace = Pace()
+
         def progress(text: str, done: int | None, total: int | None) -> None:
-            share = f" {done}/{total}" if done is not None and total else ""
-            self._set_progress(f"{what}: {text}{share}   {self.keys('retention.cancel')} ends it")
+            share = f" {pace.text(done, total)}" if done is not None and total else ""
+            self._set_progress(f"{what}: {text}{share}   {self.keys('retention.cancel')} stops it")
 
         self._set_progress(f"{what} …")
         try:

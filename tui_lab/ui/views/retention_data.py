@@ -1,5 +1,5 @@
 """The data of the Retention pane, read from run folders: results of suites, the strength sweep, the score of
-the new task, and all runs as points of retention over gain. Imports no torch. A damaged file loses only
+the task, and all runs as points of retention over acquisition. Imports no torch. A damaged file loses only
 its contents."""
 
 from __future__ import annotations
