@@ -1,20 +1,29 @@
-"""A dialog that lists the runs on this machine, newest first."""
+"""A dialog that lists the runs on this machine, newest first, and filters them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from textual import work
+from textual import on, work
 from textual.app import ComposeResult
 from textual.content import Content
-from textual.widgets import Static
+from textual.widgets import Input, Static
 from textual.widgets.option_list import Option
 
-from tui_lab.runs.index import RunIndex, RunSummary
+from tui_lab.runs.index import RunIndex, RunSummary, matches
 from tui_lab.ui.actions.modal import ListDialog
-from tui_lab.ui.actions.registry import bindings
+from tui_lab.ui.actions.registry import bindings, filled
+from tui_lab.ui.actions.search_line import SearchLine
 from tui_lab.ui.views import empty
-from tui_lab.ui.views.runs_table import COLUMNS, RunColumn, columns_for, fitted_columns, head, row
+from tui_lab.ui.views.runs_table import (
+    COLUMNS,
+    NOTHING_FOUND,
+    RunColumn,
+    columns_for,
+    fitted_columns,
+    head,
+    row,
+)
 
 #: The newest runs, which are listed.
 MAX_RUNS = 500
@@ -29,7 +38,7 @@ class RunList(ListDialog[str]):
 
     DEFAULT_CSS = """
     RunList > .dialog { width: 110; height: 70%; }
-    RunList .head { height: 1; padding: 0 2; color: $text-muted; text-style: bold; }
+    RunList .head { height: 1; padding: 0; color: $text-muted; text-style: bold; }
     """
     GROUP = "list"
     BINDINGS = bindings("list")
@@ -38,11 +47,13 @@ class RunList(ListDialog[str]):
     def __init__(self, current: str) -> None:
         super().__init__()
         self.current = current
+        self.runs: list[RunSummary] = []
 
     def hint(self) -> str:
-        return f"Enter opens, {self.keys('list.leave')} closes"
+        return f"Enter opens, {self.keys('list.filter')} filters, {self.keys('list.leave')} closes"
 
     def compose_body(self) -> ComposeResult:
+        yield SearchLine("words; state:failed  model:qwen  tag:good  data:pirate")
         yield Static(classes="head")
         yield from super().compose_body()
 
@@ -59,13 +70,20 @@ class RunList(ListDialog[str]):
 
     def _show_later(self, runs: Sequence[RunSummary]) -> None:
         if self.is_mounted:
-            self.app.call_from_thread(self._show, [run for run in runs if not run.queued][:MAX_RUNS])
+            self.app.call_from_thread(self._take, [run for run in runs if not run.queued])
 
-    def _show(self, runs: Sequence[RunSummary]) -> None:
+    def _take(self, runs: list[RunSummary]) -> None:
+        self.runs = runs
+        self._show()
+
+    def _show(self) -> None:
+        query = self.query_one(SearchLine).value
+        runs = [run for run in self.runs if matches(run, query)][:MAX_RUNS]
         columns = fitted_columns(self.options.size.width - PADDING, columns_for(runs, LIST_COLUMNS))
         self.query_one(".head", Static).update(Content(head(columns, "", descending=False)))
         rows = [Option(self._line(run, columns), id=run.id) for run in runs]
-        self.show_rows(rows, self.row_id or self.current, empty.no_runs(self.keymap))
+        nothing = empty.no_runs(self.keymap) if not self.runs else filled(NOTHING_FOUND, self.keymap)
+        self.show_rows(rows, self.row_id or self.current, nothing)
 
     def _line(self, run: RunSummary, columns: tuple[tuple[RunColumn, int], ...]) -> Content:
         mark = ("● " if run.id == self.current else "  ", "$changed")
@@ -80,5 +98,21 @@ class RunList(ListDialog[str]):
     def close_unanswered(self) -> None:
         self.action_leave()
 
+    def action_filter(self) -> None:
+        self.query_one(SearchLine).open_search()
+
+    @on(Input.Changed)
+    def _filter_changed(self, event: Input.Changed) -> None:
+        event.stop()
+        self._show()
+
+    @on(Input.Submitted)
+    def _filter_taken(self, event: Input.Submitted) -> None:
+        event.stop()
+        self.options.focus()
+
     def action_leave(self) -> None:
-        self.dismiss("")
+        if self.query_one(SearchLine).close_search():
+            self.options.focus()
+        else:
+            self.dismiss("")
