@@ -17,8 +17,8 @@ from textual.worker import Worker
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.format import decimal
-from tui_lab.core.pace import Pace
 from tui_lab.core.sanitize import sanitize
+from tui_lab.core.time_left import TimeLeft
 from tui_lab.retention.advice import Advice, advise
 from tui_lab.retention.results import SuiteComparison, SuiteResult
 from tui_lab.retention.stored import StrengthPoint
@@ -470,7 +470,7 @@ class RetentionPane(Pane):
     async def _run_job(self, module: str, request: dict[str, object], what: str) -> None:
         from tui_lab.core.job_client import run_job
 
-        pace = Pace()
+        pace = TimeLeft()
 
         def progress(text: str, done: int | None, total: int | None) -> None:
             share = f" {pace.text(done, total)}" if done is not None and total else ""

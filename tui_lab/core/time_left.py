@@ -10,7 +10,7 @@ from tui_lab.core.format import duration
 KNOWN_AFTER_S = 1.0
 
 
-class Pace:
+class TimeLeft:
     """Turns counts into "312/747, 0:40 left". Another total, or a smaller count, begins another stage."""
 
     def __init__(self) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from tui_lab.core.pace import Pace
+from tui_lab.core.time_left import TimeLeft
 
 
 def test_the_time_left_follows_the_pace_of_the_stage() -> None:
-    pace = Pace()
+    pace = TimeLeft()
     assert pace.text(0, 1_000, now=10.0) == "0/1,000"
     assert pace.text(50, 1_000, now=10.5) == "50/1,000", "too early to tell"
     assert pace.text(100, 1_000, now=20.0) == "100/1,000, 1:30 left"
