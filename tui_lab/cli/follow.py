@@ -339,7 +339,7 @@ def _wait_for_exit(run: Run) -> None:
 def _detach_note(run: Run) -> str:
     return (
         f"detached: the run continues. `tui-lab watch {run.id}` or the lab (`tui-lab`) shows it, "
-        f"`tui-lab stop {run.id}` ends it. Ctrl+C again within {SECOND_CTRL_C_S:.0f} s stops it now."
+        f"`tui-lab stop {run.id}` stops it. Ctrl+C again within {SECOND_CTRL_C_S:.0f} s stops it now."
     )
 
 

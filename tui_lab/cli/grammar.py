@@ -422,7 +422,7 @@ the lab. Neither network nor GPU is needed. On a slow machine --replay is the qu
         examples="""\
   tui-lab replay latest                    ten times as fast as the run
   tui-lab replay latest --speed 100 --from 200
-On the Train pane: space pauses the replay, + and - change its speed, x ends it.
+On the Train pane: space pauses the replay, + and - change its speed, x stops it.
 Gaps of more than 30 s are cut; the run's folder is not changed.""",
     )
     replay.option("--speed", "X", "times as fast as the run (default 10)", 10.0, float)

@@ -78,9 +78,9 @@ def find_converter() -> Path:
         if found := shutil.which(name):
             return Path(found)
     raise LabError(
-        f"GGUF needs llama.cpp's converter, which was not found: `git clone --depth 1 "
-        f"https://github.com/ggml-org/llama.cpp`, `pip install gguf`, set {VARIABLE} to the clone and export "
-        "again; or export --as modelfile, from which Ollama makes its own GGUF"
+        "GGUF needs llama.cpp's converter, which was not found. Run `git clone --depth 1 "
+        f"https://github.com/ggml-org/llama.cpp` and `pip install gguf` and set {VARIABLE} to the clone, or "
+        "export --as modelfile"
     )
 
 

@@ -112,9 +112,7 @@ def warm_up(budget: MemoryBudget) -> None:
 def no_shape(entry: Entry) -> str:
     """Why memory and time of a model without known sizes are unknown."""
     if entry.model_type:
-        return (
-            f"the layers of {sanitize(entry.model_type)} are not known here: the exact probe can count them"
-        )
+        return f"the layers of {sanitize(entry.model_type)} are not known here: count the exact memory"
     return "unknown until its files are downloaded; then the exact count can read them"
 
 

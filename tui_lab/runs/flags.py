@@ -239,8 +239,7 @@ def _slow(state: RunState) -> Iterator[Flag]:
             "slow_convergence",
             "amber",
             state.loss.steps[-1],
-            f"The loss stands at {now:.2f}: it moved by {abs(before - now) / before:.1%} in the last "
-            f"{third} steps.",
+            f"The loss is {now:.2f}: it moved by {abs(before - now) / before:.1%} in the last {third} steps.",
             "Raise the learning rate (adapters: to 5e-4), or look at how the rows are rendered and masked.",
         )
 

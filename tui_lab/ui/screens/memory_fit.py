@@ -321,7 +321,7 @@ class MemoryFit:
         bar = self._forecast_bar()
         return bar is not None and bar.estimate.verdict == "over"
 
-    # ------------------------------------------------------------------ the exact probe
+    # ------------------------------------------------------------------ exact memory
 
     def _probe_key(self) -> object:
         """What the result of a probe is valid for."""
@@ -370,7 +370,7 @@ class MemoryFit:
         from tui_lab.forecast import estimate
         from tui_lab.forecast.jobs import MemoryProbeAnswer
 
-        self._show_progress("starting the exact probe")
+        self._show_progress("counting the memory exactly")
         try:
             answer = await job_client.run_job(
                 "tui_lab.training.memory_probe",

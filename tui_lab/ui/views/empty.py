@@ -16,7 +16,7 @@ no_runs = partial(
     filled,
     "No runs yet. {app.setup} goes to Setup, where {setup.start} starts one, and {setup.queue} queues one.",
 )
-not_measured = partial(filled, "Nothing was measured yet: {retention.measure} measures a suite.")
+not_measured = partial(filled, "Nothing is measured yet: {retention.measure} measures a suite.")
 #: A run in progress, and one that has ended, without saved weights.
 not_saved_yet = partial(filled, "Nothing saved yet: wait for the end, or stop the run.")
 not_saved = partial(filled, "This run ended without saving: {train.resume} on Train resumes it.")
@@ -26,6 +26,6 @@ no_points = partial(
 )
 no_model = partial(
     filled,
-    "no model yet: {prompt.send} in the prompt loads the bundled one; in the lanes {playground.model} any, "
-    "{playground.tuned} a run",
+    "no model is loaded: {prompt.send} in the prompt loads the bundled one; in the lanes {playground.model} "
+    "loads another, {playground.tuned} a run",
 )
