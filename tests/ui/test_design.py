@@ -22,7 +22,7 @@ from tui_lab.ui.screens.pane import Pane
 from tui_lab.ui.terminal.types import AnyScreen
 from tui_lab.ui.views.states import RUN_STATES
 from tui_lab.ui.widgets.dialogs import TITLE_CELLS, AskText, Confirm, Pick, RemedyDialog, headed
-from tui_lab.ui.widgets.panel import panel_title
+from tui_lab.ui.widgets.panel import key_hints, panel_title
 from tui_lab.ui.widgets.run_list import RunList
 
 PANES = ("setup", "train", "playground", "retention", "runs")
@@ -124,11 +124,26 @@ def test_a_key_stands_before_its_title() -> None:
     assert panel_title("a\x1b[31mb").plain == "a␛[31mb"
 
 
+def test_keys_in_the_frame_of_a_dialog_have_the_accent() -> None:
+    def keys(hints: str) -> list[str]:
+        shown = key_hints(hints)
+        assert shown.plain == hints
+        return [shown.plain[span.start : span.end] for span in shown.spans if span.end > span.start]
+
+    assert keys("Enter opens, Esc closes") == ["Enter", "Esc"]
+    assert keys("← → other items, Ctrl+X closes") == ["← →", "Ctrl+X"]
+    assert keys("y stop it, n let it run") == ["y", "n"] and keys("") == []
+
+
 def test_short_questions_are_titles() -> None:
     assert headed("A note on this run") == ("A note on this run", "")
     assert headed("Model: a folder with weights, or a hub name such as Qwen/Qwen2.5") == (
         "Model",
         "A folder with weights, or a hub name such as Qwen/Qwen2.5",
+    )
+    assert headed("The run's name (its folder keeps its own; empty: the time it was made)") == (
+        "The run's name",
+        "Its folder keeps its own; empty: the time it was made",
     )
     heading, text = headed(LONG)
     assert len(heading) <= TITLE_CELLS and text == LONG

@@ -18,7 +18,7 @@ from tui_lab.core.sanitize import sanitize
 from tui_lab.ui.actions.registry import first_key
 from tui_lab.ui.lab import Lab, lab_of
 from tui_lab.ui.terminal.remappable_screen import DismissedOnce, RemappableScreen
-from tui_lab.ui.widgets.panel import PANEL_CSS, panel_title
+from tui_lab.ui.widgets.panel import PANEL_CSS, key_hints, panel_title
 
 
 class Modal(DismissedOnce, RemappableScreen, ModalScreen[ScreenResultType]):
@@ -73,6 +73,7 @@ class Dialog(Modal[ScreenResultType]):
         border-title-style: bold; border-title-color: $foreground;
     }
     Dialog Static { width: 1fr; height: auto; }
+    Dialog Input, Dialog Input:focus { height: 1; border: none; padding: 0 1; background: $surface; }
     Dialog OptionList, Dialog OptionList:focus {
         height: auto; max-height: 100%; border: none; padding: 0; background: $panel;
         text-wrap: nowrap; text-overflow: ellipsis; scrollbar-size-vertical: 1;
@@ -83,7 +84,7 @@ class Dialog(Modal[ScreenResultType]):
     SCROLLS: ClassVar[bool] = False
 
     def hint(self) -> str:
-        """The keys that the frame names."""
+        """The keys that the frame names, each with a verb: "Enter opens, Esc closes"."""
         return ""
 
     def compose(self) -> ComposeResult:
@@ -100,7 +101,7 @@ class Dialog(Modal[ScreenResultType]):
     def frame(self) -> None:
         """Writes heading and hint into the frame, as they are now."""
         box = self.query_one(".dialog")
-        box.border_title, box.border_subtitle = panel_title(self.heading), Content(self.hint())
+        box.border_title, box.border_subtitle = panel_title(self.heading), key_hints(self.hint())
 
 
 class ListDialog(Dialog[ScreenResultType]):

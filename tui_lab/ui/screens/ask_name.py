@@ -19,6 +19,7 @@ from tui_lab.core.sanitize import sanitize
 from tui_lab.ui.actions.modal import Dialog
 from tui_lab.ui.actions.registry import bindings
 from tui_lab.ui.views.fuzzy import best
+from tui_lab.ui.widgets.dialogs import headed
 
 if TYPE_CHECKING:
     from tui_lab.models.catalog import Entry
@@ -89,11 +90,9 @@ class AskName(Dialog[str | None]):
     """Gives the name, or None. ``names``: what can be named; ``text``: what was typed elsewhere."""
 
     DEFAULT_CSS = """
-    AskName > .dialog { width: 96; max-width: 96%; padding: 1 2; }
-    AskName Input { margin-top: 1; }
+    AskName > .dialog { width: 96; max-width: 96%; }
     AskName #error { color: $text-error; }
-    AskName OptionList, AskName OptionList:focus { margin-top: 1; max-height: 8; }
-    AskName .keys { margin-top: 1; text-style: bold; }
+    AskName OptionList, AskName OptionList:focus { max-height: 8; }
     """
     GROUP = "ask"
     BINDINGS = bindings("ask")
@@ -101,16 +100,18 @@ class AskName(Dialog[str | None]):
     def __init__(self, names: Names, text: str = "") -> None:
         super().__init__()
         self.names, self.text = names, text
+        self.heading, self._question = headed(names.question)
+
+    def hint(self) -> str:
+        return f"Enter accepts, Tab completes, {self.keys('ask.leave')} cancels"
 
     def compose_body(self) -> ComposeResult:
-        yield Static(Content(self.names.question))
+        yield Static(Content(self._question))
         yield Input(self.text, placeholder=self.names.example)
         yield Static(id="error")
         near = OptionList()
         near.can_focus = False
         yield near
-        leave = self.keys("ask.leave")
-        yield Static(Content(f"[Enter] accept    [Tab] complete    [{leave}] cancel"), classes="keys")
 
     def on_mount(self) -> None:
         self._line.focus()

@@ -204,6 +204,7 @@ class PressKey(Dialog[str]):
     """Gives the next key that is pressed; Escape gives ""."""
 
     DEFAULT_CSS = QUESTION_CSS.format(name="PressKey")
+    heading = "New key"
 
     def __init__(self, label: str) -> None:
         super().__init__()

@@ -3,6 +3,7 @@ remedies for a recipe that does not fit."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,11 +23,10 @@ from tui_lab.ui.actions.registry import bindings
 START_ANYWAY, CANCELLED = -1, -2
 #: A longer question stands below the title of its dialog.
 TITLE_CELLS = 48
+_SUBJECT = re.compile(r"([^:;(\n]{1,%d}?)(: |; | \()(.+)" % TITLE_CELLS, re.DOTALL)
 #: The box of a question.
 QUESTION_CSS = """
-{name} > .dialog {{ width: 76; max-width: 96%; padding: 1 2; }}
-{name} .keys {{ margin-top: 1; text-style: bold; }}
-{name} Input {{ margin-top: 1; }}
+{name} > .dialog {{ width: 76; max-width: 96%; }}
 """
 
 
@@ -42,10 +42,12 @@ class Confirm(Dialog[bool]):
         self.question, self.yes, self.no = question, yes, no
         self.heading = f"{yes[:1].upper()}{yes[1:]}?"
 
-    def compose_body(self) -> ComposeResult:
+    def hint(self) -> str:
         yes, no = (self.keys(f"confirm.{each}") for each in ("yes", "no"))
+        return f"{yes} {self.yes}, {no} {self.no}"
+
+    def compose_body(self) -> ComposeResult:
         yield Static(Content(sanitize(self.question, keep_newlines=True)))
-        yield Static(Content(f"[{yes}] {self.yes}    [{no}] {self.no}"), classes="keys")
 
     def close_unanswered(self) -> None:
         self.dismiss(False)
@@ -55,13 +57,14 @@ class Confirm(Dialog[bool]):
 
 
 def headed(question: str) -> tuple[str, str]:
-    """A question as the title of its dialog and the text below it: a short one is the title."""
+    """A question as the title of its dialog and the text below it: a short one is the title; of a longer one,
+    what stands before a colon, a semicolon or a bracket."""
     if len(question) <= TITLE_CELLS and "\n" not in question:
         return question, ""
-    subject, colon, rest = question.partition(": ")
-    if colon and len(subject) <= TITLE_CELLS:
-        return subject, rest[:1].upper() + rest[1:]
-    return "Question", question
+    if (found := _SUBJECT.match(question)) is None:
+        return "Question", question
+    rest = found[3][:-1] if found[2] == " (" and found[3].endswith(")") else found[3]
+    return found[1], rest[:1].upper() + rest[1:]
 
 
 class AskText(Dialog[str | None]):
@@ -80,11 +83,13 @@ class AskText(Dialog[str | None]):
         self.value, self.placeholder = value, placeholder
         self.can_be_empty = can_be_empty
 
+    def hint(self) -> str:
+        return f"Enter accepts, {self.keys('ask.leave')} cancels"
+
     def compose_body(self) -> ComposeResult:
         if self.question:
             yield Static(Content(self.question))
         yield Input(self.value, placeholder=self.placeholder)
-        yield Static(Content(f"[Enter] accept    [{self.keys('ask.leave')}] cancel"), classes="keys")
 
     @on(Input.Submitted)
     def _submitted(self, event: Input.Submitted) -> None:
@@ -154,7 +159,7 @@ class RemedyDialog(Dialog[int]):
 
     def hint(self) -> str:
         cancel = f"{self.keys('fit.leave')} cancels"
-        return f"a digit selects, {cancel}" if self.remedies else cancel
+        return f"1–{len(self.remedies)} selects, {cancel}" if self.remedies else cancel
 
     def compose_body(self) -> ComposeResult:
         parts: list[Any] = [sanitize(self.forecast), "\n\n"]

@@ -52,6 +52,21 @@ def panel_title(title: str, key: str = "") -> Content:
     return Content.assemble((key, "$primary bold"), " ", name) if key else name
 
 
+def key_hints(hints: str) -> Content:
+    """Keys with what they do, such as "Enter opens, Esc closes": the keys in the accent."""
+    parts: list[str | tuple[str, str]] = []
+    for hint in hints.split(", "):
+        words = hint.split(" ")
+        keys = next((n for n, word in enumerate(words) if not _is_key(word)), len(words))
+        parts += [", " if parts else "", (" ".join(words[:keys]), "$primary bold"), " " * bool(keys)]
+        parts.append(" ".join(words[keys:]))
+    return Content.assemble(*parts)
+
+
+def _is_key(word: str) -> bool:
+    return len(word) == 1 or word[:1].isupper() or "+" in word or word[:1].isdigit()
+
+
 def as_panel(panel: AnyWidget, title: str, key: str = "", state: str | Content = "") -> AnyWidget:
     """Makes a widget a panel with this title, and returns it; ``state``: its state or count, at the right."""
     panel.add_class("panel")
