@@ -23,7 +23,7 @@ from tui_lab.ui.actions.registry import bindings
 START_ANYWAY, CANCELLED = -1, -2
 #: A longer question stands below the title of its dialog.
 TITLE_CELLS = 48
-_SUBJECT = re.compile(r"([^:;(\n]{1,%d}?)(: |; | \()(.+)" % TITLE_CELLS, re.DOTALL)
+_SUBJECT = re.compile(rf"([^:;(\n]{{1,{TITLE_CELLS}}}?)(: |; | \()(.+)", re.DOTALL)
 #: The box of a question.
 QUESTION_CSS = """
 {name} > .dialog {{ width: 76; max-width: 96%; }}
