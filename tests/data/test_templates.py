@@ -483,6 +483,15 @@ HOSTILE = {
     "a macro that calls itself": "{% macro f(n) %}{{ f(n + 1) }}{% endmacro %}{{ f(0) }}",
     "blocks of text": "{% for i in range(99999) %}{% set x %}{% for j in range(99999) %}a long piece of text"
     "{% endfor %}{% endset %}{% endfor %}",
+    "lists in lists, compared": "{% set n = namespace(a=[1], b=[1]) %}{% for i in range(60) %}"
+    "{% set n.a = [n.a, n.a] %}{% set n.b = [n.b, n.b] %}{% endfor %}{{ n.a == n.b }}",
+    "tuples in tuples, as a key": "{% set n = namespace(a=(1,)) %}{% for i in range(60) %}"
+    "{% set n.a = (n.a, n.a) %}{% endfor %}{{ {n.a: 1} | length }}",
+    "objects in objects": "{% set n = namespace(a={}) %}{% for i in range(60) %}"
+    "{% set n.a = {'a': n.a, 'b': n.a} %}{% endfor %}{{ n.a == n.a }}",
+    "a growing dictionary": "{% set n = namespace(d={}) %}{% for i in range(99999) %}"
+    "{% set n.d = dict(n.d, **{i | string: 1}) %}{% endfor %}",
+    "loops in loops in loops": "{% for a in [1] %}" * 99 + "{% endfor %}" * 99,
 }
 
 
@@ -492,8 +501,15 @@ def test_a_template_without_end_is_ended(name: str, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(chat_template, "MAX_STEPS", 100_000)
     monkeypatch.setattr(chat_template, "MAX_CHARS", 1 << 20)
     tokenizer = byte_tokenizer(HOSTILE[name] + CHATML)
-    with pytest.raises(LabError, match=r"cannot render.*(it loops|produces more|pads or|recursion)"):
+    with pytest.raises(LabError, match=r"cannot render.*(it loops|produces more|pads or|recursion|nested)"):
         templates.set_template(tokenizer)
+
+
+def test_a_filter_that_takes_long_is_not_called_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat_template, "MAX_SECONDS", 0.0)
+    source = "{% set s = 'a ' * 100000 %}{{ s | title | length }}"
+    with pytest.raises(chat_template.TooMuch, match="takes more than 0 s"):
+        chat_template.render(source, [])
 
 
 def test_rendering_equals_that_of_transformers(chatml: Any) -> None:

@@ -33,6 +33,8 @@ MAX_SECONDS = 3.0
 MAX_CHARS = 1 << 26
 MAX_STEPS = 3_000_000
 _STEPS_A_CHECK = 64
+_LARGE = 50_000  # characters or elements
+_ENTRY_BYTES = 64  # of a dictionary
 _MAX_WIDTH = 10_000  # of padding and indentation
 _MAX_INTEGER_BITS = 4096
 #: Filters that real templates do not use and whose work cannot be bounded from outside.
@@ -54,7 +56,6 @@ class TooMuch(jinja2.TemplateRuntimeError):
 class _Budget:
     """What the present rendering has used."""
 
-    seconds: float = MAX_SECONDS
     began: float = field(default_factory=time.thread_time)
     steps: int = 0
     chars: int = 0
@@ -64,8 +65,18 @@ class _Budget:
         self.produce(chars)
         if self.steps > MAX_STEPS:
             raise TooMuch(f"it loops more than {MAX_STEPS:,} times")
-        if self.steps % _STEPS_A_CHECK == 0 and time.thread_time() - self.began > self.seconds:
-            raise TooMuch(f"rendering one chat takes more than {self.seconds:g} s")
+        if self.steps % _STEPS_A_CHECK == 0:
+            self.check_time()
+
+    def check_time(self) -> None:
+        if time.thread_time() - self.began > MAX_SECONDS:
+            raise TooMuch(f"rendering one chat takes more than {MAX_SECONDS:g} s")
+
+    def work_on(self, value: object) -> None:
+        """Counts a filter or a method; on a large value one alone takes long."""
+        self.step()
+        if isinstance(value, str | list | tuple) and len(value) > _LARGE:
+            self.check_time()
 
     def produce(self, chars: int) -> None:
         self.chars += chars
@@ -166,7 +177,7 @@ def _guarded(name: str, function: Any) -> Any:
     def run(*arguments: Any, **named: Any) -> Any:
         passed = getattr(function, "jinja_pass_arg", None) is not None
         values = arguments[1:] if passed else arguments
-        _budget().step()
+        _budget().work_on(values[0] if values else None)
         if values:
             _check_arguments(name, values[0], [*values[1:], *named.values()])
         if name in ("join", "list", "sum"):
@@ -236,12 +247,14 @@ class _Environment(ImmutableSandboxedEnvironment):
             loop.iter = nodes.Filter(loop.iter, "_counted", [chars], [], None, None).set_lineno(loop.lineno)
         groups: list[Any] = list(template.find_all((nodes.Concat, nodes.Output)))
         for group in groups:
-            group.nodes = [
-                part
-                if isinstance(part, nodes.TemplateData | nodes.Const)
-                else nodes.Filter(part, "_part", [], [], None, None).set_lineno(part.lineno)
-                for part in group.nodes
-            ]
+            group.nodes = [_counted_part(part) for part in group.nodes]
+        # lists in lists: each of 40 that holds the one before it twice has a million million elements
+        lists: list[Any] = list(template.find_all((nodes.List, nodes.Tuple)))
+        for each in lists:
+            if getattr(each, "ctx", "load") == "load":
+                each.items = [_counted_part(item) for item in each.items]
+        for pair in list(template.find_all(nodes.Pair)):
+            pair.value = _counted_part(pair.value)
         return template  # type: ignore[no-any-return,unused-ignore]
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
@@ -270,13 +283,22 @@ class _Environment(ImmutableSandboxedEnvironment):
             arguments = (_counted(arguments[0]), *arguments[1:])
         method = getattr(function, "__wrapped__", function)  # the sandbox wraps str.format
         owner, name = getattr(method, "__self__", None), str(getattr(method, "__name__", ""))
+        if isinstance(function, _Dict) or (isinstance(owner, _Dict) and name == "fromkeys"):
+            _check_entries(arguments, named)
         if isinstance(owner, str):
+            _budget().work_on(owner)
             values = [*arguments, *named.values()]
             _check_arguments(name, owner, values)
             if name == "join" and arguments:
                 parts = [_part(part) for part in _counted(arguments[0], len(owner))]
                 arguments = (parts,)
         return super().call(context, function, *arguments, **named)
+
+
+def _counted_part(node: Any) -> Any:
+    if isinstance(node, nodes.TemplateData | nodes.Const):
+        return node
+    return nodes.Filter(node, "_part", [], [], None, None).set_lineno(node.lineno)
 
 
 def _fixed_chars(node: nodes.Node) -> int:
@@ -293,6 +315,13 @@ class _Dict:
 
     def fromkeys(self, *arguments: Any) -> dict[Any, Any]:
         return dict.fromkeys(*arguments)
+
+
+def _check_entries(arguments: Sequence[object], named: Mapping[str, object]) -> None:
+    """Counts the entries of a dictionary that is made of these."""
+    entries = sum(len(value) for value in arguments if isinstance(value, list | tuple | range | Mapping))
+    _budget().produce(_ENTRY_BYTES * (entries + len(named)))
+    _part(list(named.values()))
 
 
 def _raise(message: object) -> NoReturn:
@@ -332,7 +361,10 @@ def _compiled(source: str) -> jinja2.Template:
     environment.filters |= {"_counted": _counted, "_part": _part}
     del environment.globals["lipsum"]
     environment.globals |= {"raise_exception": _raise, "strftime_now": _strftime_now, "dict": _Dict()}
-    return environment.from_string(source)
+    try:
+        return environment.from_string(source)
+    except (SyntaxError, RecursionError) as error:  # in the Python that jinja makes of it
+        raise TooMuch("it is nested too deeply") from error
 
 
 # --- rendering --------------------------------------------------------------------------------------
