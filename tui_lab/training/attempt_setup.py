@@ -316,7 +316,7 @@ def prepare_model(
         context.events.write(PhaseEvent(name="evaluating", detail="where general text is sensitive (EWC)"))
         length = resolved.max_length
         general = _general_rows(recipe, data.tokenizer, regularise.FISHER_ROWS, length, length)
-        trainer.objective.measure_importance(general.rows)
+        trainer.objective.measure_importance(general.rows, context.progress.of("evaluating", "rows"))
     attempt_fill.measure(context, resolved, filled, trainer)
     if adapters.changes_base_weights(recipe) and context.group.is_main:
         # saving needs the adapter before training, to convert the result to one for the original base

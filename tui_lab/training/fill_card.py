@@ -72,9 +72,12 @@ def measure(trainer: LabTrainer, trials: Sequence[Recipe], meter: Meter, reserve
     states, tried by holding as much."""
     states, tokens = RandomStates.now(), trainer.total_train_tokens
     trained = [each for each in trainer.model.parameters() if each.requires_grad]
-    found = []
+    report = trainer.progress.of("evaluating", "ways") if trainer.progress is not None else None
+    found: list[Trial] = []
     try:
         for recipe in trials:
+            if report is not None:
+                report(len(found), len(trials))
             held = torch.empty(int(reserve_bytes), dtype=torch.uint8, device=trainer.model.device)
             found.append(_trial(trainer, recipe, meter))
             del held

@@ -7,6 +7,7 @@ arithmetic is in :mod:`.losses` and :mod:`.regularise`. Other recipes have no ob
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -85,10 +86,20 @@ class Objective:
         #: Terms of the latest loss by name, in nats per token (penalties without unit).
         self.parts: dict[str, Figure] = {}
 
-    def measure_importance(self, rows: Sequence[TokenRow]) -> None:
-        """Measures the Fisher information of the weights before training on general rows, for EWC."""
+    def measure_importance(
+        self, rows: Sequence[TokenRow], report: Callable[[int, int], None] = lambda *_: None
+    ) -> None:
+        """Measures the Fisher information of the weights before training on general rows, for EWC;
+        ``report`` gets the rows done of all."""
+        begun, total = itertools.count(), min(len(rows), regularise.FISHER_ROWS)
+
+        def before_row() -> bool:
+            report(next(begun), total)
+            return False
+
         with preserve_rng_state(self._model):
-            self.importance = regularise.fisher(self._model, self.changes, rows, self._recipe.seed)
+            seed = self._recipe.seed
+            self.importance = regularise.fisher(self._model, self.changes, rows, seed, before_row)
 
     # ------------------------------------------------------------------ the loss
 

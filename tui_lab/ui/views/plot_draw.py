@@ -452,9 +452,14 @@ def _figure(
     foot += _x_rows(x_axis, columns, label_width, y_axis.unit)
 
     def pointed(cursor: float) -> list[PlotRow]:
-        found = _heading(named, width, legend_rows, replace(options, cursor=cursor))
-        found += [_cut([], width) for _ in range(legend_rows - len(found))]
         at = place(cursor, x_axis, columns) if math.isfinite(cursor) else -1
+        here = dict.fromkeys(
+            PlotSeries(mark.name, mark.role, (), (), mark=mark.glyph)
+            for mark in marks
+            if at >= 0 and place(mark.x, x_axis, columns) == at
+        )
+        found = _heading([*named, *here], width, legend_rows, replace(options, cursor=cursor))
+        found += [_cut([], width) for _ in range(legend_rows - len(found))]
         for number, row_cells in enumerate(cells):
             label = labels.get(number, "")
             start = (label.rjust(label_width) + ("┤" if label else "│"), "axis")
