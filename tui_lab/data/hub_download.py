@@ -50,9 +50,9 @@ def watched(name: str, total_bytes: int) -> Iterator[None]:
     if listener is None:
         yield
         return
-    ended = threading.Event()
+    ended, first = threading.Event(), arrived_bytes(name)
     watch = threading.Thread(
-        target=_watch, args=(name, total_bytes, listener, ended), name="data download", daemon=True
+        target=_watch, args=(name, (first, total_bytes), listener, ended), name="data download", daemon=True
     )
     watch.start()
     try:
@@ -77,9 +77,10 @@ def arrived_bytes(name: str) -> int:
     return found
 
 
-def _watch(name: str, total_bytes: int, listener: OnDownload, ended: threading.Event) -> None:
-    first = last = arrived_bytes(name)
-    at = time.monotonic()
+def _watch(name: str, known: tuple[int, int], listener: OnDownload, ended: threading.Event) -> None:
+    """``known``: the bytes that were there first, and those of all files."""
+    first, total_bytes = known
+    last, at = first, time.monotonic()
     while not ended.wait(POLL_S):
         now, done = time.monotonic(), arrived_bytes(name)
         if done > last:
