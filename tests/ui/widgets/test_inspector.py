@@ -148,7 +148,7 @@ def test_base_and_tuned_side_by_side() -> None:
     fox, dog = line_of(text, "fox"), line_of(text, "dog")
     assert "10.0%" in fox and "90.0%" in fox and "+80.0 pt" in fox
     assert "40.0%" in dog and "–" in dog  # the tuned model's share of it is not known
-    assert "base: rank 3, surprise 3.32 bits, entropy 2.89" in text and "tuned: rank 1" in text
+    assert "base: rank 3, 3.32 bits, entropy 2.89" in text and "tuned: rank 1" in text
 
 
 @pytest.mark.parametrize(
@@ -298,7 +298,7 @@ async def test_models_score_once_and_colour_the_text() -> None:
         await pilot.press("tab")
         await until(lambda: "Asking the models" in screen_text(app))
         answer.set()
-        await until(lambda: "base: rank 2, surprise 2.00 bits" in screen_text(app))
+        await until(lambda: "base: rank 2, 2.00 bits" in screen_text(app))
         await pilot.press("c", "right")
         await until(lambda: "coloured by base" in screen_text(app))
         assert view.scene.logprob(1) == math.log(0.5) and asked == [1]

@@ -140,3 +140,14 @@ async def test_a_head_stands_over_the_text_and_a_mark_stays_at_its_characters() 
         )
         view.replace("new")
         assert view._lines[-1] == "new"
+
+
+async def test_the_scrollbar_hides_no_text() -> None:
+    app = Page()
+    async with app.run_test(size=(20, 4)):
+        view = app.query_one(StreamText)
+        line = "abcdefghijklmnopqrs"  # as wide as the window without the column of the scrollbar
+        view.append("\n".join([line] * 9))
+        await until(lambda: view.show_vertical_scrollbar)
+        view.scroll_home(animate=False)
+        await until(lambda: screen_text(app).count(line) == 4)

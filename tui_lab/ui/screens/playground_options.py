@@ -35,7 +35,7 @@ class PlaygroundOptions(ListDialog[None]):
 
     DEFAULT_CSS = """
     PlaygroundOptions > .dialog { width: 84; }
-    PlaygroundOptions #about { height: 1; color: $text-muted; }
+    PlaygroundOptions #about { height: 2; color: $text-muted; }
     PlaygroundOptions Input { display: none; margin-top: 1; }
     PlaygroundOptions Input.-open { display: block; }
     """

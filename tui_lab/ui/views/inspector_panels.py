@@ -260,7 +260,7 @@ def model_rows(scene: InspectorState, width: int, height: int) -> list[Inspector
 
     ordered = sorted(ids, key=lambda each: -max(value(name, each) or 0.0 for name in models))
     summary = "   ".join(
-        f"{sanitize(name)}: rank {j.rank:,}, surprise {surprise_bits(j.logprob):.2f} bits, "
+        f"{sanitize(name)}: rank {j.rank:,}, {surprise_bits(j.logprob):.2f} bits, "
         f"entropy {bits(j.entropy):.2f}"
         for name, j in models.items()
     )

@@ -103,7 +103,7 @@ class LaneView(Vertical, can_focus=True):
     LaneView .figures { height: 2; width: 100%; color: $text-muted; }
     LaneView:focus-within .figures { text-wrap: wrap; height: auto; min-height: 2; max-height: 7; }
     LaneView Input, LaneView Input:focus { height: 1; border: none; padding: 0 1; background: $panel; }
-    LaneView StreamText { padding: 0 1; }
+    LaneView StreamText { padding: 0 0 0 1; }
     """
 
     @dataclass
@@ -293,11 +293,12 @@ class LaneView(Vertical, can_focus=True):
             f"{'▸' if self.has_focus else ' '}{PLAYGROUND_STATES[self.state].glyph} ",
             f"{self.number} ",
             (name, f"bold {colour}"),
-            f" {rest}" if rest else "",
         ]
+        details: list[Any] = [f" {rest}" if rest else ""]
         if self.lane.on:
             on = sanitize(self.lane.on)
-            parts.append((f" on {on}", "$base-model" if on == "base" else "bold $tuned-model"))
+            details.append((f" on {on}", "$base-model" if on == "base" else "bold $tuned-model"))
+        parts += details[::-1] if self.size.width < ROOMY_COLUMNS else details  # the end may be cut
         left, right = Content.assemble(*parts), Content(self._speed)
         room = self.size.width - right.cell_length
         if right and room > 8:
@@ -337,12 +338,12 @@ class LaneView(Vertical, can_focus=True):
                 own = "own" if narrow else sanitize(self.done.on)
                 perplexity = f"ppl under base {shown['ppl base']}, under {own} {shown['ppl own']}"
                 perplexity = perplexity.replace("under ", "") if narrow else perplexity
+            logprob = "" if narrow else f"  logprob {shown['logprob']}"
             text = (
-                f" {shown['tokens']} tokens{differs}  first {shown['first']}  {end}\n"
-                f" {perplexity}  logprob {shown['logprob']}  "
+                f" {shown['tokens']} tokens{differs}  {end}  first {shown['first']}\n {perplexity}{logprob}  "
                 f"rep-4 {shown['rep-4']}  {'dist-2' if narrow else 'distinct-2'} {shown['distinct-2']}"
             )
-        self._figures.update(Content(text), layout=False)
+        self._figures.update(Content(text), layout=self.done is not None and self.has_focus)
 
     # ------------------------------------------------------------------ editing in place
 

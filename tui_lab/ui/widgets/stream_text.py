@@ -57,7 +57,10 @@ class StreamText(ScrollView):
     """See the module's docstring. ``hint`` is shown while there is no text."""
 
     DEFAULT_CSS = """
-    StreamText { background: $background; height: 1fr; scrollbar-size-vertical: 1; overflow-x: hidden; }
+    StreamText {
+        background: $background; height: 1fr; overflow-x: hidden;
+        scrollbar-size-vertical: 1; scrollbar-gutter: stable;
+    }
     """
     can_focus = False
 
@@ -144,11 +147,12 @@ class StreamText(ScrollView):
     def _wrap_all(self) -> None:
         """Wraps all text to the current width."""
         self._pending = []
-        if self.size.width <= 0:
+        width = self._text_width
+        if width <= 0:
             self._wrapped = 0
             return
         above = sum(map(len, self._lines[: self.scroll_offset.y]))  # characters above the view
-        self._wrapped = self.size.width
+        self._wrapped = width
         self._lines, self._head_lines, self._starts = [], [], []
         for paragraph in self._head:
             for part in sanitize(paragraph.text, keep_newlines=True).split("\n"):
@@ -207,9 +211,13 @@ class StreamText(ScrollView):
 
     # ------------------------------------------------------------------ drawing
 
+    @property
+    def _text_width(self) -> int:
+        """The cells of a line: the column of the scrollbar is always free of text."""
+        return self.scrollable_content_region.width if self.size.width > 0 else 0
+
     def on_resize(self) -> None:
-        # also when the scrollbar appears or disappears
-        if self.size.width != self._wrapped:
+        if self._text_width != self._wrapped:
             self._wrap_all()
 
     def on_show(self) -> None:
