@@ -8,6 +8,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from tui_lab.core.errors import LabError
 from tui_lab.playground import votes
+from tui_lab.playground.messages import ChatTurn
 from tui_lab.playground.votes import (
     BlindSettings,
     Vote,
@@ -227,3 +229,34 @@ def test_all_prompts_of_a_long_file_are_used(tmp_path: Path) -> None:
     path = tmp_path / "prompts.txt"
     path.write_text("\n".join(f"question {number}" for number in range(10_000)))
     assert len(read_prompts(str(path))) == 10_000
+
+
+def test_a_vote_is_taken_back_here_and_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "votes.jsonl"
+    session = open_session(settings(), path)
+    assert session.undo() is None
+    for prompt, choice in ((0, "left"), (1, "skip"), (2, "tie")):
+        session.vote(prompt, choice)  # type: ignore[arg-type]
+    assert session.undo() == 2
+    assert session.undo() == 1
+    assert session.next == 1
+    again = open_session(settings(), path)
+    assert again.votes == session.votes
+    again.vote(1, "right")
+    assert open_session(settings(), path).votes[1].choice == "right"
+    kinds = [json.loads(line)["kind"] for line in path.read_text().splitlines()]
+    assert kinds == ["session", "vote", "vote", "vote", "undo", "undo", "vote"]
+
+
+def test_a_chat_goes_on_with_the_answers_of_each_lane(tmp_path: Path) -> None:
+    path = tmp_path / "votes.jsonl"
+    plain = settings(3)
+    chat = replace(plain, chat=True)
+    assert chat.key != plain.key
+    session = open_session(chat, path)
+    session.vote(0, "left", [{"text": "a0"}, {"text": "b0"}])
+    session.vote(1, "skip")
+    for each in (session, open_session(chat, path)):
+        assert each.turns(2, 0) == (ChatTurn("Prompt 0?", "a0"),), "a skipped prompt has no answer"
+        assert each.turns(2, 1) == (ChatTurn("Prompt 0?", "b0"),)
+    assert open_session(plain, path).turns(2, 0) == ()

@@ -80,7 +80,7 @@ class PlaygroundClient:
         self._last_id = 0
         self._start_lock = asyncio.Lock()
         self._load: LoadRequest | None = None  # what to load after a restart
-        self._has_run = False  # whether that is a run, whose adapter is loaded with its base
+        self._run_name = ""  # if that is a run: the name of its adapter
         self._added: dict[str, str] = {}  # name → location, likewise
         self._closing = False
         self._ending: asyncio.Task[None] | None = None
@@ -95,14 +95,13 @@ class PlaygroundClient:
         quantization: str = "none",
         dtype: str = "auto",
         allow_large: bool = False,
-        name: str = "tuned",
     ) -> PlaygroundStatus:
-        """Loads a base model; what was added before is removed. ``name``: of the adapter, where the model is
-        a run. Raises LabError."""
-        request = LoadRequest(model, revision, quantization, dtype, allow_large, name)
+        """Loads a base model; what was added before is removed. A run is loaded with its base. Raises
+        LabError."""
+        request = LoadRequest(model, revision, quantization, dtype, allow_large)
         self._load, self._added = None, {}
         await self._result(request, "loading", Done)
-        self._load, self._has_run = request, name in self.status.names
+        self._load, self._run_name = request, next(iter(self.status.names[1:]), "")
         return self.status
 
     async def add(self, name: str, location: str) -> PlaygroundStatus:
@@ -217,7 +216,7 @@ class PlaygroundClient:
     @property
     def added(self) -> Mapping[str, str]:
         """The locations of what is compared with the base, by name, also while the memory is free."""
-        run = {self._load.name: self._load.model} if self._load and self._has_run else {}
+        run = {self._run_name: self._load.model} if self._load and self._run_name else {}
         return {**run, **self._added}
 
     def location(self, name: str) -> str:

@@ -63,7 +63,6 @@ class LoadRequest(msgspec.Struct, frozen=True, tag_field="do", tag="load"):
     quantization: str = "none"  # or nf4
     dtype: str = "auto"
     allow_large: bool = False
-    name: str = "tuned"  # of the adapter, where the model is a run
 
 
 class AddRequest(msgspec.Struct, frozen=True, tag_field="do", tag="add"):

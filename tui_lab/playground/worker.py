@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel
@@ -46,8 +47,10 @@ from tui_lab.playground.messages import (
     Tokens,
     TooLong,
 )
+from tui_lab.playground.names import lane_name
 from tui_lab.playground.prompts import Prompters, encode_lanes, lane_groups, prompt_pieces
 from tui_lab.runs import inputs
+from tui_lab.runs.folder import Run
 from tui_lab.runs.references import ModelReference, adapter_target, model_target
 
 #: Seconds between two messages of a lane: about ten per second.
@@ -134,7 +137,7 @@ class Worker:
             session, Prompters(tokenizer), source, precision, sanitize(name), dtype, request.allow_large
         )
         if target.adapter is not None:
-            self._add(request.name, target, on_progress)
+            self._add(_run_name(target.adapter), target, on_progress)
 
     def add(self, name: str, location: str, on_progress: OnLoadProgress) -> None:
         """Adds an adapter or a whole model for comparison."""
@@ -249,6 +252,11 @@ def _lanes(texts: tuple[str, ...]) -> tuple[strategies.Lane, ...]:
     if not texts:
         raise LabError("there is no lane: add one")
     return strategies.with_seeds(strategies.parse_all(texts), time.time_ns() % 1_000_000)
+
+
+def _run_name(adapter: Path) -> str:
+    """The name of the adapter of a run in lanes."""
+    return lane_name(Run(adapter.parent)) if (adapter.parent / "recipe.toml").is_file() else "tuned"
 
 
 def lane_summary(result: LaneResult, prompt_ids: tuple[int, ...]) -> LaneDone:

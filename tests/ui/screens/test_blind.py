@@ -248,3 +248,57 @@ async def test_with_the_bundled_model(tmp_path: Path, playground_in_process: Non
             assert sum(blind.session.summary.wins) == 1
     finally:
         await client.close()
+
+
+async def test_a_vote_is_taken_back_also_from_the_outcome(tmp_path: Path) -> None:
+    client = PaperClient()
+    app: App[None] = App()
+    async with app.run_test(size=(120, 40)) as pilot:
+        blind = screen(client, tmp_path, 2)
+        await app.push_screen(blind)
+        await until(lambda: "base says of question 0" in screen_text(app))
+        await pilot.press("u")
+        await until(lambda: not blind.session.votes)
+        await pilot.press("1")
+        await until(lambda: "base says of question 1" in screen_text(app))
+        await pilot.press("u")
+        await until(lambda: "base says of question 0" in screen_text(app))
+        assert client.requests == prompts(2), "answers are not made again"
+        await pilot.press("2")
+        await until(lambda: "base says of question 1" in screen_text(app))
+        await pilot.press("0")
+        await until(lambda: "A was greedy" in screen_text(app))
+        await pilot.press("u")
+        await until(lambda: "base says of question 1" in screen_text(app))
+        await pilot.press("1")
+        await until(lambda: "A was greedy" in screen_text(app))
+        assert [vote.choice for vote in blind.session.votes.values()] == ["right", "left"]
+
+
+async def test_the_turns_of_a_chat_are_voted_on_one_by_one(tmp_path: Path) -> None:
+    client = PaperClient()
+    seen: list[GenerateRequest] = []
+    real = client.generate
+
+    async def generate(ask: GenerateRequest, on_event: Callable[[GenerationEvent], None]) -> list[LaneDone]:
+        seen.append(ask)
+        return await real(ask, on_event)
+
+    client.generate = generate  # type: ignore[method-assign]
+    app: App[None] = App()
+    async with app.run_test(size=(120, 40)) as pilot:
+        start_blind(app, client, LANES, PlaygroundSettings(chat=True), prompts(2))  # type: ignore[arg-type]
+        await until(lambda: isinstance(app.screen, AskText) and app.screen.query(Input))
+        assert app.screen.query_one(Input).value == "conversation"
+        await pilot.press("enter")
+        await until(lambda: "base says of question 0" in screen_text(app))
+        await pilot.press("1")
+        await until(lambda: "base says of question 1" in screen_text(app))
+        text = screen_text(app)
+        assert text.count("› question 0") == 2
+        assert "base says of question 0" in text
+        assert seen[0].turns == ((), ())
+        assert [turns[0].answer for turns in seen[1].turns] == [
+            "base says of question 0",
+            "tuned says of question 0",
+        ]

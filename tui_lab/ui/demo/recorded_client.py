@@ -109,9 +109,8 @@ class RecordedClient(PlaygroundClient):
         quantization: str = "none",
         dtype: str = "auto",
         allow_large: bool = False,
-        name: str = "tuned",
     ) -> PlaygroundStatus:
-        del revision, quantization, dtype, allow_large, name  # the recording has one model
+        del revision, quantization, dtype, allow_large  # the recording has one model
         self._model, self._added = model, {}
         return self._set_status("ready", ("base",))
 

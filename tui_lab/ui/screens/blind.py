@@ -32,6 +32,8 @@ from tui_lab.ui.widgets.stream_text import HeadPart, StreamText
 
 #: Prompts whose answers are generated ahead.
 AHEAD = 3
+#: Prompts with a vote whose answers are kept, so that a vote can be taken back at once.
+KEPT = 20
 #: What is typed in place of a file to vote on the turns of the chat on the screen.
 CONVERSATION = "conversation"
 #: Window width from which the two answers are side by side.
@@ -215,6 +217,8 @@ class Blind(Modal[votes.VoteSummary | None]):
         except LabError as error:
             self.notify(sanitize(str(error)), severity="error", markup=False)
             return
+        for old in list(self._answers)[: -KEPT - AHEAD]:
+            del self._answers[old]  # a vote that is taken back after that is answered again
         self._failed = ""
         self._at = self.session.next
         self._wake.set()
