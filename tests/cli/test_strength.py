@@ -153,7 +153,7 @@ def test_the_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
     warned = curve(0.0, "it keeps", ["half \x1b[31mthe rows"])
     _, out, _, asked = shown(monkeypatch, capsys, warned)
     head, base, whole, best, warning = out.splitlines()
-    assert "exact" in head and "everyday, 452 items" in head
+    assert "acquisition" in head and "everyday, 452 items" in head
     assert "██████████  1.000 (0.980 to 1.020)" in base and "✓ kept  ← recommended" in base
     # a base at chance has no retention
     assert "? n/a: base at chance" in whole and "0.500" not in whole and "nan" not in out

@@ -146,7 +146,7 @@ def test_figures_are_those_of_the_log_and_the_result_files() -> None:
     assert head.text.startswith("Acquisition (exact match) rose from 0.10 to 0.90. It forgot part of")
     assert f"retention {kept['value']:.2f} ({kept['low']:.2f} – {kept['high']:.2f}) on 100 items" in head.text
     tiles = {tile.name: tile.value for tile in head.tiles}
-    assert tiles["task score"] == "0.10 → 0.90" and tiles["retention"] == f"{kept['value']:.2f}"
+    assert tiles["acquisition"] == "0.10 → 0.90" and tiles["retention"] == f"{kept['value']:.2f}"
 
 
 def test_memory_is_compared_with_the_forecast() -> None:

@@ -78,7 +78,7 @@ def _tiles(report: ReportContent) -> Iterator[Tile]:
     if start is not None and end is not None:
         rows = integer(log.scores[-1].rows) if log.scores else ""
         note = f"{log.score_name}, {rows} held-out rows"
-        yield Tile("task score", f"{decimal(start, 2)} → {decimal(end, 2)}", note)
+        yield Tile("acquisition", f"{decimal(start, 2)} → {decimal(end, 2)}", note)
     known = [value for value in log.validation.values if finite(value) is not None]
     if known:
         best = report.best_validation
