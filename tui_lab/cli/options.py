@@ -124,7 +124,7 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raises UsageError."""
         command = self.prog.partition(" ")[2]
-        hint = f"`{self.prog} --help` explains it"
+        hint = f"`{self.prog} --help` {'explains the command' if command else 'lists the commands'}"
         if "required" in message:
             hint = self.format_usage().rstrip()
         raise UsageError(f"{command}: {message}" if command else message, hint)
