@@ -148,7 +148,7 @@ def test_the_index(written: Path) -> None:
     (written / ".index.json").write_text(json.dumps(index))
     cached = RunIndex(written)
     from_cache = cached.refresh()
-    assert all(run.curve is not None for run in from_cache), (
+    assert all(run.shape is not None for run in from_cache), (
         "logs are read once, because it has no loss curves"
     )
     again = RunIndex(written)

@@ -250,9 +250,9 @@ def test_a_summary_has_a_few_points_of_the_loss(tmp_path: Path) -> None:
     writer.write(EndEvent(state="finished", step=64))
     writer.close()
     (found,) = RunIndex(tmp_path).read_all()
-    assert found.curve is not None and len(found.curve) == index.CURVE_POINTS
-    assert found.curve[0] == pytest.approx(1.5 / 64, rel=1e-3), "the mean of the first two"
-    assert found.curve[-1] == pytest.approx(127 / 128, rel=1e-3)
+    assert found.shape is not None and len(found.shape) == index.CURVE_POINTS
+    assert index.shape_values(found.shape)[::31] == [0, 93], "it rises from the lowest to the highest"
+    assert index.reduced([step / 64 for step in range(1, 65)], 32)[0] == 1.5 / 64, "the mean of the first two"
 
 
 def test_a_cache_without_curves_is_completed(tmp_path: Path) -> None:
@@ -260,10 +260,10 @@ def test_a_cache_without_curves_is_completed(tmp_path: Path) -> None:
     RunIndex(tmp_path).read_all()
     cache = json.loads((tmp_path / CACHE).read_text())
     for _, summary in cache["runs"].values():
-        del summary["curve"]
+        del summary["shape"]
     (tmp_path / CACHE).write_text(json.dumps(cache))
     again = RunIndex(tmp_path)
-    assert again.read_all()[0].curve == (0.5,) and again.read == 1
+    assert again.read_all()[0].shape == "!" and again.read == 1
     again.refresh()
     assert again.read == 0
 
@@ -275,4 +275,8 @@ def test_a_reduced_curve_is_within_its_values(values: list[float], points: int) 
     known = [value for value in values if math.isfinite(value)]
     for each in found:
         if math.isfinite(each):
-            assert min(known) - 1e-3 * abs(min(known)) <= each <= max(known) + 1e-3 * abs(max(known))
+            assert min(known) - 1e-9 * abs(min(known)) <= each <= max(known) + 1e-9 * abs(max(known))
+    shape = index.shape_values(index.shape_of(values))
+    means = index.reduced(values, index.CURVE_POINTS)
+    assert [math.isnan(each) for each in shape] == [math.isnan(each) for each in means]
+    assert all(0 <= each <= 93 for each in shape if math.isfinite(each))

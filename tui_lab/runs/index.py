@@ -45,6 +45,7 @@ MOST_RECORDS_A_REFRESH = 100_000
 FIRST_SHOWN_S, SHOW_S = 0.1, 0.5
 #: Values of a run's loss curve in its summary, and of the loss that are read for each of them at most.
 CURVE_POINTS, SAMPLES_A_POINT = 32, 16
+_LOWEST, _HIGHEST = ord("!"), ord("~")
 NAN = math.nan
 
 
@@ -86,8 +87,8 @@ class RunSummary(Struct, frozen=True):
     has_end: bool = False
     queued: int = 0
     live_state: str = "starting"
-    #: The training loss over the steps, reduced to a few values; None in caches of earlier versions.
-    curve: tuple[float, ...] | None = None
+    #: The shape of the training loss, see :func:`shape_of`; None in caches of earlier versions.
+    shape: str | None = None
 
     @property
     def run(self) -> Run:
@@ -108,16 +109,33 @@ class RunSummary(Struct, frozen=True):
         }[criterion]
 
 
+def shape_of(values: Sequence[float]) -> str:
+    """A curve in at most CURVE_POINTS characters, from ! for its lowest part to ~ for its highest; a blank
+    is a gap. A text is read much faster than numbers are."""
+    means = reduced(values, CURVE_POINTS)
+    known = [value for value in means if math.isfinite(value)]
+    low, high = min(known, default=0.0), max(known, default=0.0)
+    scale = (_HIGHEST - _LOWEST) / (high - low) if 0 < high - low < math.inf else 0.0
+    return "".join(
+        chr(_LOWEST + round((value - low) * scale)) if math.isfinite(value) else " " for value in means
+    )
+
+
+def shape_values(shape: str) -> list[float]:
+    """The values of a shape, in steps of its scale; NaN is a gap."""
+    return [NAN if char == " " else float(ord(char) - _LOWEST) for char in shape]
+
+
 def reduced(values: Sequence[float], points: int) -> tuple[float, ...]:
-    """At most ``points`` means of equal parts of the values, with four digits. Of a long part a few values
-    stand for all, so that the cost does not grow with the run."""
+    """At most ``points`` means of equal parts of the values. Of a long part a few values stand for all, so
+    that the cost does not grow with the run."""
     count = min(points, len(values))
     found = []
     for at in range(count):
         first, last = at * len(values) // count, (at + 1) * len(values) // count
         part = values[first : last : max(1, (last - first) // SAMPLES_A_POINT)]
         known = [value for value in part if math.isfinite(value)]
-        found.append(float(f"{math.fsum(known) / len(known):.4g}") if known else NAN)
+        found.append(math.fsum(known) / len(known) if known else NAN)
     return tuple(found)
 
 
@@ -182,7 +200,7 @@ def summarise(watcher: Watcher) -> RunSummary:
         message=watcher.problem or end.message or last_line,
         has_end=end_event is not None,
         live_state=state.status(locked=True),
-        curve=reduced(state.loss.values, CURVE_POINTS),
+        shape=shape_of(state.loss.values),
     )
 
 
@@ -219,11 +237,14 @@ class RunIndex:
         """All runs, newest first, the queue's before them. Reads at most ``max_records`` events; :attr:`done`
         says whether that was all, and the next call continues. ``show`` gets partial results at intervals
         while many runs have to be read."""
-        if not self._loaded:
+        first = not self._loaded
+        if first:
             self._load()
         names = self._names()
         show_at = time.monotonic() + FIRST_SHOWN_S
         self.read = 0
+        if first and show is not None and self._found:
+            show(self._with_queue({name: self._found[name] for name in names if name in self._found}))
         found: dict[str, tuple[list[int], RunSummary]] = {}
         missing = []
         for name in names:
@@ -347,7 +368,7 @@ class RunIndex:
 
 def _is_complete(summary: RunSummary) -> bool:
     """Whether a summary says all that the log does."""
-    return summary.state != "created" and summary.curve is not None
+    return summary.state != "created" and summary.shape is not None
 
 
 def _stamp(path: str) -> list[int]:

@@ -19,7 +19,7 @@ def summary(number: int = 1, **fields: object) -> RunSummary:
 RUN = summary(
     state="finished", model="Qwen/Qwen3-0.6B", preset="starter", data="rows.jsonl", loss=0.25, validation=0.5,
     score_name="exact", score_start=0.1, score_end=0.9, retention=0.95, retention_low=0.9, retention_high=1.0,
-    curve=(0.1, 0.5, 0.9),
+    shape="!P~",
     peak_bytes=3 * 2**30, peak_of="cuda_peak", seconds=3661.0, tags=("good",), note="lower the rate",
 )  # fmt: skip
 
@@ -69,7 +69,7 @@ def test_the_details_of_a_run() -> None:
 
 
 def test_columns_take_the_width_of_what_is_in_them() -> None:
-    bare = summary(model="pocket", curve=(1.0, 0.5))
+    bare = summary(model="pocket", shape="~!")
     ids = [column.id for column in runs_table.columns_for([bare])]
     assert "tags" not in ids and "note" not in ids and "curve" in ids
     assert "tags" in [column.id for column in runs_table.columns_for([bare, RUN])]

@@ -12,7 +12,7 @@ from rich.cells import cell_len
 
 from tui_lab.core.format import UNKNOWN, compact, duration, memory_name, metric_name, plural, size
 from tui_lab.core.sanitize import sanitize
-from tui_lab.runs.index import CURVE_POINTS, RunSummary
+from tui_lab.runs.index import CURVE_POINTS, RunSummary, shape_values
 from tui_lab.runs.queue.sweep import describe, format_value
 from tui_lab.runs.queue.sweep_table import BEST, retention, score
 from tui_lab.runs.removal import KEPT_DAYS
@@ -83,7 +83,7 @@ COLUMNS: tuple[RunColumn, ...] = (
         10,
         CURVE_POINTS,
         1,
-        lambda run: sparkline(run.curve or (), CURVE_POINTS),
+        lambda run: sparkline(shape_values(run.shape or ""), CURVE_POINTS),
         needed=False,
     ),
     RunColumn("validation", "valid", 5, 10, 2, lambda run: compact(run.validation), True, "validation"),
@@ -166,7 +166,7 @@ def row(
             text = run_state(run.state).glyph
         role = run_state(run.state).role if column.id == "state" else ""
         if column.id == CURVE:
-            text, role = sparkline(run.curve or (), width, ascii_only=ascii_only), "train"
+            text, role = sparkline(shape_values(run.shape or ""), width, ascii_only=ascii_only), "train"
         if column.id == "retention" and width >= INTERVAL:
             text = retention(run)
         pieces.append((fit(text, width, column.right) + (" " if number < len(columns) - 1 else ""), role))
