@@ -16,7 +16,7 @@ from tests.paths import ROOT
 from tui_lab.cli import main
 from tui_lab.core import paths, settings, settings_file
 from tui_lab.core.errors import LabError
-from tui_lab.data import files
+from tui_lab.data import files, templates
 from tui_lab.decoding import adapters
 from tui_lab.forecast import calibration
 from tui_lab.models import catalog, checkpoint
@@ -245,3 +245,15 @@ def test_a_small_parquet_file_that_means_gigabytes(tmp_path: Path) -> None:
     with at_once("Parquet"), pytest.raises(LabError, match="unpacks to more than"):
         list(files.iterate_file(path))
     assert pool.max_memory() < before + (100 << 20)
+
+
+@pytest.mark.parametrize("name", ["merges.txt", "vocab.txt", "added_tokens.json", "chat_template.jinja"])
+def test_files_beside_a_tokenizer(name: str, put: Callable[[Path], None], tmp_path: Path) -> None:
+    """Some are read although tokenizer.json has all of it."""
+    model = tmp_path / "model"
+    shutil.copytree(POCKET, model)
+    put(model / name)
+    with at_once(name):
+        templates.load_tokenizer(model)
+    with at_once(name):
+        catalog.find(str(model))

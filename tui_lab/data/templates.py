@@ -67,6 +67,9 @@ def load_tokenizer(path_or_id: str | Path, revision: str | None = None) -> Any:
     name = str(path_or_id)
     local = Path(name).is_dir()
     failure: Exception | None = None
+    files = Path(name) if local else catalog.local_folder(name)
+    if files is not None and (problem := checkpoint.irregular_file(files)):
+        raise LabError(f"model {name}: {problem}")
     for local_only in (True, False):
         if not local_only and (local or not hub.reachable()):
             break

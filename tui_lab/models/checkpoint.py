@@ -24,6 +24,8 @@ from tui_lab.models.stored_forms import StoredForm, UnreadableForm, stored_form
 #: Limit of a config or an index; real ones are far smaller.
 MAX_JSON_BYTES = 16_000_000
 MAX_TOKENIZER_BYTES = 200_000_000
+_TEXTS = (".json", ".jinja", ".txt", ".model", ".tiktoken", ".vocab")  # files that libraries open
+_WEIGHTS = (".safetensors", ".bin")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _TOKENIZERS = (
@@ -245,7 +247,22 @@ def inspect(folder: Path, name: str = "") -> FolderFacts:
         return FolderFacts(folder, problem=f"{shown}: cannot be used ({first_line(error)}); get it again")
 
 
+def check_regular(folder: Path) -> None:
+    """Raises an error for a pipe, a device or a far too large file among those that libraries open by their
+    name: reading it could last for ever."""
+    for place in (folder, folder / "additional_chat_templates"):
+        for path in sorted(place.iterdir()) if place.is_dir() else ():
+            if path.suffix not in (*_TEXTS, *_WEIGHTS) or not path.exists() or path.is_dir():
+                continue
+            if not path.is_file():
+                raise _Bad(f"its {sanitize(path.name)} is a pipe or a device, not a file; remove it")
+            if path.suffix in _TEXTS and path.stat().st_size > MAX_TOKENIZER_BYTES:
+                size = f"{MAX_TOKENIZER_BYTES // 1_000_000} MB"
+                raise _Bad(f"its {sanitize(path.name)} has more than {size}; get the files again")
+
+
 def _inspect(folder: Path, shown: str) -> FolderFacts:
+    check_regular(folder)
     if not (folder / "config.json").is_file():
         if (folder / "adapter_config.json").is_file():
             raise _Bad("is an adapter, not a model; name the model that it was made for")
@@ -338,6 +355,15 @@ def tokenizer_problem(folder: Path) -> str:
         _check_tokenizer(folder)
         if (folder / "tokenizer.json").is_file():
             _read_json(folder / "tokenizer.json", MAX_TOKENIZER_BYTES)
+    except (_Bad, OSError) as error:
+        return str(error)
+    return ""
+
+
+def irregular_file(folder: Path) -> str:
+    """The sentence of :func:`check_regular`, "" where all is well."""
+    try:
+        check_regular(folder)
     except (_Bad, OSError) as error:
         return str(error)
     return ""
