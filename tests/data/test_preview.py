@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.data.conftest import CHATML, byte_tokenizer
@@ -91,3 +92,17 @@ def test_row_refused_by_the_template(tmp_path: Path) -> None:
     )
     assert "too many turns" in result.rows[0].error and result.rows[1].trained == 2
     assert result.facts.refused_by_template == 1
+
+
+def test_a_length_is_suggested_where_rows_are_cut(model: str, tmp_path: Path) -> None:
+    data = tmp_path / "long.jsonl"
+    rows = [{"question": f"{n}?", "answer": "x" * (300 if n % 4 == 0 else 10)} for n in range(40)]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    request = preview.PreviewRequest(data=str(data), model=model, max_length=128, rows=0, deduplicate=False)
+    facts = preview.preview(request, lambda *_: None).facts
+    assert facts.cut == 10 and facts.too_long_share == pytest.approx(0.25)
+    # a quarter of the rows has 300 characters and the template around them, each a token of the byte
+    # tokenizer
+    assert 300 < facts.suggested_length <= 448 and facts.suggested_length % 64 == 0
+    longer = msgspec.structs.replace(request, max_length=facts.suggested_length)
+    assert preview.preview(longer, lambda *_: None).facts.too_long_share == 0

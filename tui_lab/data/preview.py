@@ -32,6 +32,8 @@ ALL_BYTES = 2 << 20  # of smaller files all rows are prepared
 COUNTED_BYTES, COUNTED_S = 4 << 20, 0.5  # how much of a large file is read to estimate its rows
 MAX_ROWS = 50  # rows in an answer
 MOST_LENGTHS = 2_000  # lengths in an answer
+MEASURED_ROWS = 200  # rows whose whole length is measured for a suggestion
+SUGGESTED_SHARE, SUGGESTED_STEP = 0.95, 64  # share of the rows that it holds, and its steps in tokens
 
 
 class PreviewRequest(msgspec.Struct, frozen=True):
@@ -102,6 +104,13 @@ class PreviewFacts(msgspec.Struct, frozen=True):
     fully_masked: int = 0
     train_tokens: int = 0
     trained_tokens: int = 0
+    suggested_length: int = 0
+
+    @property
+    def too_long_share(self) -> float:
+        """The share of the rows of which something is lost at the maximum length."""
+        rows = self.train_rows + self.held_out_rows + self.too_long
+        return min(1.0, (self.cut + self.too_long) / rows) if rows else 0.0
 
 
 class PreviewAnswer(msgspec.Struct, frozen=True):
@@ -142,11 +151,14 @@ def preview(request: PreviewRequest, on_progress: job_protocol.OnProgress) -> Pr
         )
     ]
     summary, lengths, warnings = _prepare(opened, tokenizer, request)
+    suggested = _suggested_length(opened, tokenizer) if summary.truncated + summary.too_long else 0
     return PreviewAnswer(
         data=request.data,
         format=opened.plan.format,
         reason=opened.reason,
-        facts=_facts(opened, summary, sorted(lengths), total, template_source),
+        facts=msgspec.structs.replace(
+            _facts(opened, summary, sorted(lengths), total, template_source), suggested_length=suggested
+        ),
         warnings=warnings,
         start=request.start,
         rows=rows,
@@ -299,6 +311,26 @@ def _encode_row(tokenizer: Tokenizer, example: Example, max_length: int, index: 
         truncated=encoded.truncated and windows == 1,
         windows=windows,
     )
+
+
+def _suggested_length(opened: OpenedData, tokenizer: Tokenizer) -> int:
+    """A maximum length, in steps of :data:`SUGGESTED_STEP` tokens, that holds :data:`SUGGESTED_SHARE` of the
+    first rows; 0 where none can be encoded."""
+    from tui_lab.data import templates
+    from tui_lab.data.masks import Unrenderable
+    from tui_lab.data.prepare import bounded_texts
+
+    lengths = []
+    for example in itertools.islice(opened.train, MEASURED_ROWS):
+        try:
+            row = templates.encode(tokenizer, next(bounded_texts([example]), example))
+        except Unrenderable:
+            continue
+        lengths.append(len(row.input_ids))
+    if not lengths:
+        return 0
+    enough = sorted(lengths)[min(len(lengths) - 1, int(SUGGESTED_SHARE * len(lengths)))]
+    return -(-enough // SUGGESTED_STEP) * SUGGESTED_STEP
 
 
 def tokenizer_place(model: str) -> str:

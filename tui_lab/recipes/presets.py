@@ -50,6 +50,11 @@ class Preset:
         """The values for ``model``."""
         return {**self.values, **self.pocket} if model == POCKET else dict(self.values)
 
+    def every_value(self, model: str) -> dict[str, object]:
+        """The values for ``model`` over the defaults, with the name of the preset."""
+        defaults = {key: info.default for key, info in FIELDS.items()}
+        return {**defaults, **self.values_for(model), "preset": self.name}
+
 
 def _read(path: Path, own: bool) -> Preset:
     values = read_toml(path, "preset")

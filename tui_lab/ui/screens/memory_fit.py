@@ -69,6 +69,7 @@ class MemoryFit:
         self._cpu_budget: MemoryBudget | None = None
         self.data: DataFacts | None = None  # what the preview counted
         self._data_of: tuple[object, object] = (None, None)
+        self._too_long: tuple[object, str] = (None, "")  # at which max_length, and what is lost
         self._chosen_uuid: str | None = None  # of the GPU that was chosen by hand
         self._recipe: Recipe | None = None  # that the remedies below are for
         self._is_stale = False  # the remedies are worked out again, and shown until then
@@ -159,12 +160,20 @@ class MemoryFit:
     def set_data(self, request: Mapping[str, object], counted: PreviewFacts) -> None:
         """Takes what the preview counted, if it is about the data and the model that are chosen."""
         from tui_lab.forecast.estimate import data_of
+        from tui_lab.ui.views.preview import too_long_text
 
         values = self._editor.values
         if all(values.get(key) == request.get(key) for key in ("data", "model", "max_rows")):
             self.data, self._recipe = data_of(counted), None
             self._data_of = request["data"], request["model"]
+            self._too_long = request.get("max_length"), too_long_text(counted)
             self._editor.update_summary()
+
+    def data_warnings(self) -> tuple[str, ...]:
+        """What the preview found that the recipe should be changed for."""
+        length, text = self._too_long
+        is_of_this = self.data is not None and self._editor.values.get("max_length") == length
+        return (text,) if text and is_of_this else ()
 
     def forget_other_data(self) -> None:
         """Drops what was counted if the data or the model (and with it the tokenizer) is another one."""

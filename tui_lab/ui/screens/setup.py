@@ -4,6 +4,7 @@ machine, and the key that starts the run. A narrow window shows one list at a ti
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -50,6 +51,7 @@ class SetupPane(Pane):
     SetupPane #body { height: 1fr; layout: vertical; }
     SetupPane #sections { height: 1fr; }
     SetupPane #data Chooser { height: 6; }
+    SetupPane.-medium #data Chooser, SetupPane.-tall #data Chooser { height: 9; }
     SetupPane #data Chooser .foot { height: 1; }
     SetupPane #summary { height: 9; max-height: 43%; }
     SetupPane.-short.-data #summary, SetupPane.-short.-fields #summary { height: 7; }
@@ -204,7 +206,7 @@ class SetupPane(Pane):
         )
         self.query_one("#preset-list", Chooser).set_items(
             [
-                items.preset_item(preset, self._base(name, model), presets.get(name))
+                items.preset_item(preset, preset.every_value(model), presets.get(name))
                 for name, preset in self._presets.items()
             ]
         )
@@ -218,13 +220,13 @@ class SetupPane(Pane):
         entries, model = self._all_entries(), str(self.values.get("model", ""))
         others = {key: value for key, value in self.overrides.items() if key != "model"}
         pinned = {key: value for key, value in others.items() if key != "data"}
-        plain = {**self._base(self.preset, ""), **others}
-        bundled = {**self._base(self.preset, POCKET), **others}
+        chosen = self._presets[self.preset]
+        plain, bundled = ({**chosen.every_value(name), **others} for name in ("", POCKET))
         request = MarkRequest(
             next((entry for entry in entries if entry.id == model), None),
             entries,
             {entry.id: plain if entry.where != "bundled" else bundled for entry in entries},
-            {name: self._base(name, model) for name, each in self._presets.items() if not each.problems},
+            {name: each.every_value(model) for name, each in self._presets.items() if not each.problems},
             pinned,
             self.memory.budget,
             self.memory.data,
@@ -245,7 +247,7 @@ class SetupPane(Pane):
         preset = str(values.get("preset", ""))
         if preset not in self._presets:
             preset = self.preset
-        base = self._base(preset, str(values.get("model", "")))
+        base = self._presets[preset].every_value(str(values.get("model", "")))
         known = {key: value for key, value in values.items() if key in base and key != "preset"}
         self.choose(preset, {key: value for key, value in known.items() if value != base[key]})
 
@@ -263,19 +265,12 @@ class SetupPane(Pane):
             self.notice(f"{name}: {fields} went back to the preset's values")
         self._show_choice()
 
-    def _base(self, name: str, model: str) -> dict[str, object]:
-        """A preset over the defaults; a preset may say otherwise for the bundled model."""
-        from tui_lab.recipes.recipe import FIELDS
-
-        defaults = {key: info.default for key, info in FIELDS.items()}
-        return {**defaults, **self._presets[name].values_for(model), "preset": name}
-
     def _own_base(self) -> dict[str, object]:
         """The chosen preset for the chosen model."""
         from tui_lab.recipes.recipe import FIELDS
 
         own = self._presets[self.preset].values.get("model", FIELDS["model"].default)
-        return self._base(self.preset, str(self.overrides.get("model", own)))
+        return self._presets[self.preset].every_value(str(self.overrides.get("model", own)))
 
     def _take(self, key: str, value: str) -> None:
         """A model or data."""
@@ -311,6 +306,8 @@ class SetupPane(Pane):
             self.memory.budget,
             self.memory.data,
         )
+        warnings = (*self.memory.data_warnings(), *self.summary.warnings)
+        self.summary = replace(self.summary, warnings=warnings)
         self.access.update(self.summary.recipe, self.summary.entry)
         self._show_summary()
         self.memory.show()

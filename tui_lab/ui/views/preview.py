@@ -23,6 +23,7 @@ def preview_content(answer: PreviewAnswer) -> Content:
         (f": {sanitize(answer.reason)}\n", "$text-muted"),
         _counts(answer.facts),
         "\n",
+        *_too_long(answer.facts),
     ]
     if answer.columns or answer.unused:
         used = [f"{sanitize(column)}: {use}" for column, use in answer.columns.items()]
@@ -40,6 +41,21 @@ def preview_content(answer: PreviewAnswer) -> Content:
         *map(_row, answer.rows),
     ]
     return Content.assemble(*parts)
+
+
+def too_long_text(facts: PreviewFacts) -> str:
+    """How many rows lose something at the maximum length, and a length that holds nearly all; "" for none."""
+    if not (share := facts.too_long_share):
+        return ""
+    rows = facts.cut + facts.too_long
+    sampled = f", in {facts.sampled_rows:,} sampled" if facts.estimated else ""
+    advice = f"; max_length = {facts.suggested_length} holds 95 % of them" if facts.suggested_length else ""
+    return f"max_length cuts {max(0.01, share):.0%} of the rows ({rows:,}{sampled}){advice}"
+
+
+def _too_long(facts: PreviewFacts) -> list[Any]:
+    text = too_long_text(facts)
+    return [(f"✗ {text}\n", "$text-error")] if text else []
 
 
 def _counts(facts: PreviewFacts) -> str:
