@@ -31,6 +31,8 @@ def test_the_grid_of_three_window_sizes() -> None:
     assert grid(120, 32, 6) == LaneGrid(2, 3)
     assert grid(200, 52, 6) == LaneGrid(3, 2)
     assert grid(200, 52, 2) == LaneGrid(2, 1)
+    assert grid(200, 52, 4) == LaneGrid(2, 2), "no row with a single lane"
+    assert grid(200, 52, 6, paired=True) == LaneGrid(2, 3), "base and tuned side by side"
 
 
 @given(st.integers(1, 400), st.integers(1, 200), st.integers(0, 24), st.integers(0, 30))

@@ -11,6 +11,7 @@ from tui_lab.decoding.records import TokenRecord
 from tui_lab.decoding.strategies import PRESETS, parse
 from tui_lab.playground.messages import LaneDone
 from tui_lab.ui.views.lane_models import (
+    are_paired,
     characters,
     first_difference,
     models_of,
@@ -31,6 +32,8 @@ def test_one_key_goes_through_base_both_and_tuned() -> None:
     assert [lane.strategy for lane in lanes] == [lane.strategy for lane in SIX]
     both = on_models(SIX, "both", "shop")
     assert [lane.on for lane in both[:4]] == ["base", "shop", "base", "shop"], "side by side"
+    assert are_paired(both)
+    assert not any(map(are_paired, (SIX, both[1:], both[1:-1], ())))
 
 
 def test_the_lane_beside_has_the_same_strategy_and_seed() -> None:

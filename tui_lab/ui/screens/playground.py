@@ -61,7 +61,9 @@ class PlaygroundPane(Pane):
     BINDINGS = bindings("playground")
     DEFAULT_CSS = """
     PlaygroundPane.-short #prompt { height: 4; }
-    PlaygroundPane #model-status { height: 1; padding: 0 1; background: $surface; }
+    PlaygroundPane #model-status {
+        height: 1; padding: 0 1; background: $surface; text-wrap: nowrap; text-overflow: ellipsis;
+    }
     """
 
     def __init__(self) -> None:
@@ -134,6 +136,7 @@ class PlaygroundPane(Pane):
             "stop": not any(each.state == "running" for each in self.views),
             "inspect": view is None or view.done is None,
             "save": not self.results,
+            "fresh": not any(view.turns for view in self.views),
         }
         return frozenset(action for action, idle in useless.items() if idle)
 
@@ -353,7 +356,7 @@ class PlaygroundPane(Pane):
             self._to_lanes()
 
         lines = [(name, ", ".join(lane.text for lane in lanes)) for name, lanes in sets.items()]
-        self.pick("Sets of lanes", lines, take)
+        self.pick("Lane presets", lines, take)
 
     # ------------------------------------------------------------------ settings
 

@@ -59,12 +59,15 @@ class LaneGrid:
         return self.columns * self.rows
 
 
-def grid(width: int, height: int, lanes: int) -> LaneGrid:
+def grid(width: int, height: int, lanes: int, paired: bool = False) -> LaneGrid:
     """The grid for an area of ``width`` x ``height`` cells: as many lanes as are readable, in at most three
-    columns."""
+    columns, evenly filled. ``paired``: base and tuned lanes take turns, and stand side by side."""
     readable = max(width // LANE_COLUMNS, 2 if width >= TWO_COLUMNS else 1)
-    columns = max(1, min(3, readable, lanes))
-    rows = max(1, min(height // LANE_ROWS, -(-lanes // columns)))
+    columns = max(1, min(2 if paired else 3, readable, lanes))
+    wanted = -(-lanes // columns)
+    rows = max(1, min(height // LANE_ROWS, wanted))
+    if rows == wanted:
+        columns = max(1, -(-lanes // rows))
     return LaneGrid(columns, rows)
 
 

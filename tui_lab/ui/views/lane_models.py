@@ -52,6 +52,13 @@ def partner(lanes: Sequence[Lane], number: int) -> int | None:
     return same[0] if same else None
 
 
+def are_paired(lanes: Sequence[Lane]) -> bool:
+    """Whether lanes of one strategy on base and tuned model take turns."""
+    if len(lanes) % 2 or not lanes:
+        return False
+    return all(is_base(lanes[n]) and partner(lanes, n) == n + 1 for n in range(0, len(lanes), 2))
+
+
 def first_difference(ours: LaneDone, theirs: LaneDone) -> int | None:
     """The first token in which two answers differ, counted from 0; None for equal ones. Where one is the
     beginning of the other, it is the first token that the shorter one lacks."""

@@ -55,7 +55,8 @@ class LaneBoard(Container):
     def lay_out(self) -> None:
         """Shows the page of the current lane, in the grid that the window allows."""
         self.current = max(0, min(self.current, len(self.views) - 1))
-        self.grid = lane_layout.grid(self.size.width, self.size.height, len(self.views))
+        paired = lane_models.are_paired(self.lanes)
+        self.grid = lane_layout.grid(self.size.width, self.size.height, len(self.views), paired)
         shown = lane_layout.page(self.grid, len(self.views), self.current)
         self.styles.grid_size_columns = self.grid.columns
         self.styles.grid_size_rows = self.grid.rows

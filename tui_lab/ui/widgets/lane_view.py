@@ -49,7 +49,7 @@ def role(lane: Lane) -> str:
 
 
 #: Narrower lanes use shorter names.
-ROOMY_COLUMNS = 62
+ROOMY_COLUMNS, WIDE_COLUMNS = 70, 92
 #: Stands before what the user said in a conversation.
 PROMPT_MARK = "› "
 
@@ -335,12 +335,14 @@ class LaneView(Vertical, can_focus=True):
             differs = f"  {self.difference}" if self.difference else ""
             perplexity = f"ppl {shown['ppl base']}"
             if self.done.on not in ("", "base"):
-                own = "own" if narrow else sanitize(self.done.on)
-                perplexity = f"ppl under base {shown['ppl base']}, under {own} {shown['ppl own']}"
-                perplexity = perplexity.replace("under ", "") if narrow else perplexity
+                perplexity = f"ppl base {shown['ppl base']}, own {shown['ppl own']}"
+                if self.size.width >= WIDE_COLUMNS:
+                    own = sanitize(self.done.on)
+                    perplexity = f"ppl under base {shown['ppl base']}, under {own} {shown['ppl own']}"
+            first = "" if narrow and differs else f"  first {shown['first']}"
             logprob = "" if narrow else f"  logprob {shown['logprob']}"
             text = (
-                f" {shown['tokens']} tokens{differs}  {end}  first {shown['first']}\n {perplexity}{logprob}  "
+                f" {shown['tokens']} tokens{differs}  {end}{first}\n {perplexity}{logprob}  "
                 f"rep-4 {shown['rep-4']}  {'dist-2' if narrow else 'distinct-2'} {shown['distinct-2']}"
             )
         self._figures.update(Content(text), layout=self.done is not None and self.has_focus)
