@@ -3,20 +3,27 @@ The key of a pane closes it, unless something unsaved would be lost."""
 
 from __future__ import annotations
 
+import importlib
+import inspect
+import pkgutil
+import re
 from collections.abc import Callable
 
 import pytest
 from textual.widgets import Input
 
+import tui_lab.ui
 from tests.ui.helpers import said, until
 from tui_lab.ui.actions.cheat_sheet import CheatSheet
 from tui_lab.ui.actions.help import HelpScreen
-from tui_lab.ui.actions.modal import Dialog
+from tui_lab.ui.actions.modal import Dialog, Modal
 from tui_lab.ui.app import LabApp
 from tui_lab.ui.screens.doctor import DoctorScreen
 from tui_lab.ui.screens.pick_model import PickModel
+from tui_lab.ui.screens.playground_options import PlaygroundOptions
 from tui_lab.ui.screens.settings import KeyMapScreen, PressKey, SettingsScreen
 from tui_lab.ui.screens.theme_chooser import ThemeChooser
+from tui_lab.ui.views.playground_settings import PlaygroundSettings
 from tui_lab.ui.widgets.dialogs import AskText, Confirm, Pick, RemedyDialog
 from tui_lab.ui.widgets.run_list import RunList
 
@@ -114,3 +121,24 @@ async def test_digits_are_typed_into_the_search_of_the_help() -> None:
         await pilot.press("f1", "slash", "3")
         await until(lambda: app.screen.query_one(Input).value == "3")
         assert app.pane == "runs" and isinstance(app.screen, HelpScreen)
+
+
+def test_every_dialog_with_a_line_of_text_says_when_it_is_not_saved() -> None:
+    for module in pkgutil.walk_packages(tui_lab.ui.__path__, "tui_lab.ui."):
+        for name, each in vars(importlib.import_module(module.name)).items():
+            if isinstance(each, type) and issubclass(each, Modal) and each.__module__ == module.name:
+                has_text = re.search(r"\bInput\(", inspect.getsource(each))
+                assert not has_text or "unsaved" in vars(each), name
+
+
+async def test_a_value_that_is_edited_in_the_options_of_the_playground_is_not_lost() -> None:
+    app = LabApp(pane="runs")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(lambda: app.focused is not None)
+        await app.push_screen(PlaygroundOptions(PlaygroundSettings(), lambda _settings: None, at="system"))
+        await until(lambda: isinstance(app.focused, Input))
+        await pilot.press("x", "f3")
+        await until(lambda: said(app, "What you typed is not saved"))
+        assert app.pane == "runs"
+        await pilot.press("enter", "f3")
+        await until(lambda: app.pane == "train")

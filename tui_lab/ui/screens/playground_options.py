@@ -52,6 +52,7 @@ class PlaygroundOptions(ListDialog[None]):
     ) -> None:
         super().__init__()
         self.settings, self._apply, self._at, self._can_think = settings, apply, at, can_think
+        self._before = ""  # the text that is edited
 
     def hint(self) -> str:
         return f"Enter changes, {self.keys('options.leave')} closes"
@@ -96,7 +97,9 @@ class PlaygroundOptions(ListDialog[None]):
             return
         field = self.query_one(Input)
         field.border_title = OPTIONS[name].label
-        field.value = self.settings.system if name == "system" else str(self.settings.max_new_tokens)
+        field.value = self._before = (
+            self.settings.system if name == "system" else str(self.settings.max_new_tokens)
+        )
         field.add_class("-open")
         field.focus()
 
@@ -115,6 +118,13 @@ class PlaygroundOptions(ListDialog[None]):
         self.query_one(Input).remove_class("-open")
         self.options.focus()
         self.describe()
+
+    @property
+    def unsaved(self) -> str:
+        field = self.query_one(Input)
+        if not field.has_class("-open") or field.value == self._before:
+            return ""
+        return f"What you typed is not saved: Enter accepts it, {self.keys('options.leave')} drops it."
 
     def action_leave(self) -> None:
         if self.query_one(Input).has_class("-open"):
