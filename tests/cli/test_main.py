@@ -4,6 +4,7 @@ event log without a model."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -14,12 +15,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.cli.helpers import lab
+from tui_lab.cli import follow
 from tui_lab.cli.grammar import parser
 from tui_lab.cli.options import wants_json
 from tui_lab.cli.suggestions import COMMAND_ALIASES
@@ -440,6 +443,22 @@ def test_a_run_that_does_not_answer_is_status_one(runs_dir: Path) -> None:
         lock.release()
     assert done.returncode == 1
     assert "has not answered yet" in done.stderr
+
+
+def test_a_run_s_name_with_a_slip_is_answered_with_the_nearest(runs_dir: Path) -> None:
+    folder.create(make_recipe(), runs_dir, "keeper")
+    assert "did you mean latest?" in sentence(lab("watch", "latst"))
+    assert "did you mean keeper?" in sentence(lab("export", "keper", "--as", "adapter"))
+    assert "did you mean" not in sentence(lab("stop", "nothing-like-it"))
+
+
+def test_a_run_without_a_recipe_has_a_result_too(runs_dir: Path) -> None:
+    run = folder.create(make_recipe(), runs_dir, "gone")
+    run.recipe_path.unlink()
+    out = io.StringIO()
+    with redirect_stdout(out), redirect_stderr(io.StringIO()):
+        code = follow.print_end(run, Watcher(run), "crashed", True, False, detached=False, interrupted=False)
+    assert code == 1 and json.loads(out.getvalue())["state"] == "crashed"
 
 
 def test_a_damaged_run_does_not_hide_the_others(runs_dir: Path) -> None:

@@ -353,9 +353,8 @@ def print_end(
         note(f"tui-lab: run {run.id} crashed: {result.message}")
         for line in tail:
             note(f"  {line}")
-        if not run.recipe_path.exists():
-            return EXIT_FAILED  # there is nothing to resume
-        note(f"`tui-lab resume {run.id}` continues from its newest checkpoint.")
+        if run.recipe_path.exists():  # else there is nothing to resume
+            note(f"`tui-lab resume {run.id}` continues from its newest checkpoint.")
     elif status == "failed":
         note(f"tui-lab: run {run.id} failed: {sanitize(result.message)}")
     if as_json:

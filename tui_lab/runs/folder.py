@@ -8,6 +8,7 @@ without an end event means that the process died.
 from __future__ import annotations
 
 import contextlib
+import difflib
 import os
 import re
 import secrets
@@ -229,7 +230,10 @@ def matching_id(name: str, ids: Sequence[str], subject: str, none: str) -> str:
     if len(found) == 1:
         return found[0]
     if not found:
-        raise LabError(f"{subject} {name!r}: {none}")
+        parts = {part for each in ids for part in each.split("-") if not part.isdecimal()}
+        near = difflib.get_close_matches(name, ["latest", *sorted(parts), *ids], 1)
+        meant = f"; did you mean {near[0]}?" if near else ""
+        raise LabError(f"{subject} {name!r}: {none}{meant}")
     some = ", ".join(found[:4])
     raise LabError(f"{subject} {name!r} could be any of {len(found)}: {some}; give more of the name")
 
