@@ -12,6 +12,7 @@ from textual.widgets import Input
 
 from tests.ui.helpers import said, screen_text, until
 from tui_lab.core.errors import LabError
+from tui_lab.models.download import DownloadPlan, HubFile
 from tui_lab.pocket import MODEL_DIR
 from tui_lab.runs import launch
 from tui_lab.runs.folder import Run, list_runs
@@ -325,6 +326,28 @@ async def test_nothing_that_cannot_be_had_looks_as_if_it_could_start() -> None:
         pane(app)._take("data", "/nowhere/rows.jsonl")
         await until(lambda: "There is no data file" in " ".join(screen_text(app).split()))
         assert "starts the run" not in screen_text(app)
+
+
+async def test_what_could_not_be_had_is_asked_about_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: list[DownloadPlan | LabError] = [LabError("it is gated: accept its licence")]
+
+    def answer(location: str, revision: str = "") -> DownloadPlan:
+        if isinstance(found := answers[-1], LabError):
+            raise found
+        return found
+
+    monkeypatch.setattr("tui_lab.models.download.preflight", answer)
+    app = LabApp()
+    async with app.run_test(size=(120, 40)):
+        await ready(app)
+        pane(app)._take("model", "google/gemma-3-270m")
+        await until(lambda: "✗ it is gated" in screen_text(app))
+        file = HubFile("model.safetensors", 1 << 30, False)
+        answers.append(DownloadPlan("google/gemma-3-270m", "", "0" * 40, (file,)))
+        app.action_pane("train")
+        await until(lambda: app.pane == "train")
+        app.action_pane("setup")
+        await until(lambda: "s downloads 1 GiB and starts the run" in screen_text(app), what=screen_text(app))
 
 
 async def test_a_file_is_previewed(jobs_here: None, tmp_path: Path) -> None:

@@ -133,6 +133,11 @@ class SetupPane(Pane):
     def on_mount(self) -> None:
         self.lab.after_first_frame(self._fill)
 
+    def on_screen_resume(self) -> None:
+        """What could not be had is asked about again: a licence may have been accepted meanwhile."""
+        if self.summary is not None:
+            self.access.ask_again(self.summary.recipe, self.summary.entry)
+
     async def _fill(self) -> None:
         from tui_lab.ui.screens.setup_parts import parts
         from tui_lab.ui.widgets.summary_view import SummaryView
