@@ -17,6 +17,7 @@ from tui_lab.recipes.rules import warnings_for
 
 SHIPPED = sorted(resource_dir("presets").glob("*.toml"))
 EXPECTED = {
+    "dpo", "kto", "orpo", "simpo",
     "adalora", "dora", "full", "ia3", "keeper", "minute", "multi-task", "naive", "pissa",
     "premium", "production", "prompt", "reasoning", "starter", "style",
 }  # fmt: skip

@@ -47,6 +47,8 @@ from tui_lab.runs.state import ENDED, RunState, Watcher
 PLAIN_STEP_EVERY_S = 5.0
 #: Longer samples and messages are cut.
 LONGEST_TEXT = 160
+#: Figures of a preference loss beside the loss.
+PREFERENCE_FIGURES = {"reward_margin": "margin", "reward_accuracy": "accuracy"}
 
 # --------------------------------------------------------------------------------------------------
 # text
@@ -62,6 +64,9 @@ def latest_values(state: RunState) -> list[str]:
     parts = []
     if state.loss.values:
         parts.append(f"loss {format.significant(state.loss.last)}")
+    for name, label in PREFERENCE_FIGURES.items():
+        if name in state.parts and state.parts[name].values:
+            parts.append(f"{label} {format.significant(state.parts[name].last, 3)}")
     if state.validation.values:
         parts.append(f"val {format.significant(state.validation.last)}")
     if state.tok_per_s.values:

@@ -16,7 +16,10 @@ from tui_lab.data.cells import is_missing, structure_of
 from tui_lab.data.files import RAGGED_CELLS, FileRecord
 from tui_lab.data.turns import CONTENT_KEYS, ROLE_KEYS
 
-FORMATS = ("alpaca", "messages", "sharegpt", "prompt_completion", "question_answer", "text")
+FORMATS = (
+    "alpaca", "messages", "sharegpt", "prompt_completion", "question_answer", "text",
+    "preference", "feedback",
+)  # fmt: skip
 LABELS = {
     "alpaca": "Alpaca",
     "messages": "messages (OpenAI, ChatML)",
@@ -24,10 +27,13 @@ LABELS = {
     "prompt_completion": "prompt–completion",
     "question_answer": "question–answer",
     "text": "raw text",
+    "preference": "preference pairs",
+    "feedback": "answers with a verdict",
 }
 ACCEPTED = (
     "instruction + output [+ input] (Alpaca), messages with role + content (OpenAI), conversations with "
-    "from + value (ShareGPT), prompt + completion, question + answer, or text"
+    "from + value (ShareGPT), prompt + completion, question + answer, "
+    "chosen + rejected [+ prompt], prompt + completion + label, or text"
 )
 SNIFFED_ROWS = 200  # rows whose columns are used for detection
 NAMED_COLUMNS = 12  # columns that a message names
@@ -119,6 +125,9 @@ ROLE_COLUMNS: dict[str, tuple[str, ...]] = {
     "tools": ("tools", "functions"),
     "text": ("text", "story", "content", "document"),
     "task": ("task",),
+    "chosen": ("chosen", "preferred", "accepted", "chosen_response"),
+    "rejected": ("rejected", "dispreferred", "rejected_response"),
+    "label": ("label", "liked", "thumbs_up", "verdict", "feedback"),
 }
 USES = {
     "messages": "the turns",
@@ -138,6 +147,9 @@ USES = {
     "tools": "the tools, in the template's own form",
     "text": "the text, trained",
     "task": "the name of the row's task",
+    "chosen": "the better answer, made more likely",
+    "rejected": "the worse answer, made less likely by a preference loss",
+    "label": "whether the answer is good",
 }
 _AROUND = ("system", "history", "reasoning", "tools", "task")  # a question with its answer
 ROLES_OF_FORMAT: dict[str, tuple[str, ...]] = {
@@ -146,12 +158,16 @@ ROLES_OF_FORMAT: dict[str, tuple[str, ...]] = {
     "prompt_completion": ("prompt", "completion", "context", "wanted", *_AROUND),
     "question_answer": ("context", "question", "choices", "answer", "key", *_AROUND),
     "text": ("text", "task"),
-}
+    "preference": (
+        "chosen", "rejected", "prompt", "instruction", "question", "input", "system", "history", "tools",
+    ),
+    "feedback": ("prompt", "completion", "label", "system", "history", "tools"),
+}  # fmt: skip
 ROLES_OF_FORMAT["sharegpt"] = ROLES_OF_FORMAT["messages"]
 #: Names that a mapping may give to a column.
 MAPPED_NAMES = (
     "question", "answer", "instruction", "input", "output", "prompt", "completion", "context", "system",
-    "history", "reasoning", "choices", "messages", "tools", "text", "task",
+    "history", "reasoning", "choices", "messages", "tools", "text", "task", "chosen", "rejected", "label",
 )  # fmt: skip
 _SPREAD = re.compile(r"(?:choice|option|opt?|ending|sol|alternative|candidate)_?([0-9a-h])")
 _CAPITAL = re.compile(r"(?<=[a-z0-9])(?=[A-Z][a-z])")
@@ -302,6 +318,16 @@ def _matches(
     def have(role: str) -> tuple[str, ...]:
         return tuple(name for name in ROLE_COLUMNS[role] if name in names)
 
+    chosen, rejected = have("chosen"), have("rejected")
+    if chosen and rejected:
+        reason = f"columns {names[chosen[0]]}, {names[rejected[0]]}"
+        found["preference"] = (reason, {"chosen": chosen, "rejected": rejected})
+    verdicts = tuple(name for name in have("label") if _is_verdict(records, names[name]))
+    if have("prompt") and have("completion") and verdicts:
+        reason = f"columns {names['prompt']}, {names[have('completion')[0]]}, {names[verdicts[0]]}"
+        found["feedback"] = (
+            reason, {"prompt": have("prompt"), "completion": have("completion"), "label": verdicts},
+        )  # fmt: skip
     for name in have("messages"):
         if (turns := _turns_reason(records, names[name])) is not None:
             found.setdefault(turns[0], (turns[1], {"messages": (name,)}))
@@ -341,6 +367,15 @@ def _matches(
     if {"question", "answer"} <= set(mapped) and "question_answer" in found:
         return {"question_answer": found["question_answer"], **found}
     return found
+
+
+def _is_verdict(records: Sequence[FileRecord], column: str) -> bool:
+    """Whether a column holds true and false."""
+    values = [value.get(column) for _, value in records[:SNIFFED_ROWS] if isinstance(value, dict)]
+    known = [value for value in values if not is_missing(value)]
+    return bool(known) and all(
+        isinstance(value, bool) or str(value).strip().lower() in ("true", "false") for value in known
+    )
 
 
 def _spread(names: Mapping[str, str]) -> tuple[str, ...]:

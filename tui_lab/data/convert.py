@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from tui_lab.data import preferences
 from tui_lab.data.cells import clean, is_missing, structure_of, text_of
 from tui_lab.data.columns import Row, choices_of, whole_number
 from tui_lab.data.examples import Example
@@ -200,6 +201,23 @@ def _text(row: Row) -> Example:
     return Example(text=text)
 
 
+def _preference(row: Row) -> Example:
+    prompt = structure_of(row.value("prompt"))
+    if isinstance(prompt, list):  # trl's conversational shape
+        return preferences.pair(row, [*_before(row), *turns_of(prompt, "prompt")], _tools(row), None)
+    text = ""
+    for role in ("prompt", "instruction", "question"):
+        if not text.strip():
+            text = _optional(row, role)
+    if (more := _optional(row, "input")).strip():
+        text = f"{text}\n\n{more}" if text.strip() else more
+    return preferences.pair(row, _before(row), _tools(row), text or None)
+
+
+def _feedback(row: Row) -> Example:
+    return preferences.verdict(_prompt_completion(row), row)
+
+
 CONVERTERS: dict[str, Callable[[Row], Example]] = {
     "alpaca": _alpaca,
     "messages": _messages,
@@ -207,6 +225,8 @@ CONVERTERS: dict[str, Callable[[Row], Example]] = {
     "prompt_completion": _prompt_completion,
     "question_answer": _question_answer,
     "text": _text,
+    "preference": _preference,
+    "feedback": _feedback,
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tui_lab.data import chats
 from tui_lab.data.rows import ChatMessage, ChatRow, Tool
@@ -22,7 +22,8 @@ class Example:
     A message is {"role": system|user|assistant|tool, "content": str}; "weight": 0 on an assistant's message
     keeps it out of the training, "reasoning_content" is what it thought. ``tools`` are the definitions of
     tools that a chat may call. ``place`` names the row in messages ("line 17"); ``task`` is the name in its
-    column "task", "" without one.
+    column "task", "" without one. ``rejected`` is a worse answer to the same prompt: an assistant turn in a
+    chat, a completion otherwise.
     """
 
     messages: tuple[ChatMessage, ...] | None = None
@@ -32,6 +33,16 @@ class Example:
     tools: tuple[Tool, ...] = ()
     place: str = "a row"
     task: str = ""
+    rejected: ChatMessage | str | None = None
+
+    @property
+    def with_rejected(self) -> Example | None:
+        """The same row with the rejected answer in place of the last one; None for a row without one."""
+        if self.rejected is None:
+            return None
+        if self.messages is not None and not isinstance(self.rejected, str):
+            return replace(self, messages=(*self.messages[:-1], self.rejected), rejected=None)
+        return replace(self, completion=str(self.rejected), rejected=None)
 
     @property
     def last_answer(self) -> int:

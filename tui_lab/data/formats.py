@@ -112,7 +112,7 @@ class Examples:
         example = CONVERTERS[self.plan.format](row)
         task = row.value("task")
         name = sanitize(clean(str(task)).strip())[:TASK_CHARS] if isinstance(task, str | int) else ""
-        return replace(example, place=place, task=name)
+        return replace(example, place=place, task=name or example.task)
 
     def _leave_out(self, place: str, error: BadRow) -> None:
         self.left_out += 1
@@ -282,15 +282,17 @@ def open_data(
         raise LabError("The name of the data set holds a zero byte; no file is called so.")
     if name not in bundled.NAMES:
         return open_raw(read_raw(name, max_rows, bundled.NAMES, on_bytes), data_format, columns)
-    if data_format not in ("auto", "messages") or columns:
+    _, form = bundled.PREFERENCES.get(name, ("", "messages"))
+    if data_format not in ("auto", form) or columns:
         raise LabError(
-            f"The bundled set {name} is made of messages; leave the data format at auto and columns empty."
+            f"The bundled set {name} is made of {LABELS[form]}; leave the data format at auto and columns empty."
         )
     loaded = bundled.load(name)
-    train: list[FileRecord] = [(f"row {n}", row) for n, row in enumerate(loaded.train[: max_rows or None], 1)]
-    held_out: list[FileRecord] = [(f"validation row {n}", row) for n, row in enumerate(loaded.validation, 1)]
-    opened = open_raw(RawData(name, train, held_out), "messages")
-    opened.reason = f"bundled set {name} → messages"
+    rows, held = (bundled.rows_of(loaded, chats) for chats in (loaded.train, loaded.validation))
+    train: list[FileRecord] = [(f"row {n}", row) for n, row in enumerate(rows[: max_rows or None], 1)]
+    held_out: list[FileRecord] = [(f"validation row {n}", row) for n, row in enumerate(held, 1)]
+    opened = open_raw(RawData(name, train, held_out), form)
+    opened.reason = f"bundled set {name} → {LABELS[form] if form != 'messages' else form}"
     opened.scorer, opened.description = loaded.scorer, loaded.description
     return opened
 

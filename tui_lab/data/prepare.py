@@ -29,7 +29,7 @@ from tui_lab.data.encoding import (
     encode_batch,
     spells_control_tokens,
 )
-from tui_lab.data.formats import Example, OpenedData, none_usable
+from tui_lab.data.formats import LABELS, Example, OpenedData, none_usable
 from tui_lab.data.prompt_settings import ThinkingMode
 from tui_lab.data.rows import Tokenizer, TokenRow
 from tui_lab.data.split import Split, split
@@ -61,7 +61,7 @@ class PreparedData:
     """Token rows for the trainer, the examples they came from, a summary and warnings.
 
     ``train_examples`` has one example for each used row of the source; a long raw text gives several token
-    rows."""
+    rows, a preference pair two: of the chosen answer, then of the rejected one."""
 
     train: TokenRows
     validation: TokenRows
@@ -94,7 +94,8 @@ class _EncodedSet:
 class Preparation:
     """How rows are prepared. ``max_length``: tokens of a row at most; ``validation_fraction``: share of the
     rows for validation, 0 to 1, where the source brings none; ``chat_template``: the path of a Jinja file, ""
-    for the model's own template; ``thinking``: on, off or by each row, None for the tokenizer's setting."""
+    for the model's own template; ``thinking``: on, off or by each row, None for the tokenizer's setting;
+    ``preference_loss``: that of the recipe."""
 
     max_length: int
     validation_fraction: float = 0.1
@@ -102,6 +103,12 @@ class Preparation:
     deduplicate: bool = True
     chat_template: str = ""
     thinking: ThinkingMode | None = "auto"
+    preference_loss: str = "none"
+
+    @property
+    def pairs(self) -> bool:
+        """Whether a row gives two token rows, of its chosen and of its rejected answer."""
+        return self.preference_loss not in ("none", "kto")
 
 
 def prepare(
@@ -136,7 +143,8 @@ def prepare(
     templates.renderer_of(tokenizer).reset_counts()
     notes: list[str] = []
     tally = Tally()
-    encoded = _encode_set(source, tokenizer, max_length, tally, notes, _Clock(on_rows), folder)
+    _check_preferences(source, how.preference_loss, notes)
+    encoded = _encode_set(source, tokenizer, how, tally, notes, _Clock(on_rows), folder)
     if not source.train.read - source.train.left_out:
         raise none_usable(source)
     parts = split(
@@ -157,6 +165,11 @@ def prepare(
     train, validation = store.rows_of(parts.train), store.rows_of(held_out)
     summary = _summary(source, tokenizer, tally, parts, (train, validation), max_length, template_source)
     summary = msgspec.structs.replace(summary, prompts_checked=asked[0], prompts_unlike=asked[1].count)
+    if how.pairs:
+        halves = {name: getattr(summary, name) // 2 for name in ("train_rows", "validation_rows")}
+        summary = msgspec.structs.replace(summary, **halves)
+    if how.preference_loss == "kto":
+        _check_verdicts(train)
     renderings = prompt_warnings(templates.renderer_of(tokenizer), tally.apart, asked[1])
     check_enough(summary, tally, wants_validation=how.validation_fraction > 0)
     return PreparedData(
@@ -184,12 +197,13 @@ class _Clock:
 def _encode_set(
     source: OpenedData,
     tokenizer: Tokenizer,
-    max_length: int,
+    how: Preparation,
     tally: Tally,
     notes: list[str],
     clock: _Clock,
     folder: Path | None,
 ) -> _EncodedSet:
+    max_length = how.max_length
     writer = StoreWriter(folder)
     hashes, flags = array("Q"), array("B")
     marks, done = control_tokens(tokenizer), 0
@@ -199,8 +213,12 @@ def _encode_set(
                 training = writer.examples
             examples = _first_texts(source, max_length, notes) if part is source.train else iter(part)
             for batch in batches(bounded_texts(examples), BATCH_ROWS, BATCH_CHARS):
-                for example, encoded in zip(batch, encode_batch(tokenizer, batch), strict=True):
+                rejected = _encode_rejected(tokenizer, batch) if how.pairs else itertools.repeat(None)
+                encoded_batch = encode_batch(tokenizer, batch)
+                for example, encoded, worse in zip(batch, encoded_batch, rejected, strict=False):
                     pieces, flag = _pieces(example, encoded, max_length, tally)
+                    if worse is not None and pieces:
+                        pieces, flag = _with_rejected(example, (pieces, flag), worse, max_length, tally)
                     if pieces:
                         flag |= _SPECIAL if spells_control_tokens(example, marks) else 0
                         writer.add(example, pieces)
@@ -216,6 +234,58 @@ def _encode_set(
         writer.discard()
         raise
     return _EncodedSet(store, training, RowKeys.of(hashes), np.frombuffer(flags, dtype=np.uint8))
+
+
+def _check_preferences(source: OpenedData, loss: str, notes: list[str]) -> None:
+    """Raises LabError where the data does not have what a preference loss needs."""
+    form = source.plan.format
+    wanted = {"none": form, "kto": "feedback"}.get(loss, "preference")
+    if form == wanted:
+        if form in ("preference", "feedback") and loss == "none":
+            what = "rejected answers are" if form == "preference" else "verdicts are"
+            presets = "dpo, orpo or simpo" if form == "preference" else "kto"
+            notes.append(f"the {what} not used: the preset {presets} trains with them.")
+        return
+    columns = (
+        "chosen and rejected" if wanted == "preference" else "prompt, completion and a label of true or false"
+    )
+    raise LabError(
+        f"preference_loss = {loss!r} needs the columns {columns}; {Path(source.name).name} has rows in the form of "
+        f"{LABELS[form]}. Use other data, or preference_loss = 'none'."
+    )
+
+
+def _check_verdicts(rows: TokenRows) -> None:
+    """Raises LabError where all answers have the same verdict."""
+    found = set(rows.tasks())
+    if len(found) == 1:
+        (only,) = found
+        raise LabError(
+            f"every answer is {only}: preference_loss = 'kto' needs desirable and undesirable ones."
+        )
+
+
+def _encode_rejected(
+    tokenizer: Tokenizer, batch: Sequence[Example]
+) -> list[EncodedArrays | masks.Unrenderable]:
+    return encode_batch(tokenizer, [example.with_rejected or example for example in batch])
+
+
+def _with_rejected(
+    example: Example,
+    chosen: tuple[list[tuple[TokenArray, TokenArray]], int],
+    encoded: EncodedArrays | masks.Unrenderable,
+    max_length: int,
+    tally: Tally,
+) -> tuple[list[tuple[TokenArray, TokenArray]], int]:
+    """The token rows of both sides of a pair, none if they cannot be compared: where the length cuts away an
+    answer, or what differs."""
+    pieces, flag = chosen
+    other, other_flag = _pieces(example, encoded, max_length, tally)
+    if other and np.array_equal(other[0][0], pieces[0][0]):
+        tally.too_long.add(example.place)
+        return [], 0
+    return (pieces + other, flag | other_flag) if other else ([], 0)
 
 
 def bounded_texts(examples: Iterable[Example]) -> Iterator[Example]:

@@ -31,7 +31,16 @@ LARGE_BYTES = 4 << 20  # files of less are prepared in memory
 CACHED_SETS = 8
 CACHED_BYTES = 40 << 30
 #: Recipe keys that the rows depend on, besides the files and the tokenizer.
-_KEYS = ("data", "data_format", "columns", "validation_fraction", "max_rows", "deduplicate", "seed")
+_KEYS = (
+    "data",
+    "data_format",
+    "columns",
+    "validation_fraction",
+    "max_rows",
+    "deduplicate",
+    "seed",
+    "preference_loss",
+)
 _PROBE: list[ChatMessage] = [
     {"role": "system", "content": "S"},
     {"role": "user", "content": "Q"},
@@ -112,6 +121,7 @@ def _prepared(
                 recipe.seed,
                 recipe.deduplicate,
                 *asked,
+                preference_loss=recipe.preference_loss,
             ),
             folder=folder,
             on_rows=on_rows,

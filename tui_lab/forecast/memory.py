@@ -220,7 +220,7 @@ def training_step(shape: Shape, recipe: Recipe, values: ResolvedValues, device: 
     dtype = values.compute_dtype
     if dtype not in DTYPE_BYTES:
         dtype = "bfloat16" if device == "cuda" else "float32"
-    rows, length = recipe.per_device_train_batch_size, values.max_length
+    rows, length = recipe.per_device_train_batch_size * recipe.sequences_per_row, values.max_length
     virtual = recipe.num_virtual_tokens if recipe.method in VIRTUAL_TOKEN_METHODS else 0
     has_targets = recipe.method in ("lora", "adalora", "loha", "ia3")
     return StepShape(

@@ -30,6 +30,11 @@ class Recipe(RecipeSchema):
         """The same recipe with some values replaced, checked again. Raises RecipeError."""
         return build({**self.model_dump(), **overrides})
 
+    @property
+    def sequences_per_row(self) -> int:
+        """Sequences that the model computes together for a row: two for a pair of answers."""
+        return 2 if self.preference_loss in ("dpo", "orpo", "simpo") else 1
+
     def to_toml(self) -> str:
         """The recipe as TOML, one key a line in schema order."""
         return tomli_w.dumps(self.model_dump())

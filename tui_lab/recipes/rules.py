@@ -59,6 +59,36 @@ REFUSALS: tuple[tuple[Callable[[RecipeSchema], bool], str, str], ...] = (
         "method = 'loha' with quantization = 'nf4' fails on the shapes of packed 4-bit weights; use method = 'lora', or quantization = 'none'",
     ),
     (
+        lambda r: r.preference_loss != "none" and r.packing,
+        "packing",
+        "packing = true with a preference loss would separate the two sides of a pair; use packing = false",
+    ),
+    (
+        lambda r: r.preference_loss != "none" and r.method in VIRTUAL_TOKEN_METHODS,
+        "method",
+        "a preference loss with virtual tokens is not computed; use method = 'lora', 'ia3' or 'full'",
+    ),
+    (
+        lambda r: r.preference_loss in ("dpo", "kto") and _changes_base(r),
+        "init_lora_weights",
+        "init_lora_weights = 'pissa' or 'olora' changes the base, which dpo and kto compare with; use 'default', or preference_loss = 'simpo'",
+    ),
+    (
+        lambda r: r.preference_loss == "kto" and r.per_device_train_batch_size < 2,
+        "per_device_train_batch_size",
+        "preference_loss = 'kto' compares answers within a batch: use per_device_train_batch_size of 2 or more",
+    ),
+    (
+        lambda r: (
+            r.preference_loss != "none"
+            and bool(
+                r.replay_fraction or r.uncertainty_weighting or r.focal_gamma or r.label_smoothing_factor
+            )
+        ),
+        "preference_loss",
+        "a preference loss takes the place of the token loss: set replay_fraction, uncertainty_weighting, focal_gamma and label_smoothing_factor to 0; kl_weight protects as well",
+    ),
+    (
         lambda r: r.packing and r.method in VIRTUAL_TOKEN_METHODS,
         "packing",
         "packing = true with virtual tokens lets packed rows attend to one another silently; use packing = false, or method = 'lora'",

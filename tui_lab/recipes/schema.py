@@ -79,7 +79,15 @@ class RecipeSchema(BaseModel):
         min_length=1,
     )
     data_format: Literal[
-        "auto", "alpaca", "messages", "sharegpt", "prompt_completion", "question_answer", "text"
+        "auto",
+        "alpaca",
+        "messages",
+        "sharegpt",
+        "prompt_completion",
+        "question_answer",
+        "text",
+        "preference",
+        "feedback",
     ] = _field(
         "auto", "data format", "The shape of the rows; auto looks at the columns and says why.", "data"
     )
@@ -447,6 +455,36 @@ class RecipeSchema(BaseModel):
     )
 
     # --- loss
+    preference_loss: Literal["none", "dpo", "orpo", "kto", "simpo"] = _field(
+        "none",
+        "preference loss",
+        "What chosen and rejected answers train: dpo and kto compare with the model before training, orpo and simpo need no reference. kto takes answers with a verdict. none: chosen answers are trained.",
+        "loss",
+    )
+    preference_beta: float = _field(
+        0.1,
+        "preference beta",
+        "How far the model may move for the preferences: 0.1 for dpo, kto and orpo, 2 for simpo.",
+        "loss",
+        gt=0,
+        le=100,
+    )
+    simpo_gamma: float = _field(
+        1.0,
+        "SimPO gamma",
+        "Margin in reward that simpo wants between chosen and rejected.",
+        "loss",
+        ge=0,
+        le=100,
+    )
+    undesirable_weight: float = _field(
+        1.0,
+        "undesirable weight",
+        "Weight of undesirable answers against desirable ones, for kto with unequal numbers of both.",
+        "loss",
+        gt=0,
+        le=100,
+    )
     label_smoothing_factor: float = _field(
         0.0,
         "label smoothing",

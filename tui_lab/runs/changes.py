@@ -60,6 +60,9 @@ COURSE = {
     "early_stopping_patience": "another rule ends the run and selects the checkpoint",
     "stop_on_retention": "another rule may end the run",
     "retention_threshold": "another rule may end the run",
+    "preference_beta": "another loss from here on; its curve jumps here",
+    "simpo_gamma": "another loss from here on; its curve jumps here",
+    "undesirable_weight": "another loss from here on; its curve jumps here",
     "label_smoothing_factor": "another loss from here on; its curve jumps here",
     "focal_gamma": "another loss from here on; its curve jumps here",
     "kl_weight": "another loss from here on; its curve jumps here",
@@ -71,7 +74,7 @@ _BATCH = ("per_device_train_batch_size", "gradient_accumulation_steps", "num_pro
 #: Fields that determine the rows; all other fields determine the shape of the checkpoint.
 _DATA = (
     "data", "data_format", "columns", "chat_template", "thinking", "validation_fraction", "max_rows",
-    "deduplicate", "packing", "seed", "replay_fraction", "replay_data",
+    "deduplicate", "packing", "seed", "replay_fraction", "replay_data", "preference_loss",
 )  # fmt: skip
 
 

@@ -41,6 +41,8 @@ TRUNCATED_SHARE, MASKED_SHARE = 0.05, 0.2
 #: flagged.
 BENCHMARK_FALL, KL_NATS = 0.05, 0.1
 FULL_MEMORY = 0.95
+#: Fall of an answer's log-probability under a preference loss that is flagged, in nats.
+BOTH_FALL_NATS = 5.0
 #: distinct-2 (Li et al. 2016) below this share of the expected value is a loop; needs this many word pairs.
 LESS_DISTINCT, FEWEST_PAIRS = 0.5, 16
 MOST_CHARACTERS = 4_000  # of a text, to bound the time
@@ -159,7 +161,7 @@ def _spikes(state: RunState) -> Iterator[Flag]:
 
 def _overfitting(state: RunState) -> Iterator[Flag]:
     validation, train = state.validation, state.loss
-    if len(validation.values) < 3 or not train.values:
+    if len(validation.values) < 3 or not train.values or state.trains_preferences:
         return
     before, middle, last = validation.values[-3:]
     width = _window(train)
@@ -183,7 +185,7 @@ def _overfitting(state: RunState) -> Iterator[Flag]:
 
 
 def _memorising(state: RunState) -> Iterator[Flag]:
-    if not state.validation.values:
+    if not state.validation.values or state.trains_preferences:
         return
     now, validation = _middle(state.loss.values[-_window(state.loss) :]), state.validation.last
     lost = validation > MEMORISED_VALIDATION_NATS or validation > (1 + MEMORISED_RISE) * _lowest(
@@ -203,7 +205,7 @@ def _memorising(state: RunState) -> Iterator[Flag]:
 def _underfitting(state: RunState) -> Iterator[Flag]:
     values, width = state.loss.values, _window(state.loss)
     enough = max(4 * width, EARLY_SHARE * state.total_steps)
-    if len(values) < enough:
+    if len(values) < enough or state.trains_preferences:
         return
     first, now, step = _middle(values[:width]), _middle(values[-width:]), state.loss.steps[-1]
     remedy = "Double the rank, train longer, raise the learning rate (adapters: to 5e-4); look at the rows."
@@ -319,6 +321,30 @@ def _distance(state: RunState) -> Iterator[Flag]:
             f"On general text the model is {last.value:.2f} nats a token from its base and still moves away "
             f"({before.value:.2f} two probes ago): forgetting usually follows.",
             "Lower the learning rate, add kl_weight = 0.1, or replay general rows.",
+        )
+
+
+def _both_fall(state: RunState) -> Iterator[Flag]:
+    """Preference losses look at the difference alone: it also grows where both answers become unlikely
+    (Pal et al. 2024, Rafailov et al. 2024)."""
+    curves = [state.parts.get(f"{side}_log_probability") for side in ("chosen", "rejected")]
+    if any(curve is None or len(curve.values) < 4 * WINDOW_LEAST for curve in curves):
+        return
+    ends = []
+    for curve in curves:
+        assert curve is not None
+        width = _window(curve)
+        ends.append((_middle(curve.values[:width]), _middle(curve.values[-width:])))
+    (chosen_then, chosen_now), (rejected_then, rejected_now) = ends
+    if chosen_now < chosen_then - BOTH_FALL_NATS and rejected_now < rejected_then - BOTH_FALL_NATS:
+        yield Flag(
+            "both_fall",
+            "amber",
+            state.step,
+            f"Chosen answers have become less likely, too: {chosen_then:.0f} → {chosen_now:.0f} nats an answer "
+            f"(rejected {rejected_then:.0f} → {rejected_now:.0f}).",
+            "Lower the learning rate or raise preference_beta; orpo keeps chosen answers likely, and so does "
+            "tuning on them first (--from).",
         )
 
 
@@ -481,6 +507,7 @@ _RULES: tuple[Callable[[RunState], Iterator[Flag]], ...] = (
     _memory,
     _data,
     _forgetting,
+    _both_fall,
     _collapse,
     _repetition,
     _overfitting,

@@ -34,7 +34,7 @@ _ROW_FIELDS = frozenset(
     {
         "data", "data_format", "chat_template", "validation_fraction", "max_rows", "deduplicate", "packing",
         "seed", "replay_fraction", "replay_data", "max_length", "columns", "thinking", "method",
-        "num_virtual_tokens", "model", "revision",
+        "num_virtual_tokens", "model", "revision", "preference_loss",
     }
 )  # fmt: skip
 

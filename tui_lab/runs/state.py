@@ -63,6 +63,8 @@ from tui_lab.runs.wording import download_detail
 #: Events of the feed and samples at most: a run of a week must not fill the lab's memory.
 FEED_LENGTH = 500
 SAMPLES_LENGTH = 200
+#: Terms of the loss that are followed.
+MOST_PARTS = 32
 
 #: Every state a run can be in.
 STATES = ("created", "starting", "running", "paused", "finished", "stopped", "failed", "crashed")
@@ -114,6 +116,7 @@ class RunState:
         self.grad_norm = Curve()
         self.tok_per_s = Curve()
         self.memory: dict[str, Curve] = {}
+        self.parts: dict[str, Curve] = {}  # terms and figures of the loss besides cross-entropy
         self.telemetry = Telemetry()
         self.forecast: ForecastEvent | None = None
         self.scores: list[ScoreEvent] = []
@@ -260,13 +263,23 @@ class RunState:
             if curve is None:
                 curve = self.memory[label] = Curve()
             curve.add(step, used)
+        for name, value in (event.parts or {}).items():
+            if name not in self.parts and len(self.parts) < MOST_PARTS:
+                self.parts[name] = Curve()
+            if name in self.parts:
+                self.parts[name].add(step, value)
 
     # ------------------------------------------------------------------ reading
 
     def curves(self) -> list[Curve]:
         """Every curve."""
         named = [self.loss, self.validation, self.learning_rate, self.grad_norm, self.tok_per_s]
-        return named + list(self.memory.values())
+        return named + [*self.memory.values(), *self.parts.values()]
+
+    @property
+    def trains_preferences(self) -> bool:
+        """Whether the training loss compares answers, so that it is no likelihood."""
+        return "chosen_log_probability" in self.parts or "kl_estimate" in self.parts
 
     @property
     def choices(self) -> list[ChoiceEvent]:

@@ -63,8 +63,8 @@ def facts_of(prepared: PreparedData) -> DataFacts:
     tokens = max(1, int(rows.lengths.sum()))
     every = max(1, len(rows) // MOST_LENGTHS)
     return DataFacts(
-        rows=len(rows),
-        mean_tokens=tokens / max(1, len(rows)),
+        rows=prepared.summary.train_rows,
+        mean_tokens=tokens / max(1, prepared.summary.train_rows),
         trained_share=int(rows.trained.sum()) / tokens,
         lengths=tuple(rows.lengths[::every].tolist()),
     )

@@ -30,6 +30,7 @@ from tui_lab.recipes.recipe import Recipe
 from tui_lab.recipes.resolve import METHODS_WITH_TARGETS, VALIDATIONS_A_RUN, resolve, validation_rows
 from tui_lab.runs import stages
 from tui_lab.runs.event_parts import CostFacts, DeviceRecord, LadderSettings
+from tui_lab.runs.folder import Run
 from tui_lab.runs.schema import (
     ChoiceEvent,
     DataEvent,
@@ -121,7 +122,11 @@ def resolve_recipe(context: AttemptContext, device: DeviceFacts) -> ResolvedReci
             threads=device.threads,
         )
     )
-    stages.check(recipe)
+    if (earlier := stages.check(recipe)) is not None:
+        what = "full weights" if recipe.method == "full" else "adapter"
+        stage = 2 + len(list(stages.ancestors(earlier)))
+        reason = f"training goes on from the {what} of that run, with a new optimiser: stage {stage}"
+        events.write(ChoiceEvent(field="from_run", value=earlier.id, reason=reason))
     entry = catalog.find(recipe.model, allow_large=recipe.allow_large)
     resolution = resolve(recipe, device, entry)
     for choice in resolution.reasons:
@@ -303,7 +308,7 @@ def prepare_model(
         folder=context.run.checkpoints_path,
         device=resolved.device.type,
         hooks=TrainerHooks(
-            start=lambda model: _go_on_from(context, model),
+            start=lambda model: _load_start(recipe, model),
             callbacks=[context.recorder, OnTrainBegin(on_step.on_start)],
             after_step=on_step.after_step,
             ladder=ladder,
@@ -346,16 +351,10 @@ def _validation_rows(context: AttemptContext, recipe: Recipe, prepared: Prepared
     return held_out.chosen([number * len(held_out) // count for number in range(count)])
 
 
-def _go_on_from(context: AttemptContext, model: Model) -> None:
+def _load_start(recipe: Recipe, model: Model) -> None:
     """Loads the weights that the recipe goes on from, if any. Raises LabError."""
-    earlier = stages.check(context.recipe)
-    if earlier is None:
-        return
-    start_weights.load_from_run(model, earlier)
-    what = "full weights" if context.recipe.method == "full" else "adapter"
-    stage = 2 + len(list(stages.ancestors(earlier)))
-    reason = f"training goes on from the {what} of that run, with a new optimiser: stage {stage}"
-    context.events.write(ChoiceEvent(field="from_run", value=earlier.id, reason=reason))
+    if recipe.from_run:
+        start_weights.load_from_run(model, Run(Path(recipe.from_run)))
 
 
 def _use_liger_kernel(context: AttemptContext, base: Model) -> None:
@@ -385,7 +384,7 @@ def _tokens_to_train(recipe: Recipe, prepared: PreparedData, max_length: int) ->
     tokens = int(prepared.train.lengths.sum())
     if not recipe.max_steps:
         return round(tokens * recipe.num_train_epochs)
-    row_tokens = max_length if recipe.packing else tokens / max(1, len(prepared.train))
+    row_tokens = max_length if recipe.packing else tokens / max(1, prepared.summary.train_rows)
     return round(recipe.max_steps * recipe.effective_batch_size * row_tokens)
 
 

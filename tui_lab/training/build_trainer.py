@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from transformers import EarlyStoppingCallback, TrainerCallback
 
+from tui_lab.data.preferences import DESIRABLE
 from tui_lab.data.rows import TokenRow
 from tui_lab.models.loading import DTYPES
 from tui_lab.models.module_stats import cast_trainable_to_float32
@@ -22,6 +23,7 @@ from tui_lab.training.callbacks import ClearTaskGradients, RelocateBestCheckpoin
 from tui_lab.training.distributed import ProcessGroup
 from tui_lab.training.objective import Objective
 from tui_lab.training.oom_ladder import Ladder
+from tui_lab.training.preferences import PreferenceCollator
 from tui_lab.training.trainer import LabTrainer
 from tui_lab.training.trainer_config import TASK_COLUMN, as_dataset, steps_planned, training_arguments
 from tui_lab.training.types import Inputs, Model, Tokenizer
@@ -74,18 +76,22 @@ def build_trainer(
             list(values.target_modules),
             list(values.feedforward_modules),
             base.config.get_text_config().hidden_size,
-            steps_planned(recipe, len(rows.train)),
+            steps_planned(recipe, len(rows.train) // recipe.sequences_per_row),
         )
     tasks = objective.task_names(rows.train) if recipe.uncertainty_weighting else []
     # copied before trl changes the model's forward
-    frozen = frozen_copy(base, values) if recipe.kl_weight and not recipe.is_adapter else None
+    frozen = None
+    if not recipe.is_adapter and (recipe.kl_weight or recipe.preference_loss in ("dpo", "kto")):
+        frozen = frozen_copy(base, values)
+        if recipe.preference_loss != "none":
+            hooks.start(frozen)  # preferences are compared with the model that training begins with
     trainer = LabTrainer(
         model=base,
         args=training_arguments(
             recipe, folder, device=device, values=values, validates=bool(rows.validation)
         ),
-        train_dataset=as_dataset(rows.train, tasks),
-        eval_dataset=as_dataset(rows.validation) if rows.validation else None,
+        train_dataset=as_dataset(rows.train, tasks, recipe.preference_loss),
+        eval_dataset=as_dataset(_held_out(rows, recipe)) if rows.validation else None,
         processing_class=tokenizer,
         peft_config=config,
         callbacks=list(hooks.callbacks),
@@ -104,15 +110,26 @@ def build_trainer(
     hooks.start(trainer.model)
     _set_layer_rates(trainer, recipe)
     if objective.is_needed(recipe):
-        trainer.objective = Objective(recipe, trainer.model, frozen, tasks)
+        trainer.objective = Objective(recipe, trainer.model, frozen, tasks, bool(recipe.from_run))
         trainer.objective.row_mask = values.row_mask
         if trainer.objective.raw_sigma is not None:
             trainer.add_callback(ClearTaskGradients(trainer.objective.raw_sigma))
     if tasks:
         trainer.data_collator = _TaskCollator(trainer.data_collator)
+    if recipe.preference_loss != "none":
+        trainer.data_collator = PreferenceCollator(trainer.data_collator, recipe.preference_loss)
     if recipe.early_stopping_patience:
         trainer.add_callback(EarlyStoppingCallback(recipe.early_stopping_patience))
     return trainer
+
+
+def _held_out(rows: EncodedRows, recipe: Recipe) -> Sequence[TokenRow]:
+    """The held-out rows whose loss is the validation loss: of the chosen answers, or the desirable ones."""
+    if recipe.preference_loss == "none":
+        return rows.validation
+    if recipe.preference_loss == "kto":
+        return [row for row in rows.validation if row.get("task") == DESIRABLE] or rows.validation
+    return [rows.validation[at] for at in range(0, len(rows.validation), 2)]
 
 
 def frozen_copy(base: Model, values: ResolvedValues) -> Model:

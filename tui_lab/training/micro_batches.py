@@ -17,14 +17,21 @@ from tui_lab.training.types import Batch, Inputs
 _WIDE = ("input_ids", "labels", "attention_mask", "position_ids", "seq_idx")
 #: Column of packed batches alone: starts of the documents, and the end.
 _BOUNDS = "cu_seq_lens_q"
+#: Column of a batch of preference pairs (B,): 0 for the chosen, 1 for the rejected side, in turn. A pair is
+#: not divided.
+PAIR_SIDE = "pair_side"
+#: Entry of a batch whose loss compares all its rows: it is not divided.
+MISMATCHED = "mismatched"
 
 
 @dataclass(frozen=True)
 class PartShare:
     """The weight of a part relative to the average part of its batch; 1 for a whole batch. ``tokens``: by
-    tokens without padding; ``tasks``: by the trained tokens of each task, 1 for a task that is missing."""
+    tokens without padding; ``rows``: by rows; ``tasks``: by the trained tokens of each task, 1 for a task
+    that is missing."""
 
     tokens: float = 1.0
+    rows: float = 1.0
     tasks: Mapping[int, float] = field(default_factory=dict)
 
 
@@ -63,6 +70,7 @@ def split(batch: Batch, parts: int, task_column: str = "task") -> list[BatchPart
             piece,
             PartShare(
                 real * len(pieces) / all_tokens,
+                len(piece["input_ids"]) * len(pieces) / len(batch["input_ids"]),
                 {task: count * len(pieces) / of_task[task] for task, count in counts.items()},
             ),
         )
@@ -110,7 +118,15 @@ def _sizes(batch: Batch) -> list[int]:
     if is_packed(batch):
         return [int(size) for size in batch[_BOUNDS].diff().tolist()]
     rows, width = batch["input_ids"].shape
-    return [int(width)] * int(rows)
+    unit = _rows_a_unit(batch)
+    return [int(width) * unit] * (int(rows) // unit)
+
+
+def _rows_a_unit(batch: Batch) -> int:
+    """Rows that cannot be separated."""
+    if MISMATCHED in batch:
+        return len(batch["input_ids"])
+    return 2 if PAIR_SIDE in batch else 1
 
 
 def _ranges(batch: Batch, parts: int) -> list[tuple[int, int]]:
@@ -149,7 +165,10 @@ def _filled(sizes: Sequence[int], capacity: int) -> list[tuple[int, int]]:
 
 
 def _piece(batch: Batch, begin: int, end: int) -> Inputs:
-    return _documents(batch, begin, end) if is_packed(batch) else _rows(batch, begin, end)
+    if is_packed(batch):
+        return _documents(batch, begin, end)
+    unit = _rows_a_unit(batch)
+    return _rows(batch, begin * unit, end * unit)
 
 
 def _rows(batch: Batch, begin: int, end: int) -> Inputs:

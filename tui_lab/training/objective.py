@@ -21,8 +21,8 @@ from torch import Tensor
 from tui_lab.data.rows import TokenRow
 from tui_lab.data.store import TokenRows
 from tui_lab.recipes.recipe import Recipe
-from tui_lab.training import losses, packed_attention, regularise
-from tui_lab.training.micro_batches import WHOLE, PartShare
+from tui_lab.training import losses, packed_attention, preferences, regularise
+from tui_lab.training.micro_batches import MISMATCHED, WHOLE, PartShare
 from tui_lab.training.rng import preserve_rng_state
 from tui_lab.training.types import Figure, Inputs, Model
 
@@ -47,6 +47,7 @@ def is_needed(recipe: Recipe) -> bool:
         or recipe.kl_weight
         or recipe.l2_to_start
         or recipe.ewc_lambda
+        or recipe.preference_loss != "none"
     )
 
 
@@ -66,10 +67,18 @@ class _ForwardOutputs:
 
 class Objective:
     """Computes the loss of batches. ``model``: the trainer's (peft's or plain), before the first step;
-    ``frozen``: a copy of the base, for KL with full tuning; ``tasks``: names of the tasks, for their weights.
-    """
+    ``frozen``: a copy of the base, for KL with full tuning; ``starts_trained``: the trainable weights are not
+    those of the base but an earlier run's, which a preference loss is compared with; ``tasks``: names of the
+    tasks, for their weights."""
 
-    def __init__(self, recipe: Recipe, model: Model, frozen: Model = None, tasks: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        model: Model,
+        frozen: Model = None,
+        tasks: Sequence[str] = (),
+        starts_trained: bool = False,
+    ) -> None:
         self._recipe, self._model, self._frozen = recipe, model, frozen
         self._peft = model if hasattr(model, "peft_config") else None
         self._plain = model.get_base_model() if self._peft is not None else model
@@ -85,6 +94,13 @@ class Objective:
         self.importance: dict[str, Tensor] = {}
         #: Terms of the latest loss by name, in nats per token (penalties without unit).
         self.parts: dict[str, Figure] = {}
+        self._start: dict[str, Tensor] = {}
+        if starts_trained and recipe.preference_loss in ("dpo", "kto") and self._peft is not None:
+            self._start = {
+                name: weight.detach().clone()
+                for name, weight in model.named_parameters()
+                if weight.requires_grad
+            }
 
     def measure_importance(
         self, rows: Sequence[TokenRow], report: Callable[[int, int], None] = lambda *_: None
@@ -112,8 +128,10 @@ class Objective:
         tokens: Tensor | int | None,
         accumulation: int,
         share: PartShare = WHOLE,
+        preference: Inputs | None = None,
     ) -> Tensor:
-        """The loss of a batch, a scalar. ``compute`` computes trl's; ``inputs``: columns of (B, T); ``tasks``
+        """The loss of a batch, a scalar. ``compute`` computes trl's; ``inputs``: columns of (B, T);
+        ``preference``: what a preference loss needs besides (:data:`.preferences.BATCH_COLUMNS`); ``tasks``
         (B,): indices into :attr:`tasks`; ``tokens``: trained tokens of the whole step, None when the loss is
         a mean over the batch; ``accumulation``: number of batches (or parts) in the step; ``share``: weight
         of this part."""
@@ -124,7 +142,9 @@ class Objective:
         [states], [outputs] = seen.states, seen.outputs
         head = losses.output_head(self._plain)
         self.parts = {}
-        if recipe.label_smoothing_factor or recipe.focal_gamma or recipe.uncertainty_weighting:
+        if recipe.preference_loss != "none":
+            loss = self._preference(outputs, inputs, preference or {}) * share.rows / accumulation
+        elif recipe.label_smoothing_factor or recipe.focal_gamma or recipe.uncertainty_weighting:
             loss = self._task_loss(states, outputs, head, tasks, tokens, accumulation, share)
         if base_states is not None:
             distance = self._distance(states, base_states, head, inputs)
@@ -139,6 +159,55 @@ class Objective:
             self.parts["ewc"] = term.detach()
             loss = loss + recipe.ewc_lambda * term / accumulation
         return loss
+
+    def _preference(self, outputs: Any, inputs: Inputs, more: Inputs) -> Tensor:
+        """The preference loss of a batch, a scalar mean over its pairs or answers."""
+
+        reference = self._reference_log_probability
+
+        def kl() -> Tensor:
+            batch = more[MISMATCHED]
+            head = losses.output_head(self._plain)
+            now = preferences.log_probability(self._present_states(batch), batch["labels"], head)
+            return (now - reference(batch)).mean().clamp(min=0)
+
+        length = inputs["labels"].shape[1] - 1
+        found = preferences.loss_of(
+            self._recipe, outputs.log_probs[:, -length:], outputs.label_mask[:, -length:],
+            {**inputs, **more}, reference, kl,
+        )  # fmt: skip
+        self.parts |= found.parts
+        return found.loss
+
+    def _reference_log_probability(self, batch: Inputs) -> Tensor:
+        """The summed log-probability (B,) of the labels of rows before training: under the base without
+        adapter, under its frozen copy, or under the adapter that training began with."""
+        head = losses.output_head(self._frozen if self._frozen is not None else self._plain)
+        if self._start:
+            with self._at_start():
+                states = self._present_states(batch)
+        else:
+            states = self._base_states(batch)
+        return preferences.log_probability(states, batch["labels"], head)
+
+    def _present_states(self, batch: Inputs) -> Tensor:
+        """Hidden states (B, T, H) of a batch under the present weights, without dropout and gradients."""
+        read = {name: batch[name] for name in _BACKBONE_COLUMNS if name in batch}
+        with preserve_rng_state(self._model):
+            return _hidden_states(self._plain.base_model(**read, use_cache=False))
+
+    @contextmanager
+    def _at_start(self) -> Iterator[None]:
+        """Inside, the adapter has the weights that training began with."""
+        weights = dict(self._model.named_parameters()) if self._start else {}
+        now = {name: weights[name].data for name in self._start}
+        for name, start in self._start.items():
+            weights[name].data = start
+        try:
+            yield
+        finally:
+            for name, data in now.items():
+                weights[name].data = data
 
     def _task_loss(
         self,

@@ -24,7 +24,7 @@ from transformers import PrinterCallback
 from transformers.trainer_utils import rotate_checkpoints
 
 from tui_lab.runs import checkpoints
-from tui_lab.training import adalora_state, layers, objective, packed_attention
+from tui_lab.training import adalora_state, layers, objective, packed_attention, preferences
 from tui_lab.training.adapters import inputs_uncast, layers_under_autocast, orthogonality
 from tui_lab.training.callbacks import AdaLoraSchedule
 from tui_lab.training.distributed import ProcessGroup
@@ -44,7 +44,7 @@ class LabTrainer(SeamTrainer):
     """The trainer of a run. ``after_step`` is called with the trainer after every optimiser step; further
     arguments are those of SFTTrainer."""
 
-    extra_columns = (TASK_COLUMN,)
+    extra_columns = (TASK_COLUMN, *preferences.ROW_COLUMNS)
 
     def __init__(
         self,
@@ -93,6 +93,7 @@ class LabTrainer(SeamTrainer):
     ) -> Any:
         """The loss of a batch, a scalar; with ``return_outputs`` a pair of it and the model's output."""
         tasks = inputs.pop(TASK_COLUMN, None)
+        preference = {name: inputs.pop(name) for name in preferences.BATCH_COLUMNS if name in inputs}
         tokens = num_items_in_batch
         if tokens is not None and self.group.size > 1:
             tokens = (
@@ -110,6 +111,7 @@ class LabTrainer(SeamTrainer):
                 tokens=tokens,
                 accumulation=accumulation,
                 share=self.restarter.share,
+                preference=preference,
             )
             for name, value in self.objective.parts.items():
                 self.train_metrics[PART + name].append(value)
@@ -127,6 +129,8 @@ class LabTrainer(SeamTrainer):
         match name.removeprefix(PART).split(" ", 1):
             case ["kl_to_base"]:
                 return part.share.tokens
+            case [name] if name in preferences.PARTS:
+                return part.share.rows
             case ["l2_to_start" | "ewc"]:
                 return 1.0
             case ["task", task] if self.objective is not None:

@@ -234,6 +234,16 @@ def bundled_items() -> list[ChooserItem]:
             "an invented shop",
             "Facts about an invented shop: hard for a low rank.",
         ),
+        "pirate_pairs": (
+            "preferences",
+            "chosen and rejected answers",
+            "The pirate's answer is preferred to the plain one: for the presets dpo, orpo and simpo.",
+        ),
+        "pirate_votes": (
+            "preferences",
+            "answers with a verdict",
+            "Answers of a pirate are good, plain ones are not: for the preset kto.",
+        ),
     }
     items = []
     for name in NAMES:
