@@ -221,9 +221,8 @@ def test_completions_that_are_not_wanted_are_left_out(tmp_path: Path) -> None:
     rows = [
         {"prompt": "Hi?", "completion": text, "label": text == "Hello."} for text in ("Go away.", "Hello.")
     ]
-    source = source_of(tmp_path, *rows)
-    assert [row.completion for row in source.rows] == ["Hello."]
-    assert "line 1: its label is false" in source.warnings[0]
+    source = source_of(tmp_path, *rows)  # plain tuning leaves the first out: test_preferences.py
+    assert [row.task for row in source.rows] == ["undesirable", "desirable"]
     other = source_of(tmp_path, {"prompt": "Hi?", "completion": "Hello.", "label": 0})
     assert len(other.rows) == 1 and other.unused == ["label"]
 

@@ -27,12 +27,23 @@ SHAPES: dict[str, dict[str, Any]] = {
     "texts": {"prompt": "Why?", "chosen": "Because.", "rejected": "No idea."},
     "trl's turns": {"prompt": [Q], "chosen": [a("Because.")], "rejected": [a("No idea.")]},
     "whole chats": {"chosen": [Q, a("Because.")], "rejected": [Q, a("No idea.")]},
-    "UltraFeedback": {"prompt": "Why?", "chosen": [Q, a("Because.")], "rejected": [Q, a("No idea.")], "score_chosen": 8.0},
+    "UltraFeedback": {
+        "prompt": "Why?", "chosen": [Q, a("Because.")], "rejected": [Q, a("No idea.")], "score_chosen": 8.0,
+    },
     "one turn": {"prompt": "Why?", "chosen": a("Because."), "rejected": a("No idea.")},
-    "hh-rlhf": {"chosen": "\n\nHuman: Why?\n\nAssistant: Because.", "rejected": "\n\nHuman: Why?\n\nAssistant: No idea."},
+    "hh-rlhf": {
+        "chosen": "\n\nHuman: Why?\n\nAssistant: Because.",
+        "rejected": "\n\nHuman: Why?\n\nAssistant: No idea.",
+    },
     "Orca": {"system": "", "question": "Why?", "chosen": "Because.", "rejected": "No idea."},
     "capitals": {"Prompt": "Why?", "Chosen": "Because.", "Rejected": "No idea."},
-    "JSON in a cell": {"prompt": "Why?", "chosen": json.dumps([a("Because.")]), "rejected": json.dumps([a("No idea.")])},
+    "JSON in a cell": {
+        "prompt": "Why?", "chosen": json.dumps([a("Because.")]), "rejected": json.dumps([a("No idea.")]),
+    },
+    "LLaMA-Factory": {
+        "conversations": [{"from": "human", "value": "Why?"}],
+        "chosen": {"from": "gpt", "value": "Because."}, "rejected": {"from": "gpt", "value": "No idea."},
+    },
 }  # fmt: skip
 
 
@@ -147,6 +158,12 @@ def test_data_and_loss_that_do_not_fit_are_one_sentence(tmp_path: Path) -> None:
 def test_plain_tuning_on_pairs_says_what_it_does_not_use(tmp_path: Path) -> None:
     made = prepared(tmp_path, [SHAPES["texts"]], "none")
     assert len(made.train) == 1 and any("rejected answers are not used" in text for text in made.warnings)
+
+
+def test_plain_tuning_leaves_out_what_is_not_desirable(tmp_path: Path) -> None:
+    rows = [{"prompt": f"Why {n}?", "completion": "So.", "label": n > 0} for n in range(4)]
+    made = prepared(tmp_path, rows, "none")
+    assert len(made.train) == 3 and "1 answer left out, because their label is false." in made.warnings
 
 
 def test_bundled_sets_of_preferences() -> None:

@@ -126,7 +126,9 @@ def test_kto_equals_trl(trainer_of: Callable[..., LabTrainer], tmp_path: Path) -
             output_dir=str(tmp_path), use_cpu=True, beta=0.1, report_to="none", bf16=False, max_length=None,
             undesirable_weight=1.5, per_device_train_batch_size=4, train_sampling_strategy="sequential",
         ),
-        train_dataset=Dataset.from_list([{"prompt": "w3", "completion": "w4", "label": at % 2 == 0} for at in range(4)]),
+        train_dataset=Dataset.from_list(
+            [{"prompt": "w3", "completion": "w4", "label": at % 2 == 0} for at in range(4)]
+        ),
         processing_class=word_tokenizer(),
     )  # fmt: skip
     answers = [row["input_ids"][2:] for row in made]

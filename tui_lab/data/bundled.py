@@ -1,6 +1,6 @@
 """The data sets that ship with the lab: ``pirate``, ``json`` and ``support``, and two that are made of
-``pirate``: ``pirate_pairs`` (the pirate's answer is preferred to the plain one) and ``pirate_votes`` (each of the
-two with a verdict).
+``pirate``: ``pirate_pairs`` (the pirate's answer is preferred to the plain one) and ``pirate_votes`` (each of
+the two with a verdict).
 
 Each file in ``bundled_sets/`` is JSON Lines: a header with the score that fits (see ``scoring.py``), then a
 few hundred chats for training and others for validation that share no question with them. They are English,

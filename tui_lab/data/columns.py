@@ -159,7 +159,7 @@ ROLES_OF_FORMAT: dict[str, tuple[str, ...]] = {
     "question_answer": ("context", "question", "choices", "answer", "key", *_AROUND),
     "text": ("text", "task"),
     "preference": (
-        "chosen", "rejected", "prompt", "instruction", "question", "input", "system", "history", "tools",
+        "chosen", "rejected", "messages", "prompt", "instruction", "question", "input", "system", "history", "tools",
     ),
     "feedback": ("prompt", "completion", "label", "system", "history", "tools"),
 }  # fmt: skip
@@ -319,7 +319,7 @@ def _matches(
         return tuple(name for name in ROLE_COLUMNS[role] if name in names)
 
     chosen, rejected = have("chosen"), have("rejected")
-    if chosen and rejected:
+    if chosen and rejected and _has_values(records, names[chosen[0]]):
         reason = f"columns {names[chosen[0]]}, {names[rejected[0]]}"
         found["preference"] = (reason, {"chosen": chosen, "rejected": rejected})
     verdicts = tuple(name for name in have("label") if _is_verdict(records, names[name]))
@@ -367,6 +367,12 @@ def _matches(
     if {"question", "answer"} <= set(mapped) and "question_answer" in found:
         return {"question_answer": found["question_answer"], **found}
     return found
+
+
+def _has_values(records: Sequence[FileRecord], column: str) -> bool:
+    """Whether one of the first rows has something in a column."""
+    values = (value.get(column) for _, value in records[:SNIFFED_ROWS] if isinstance(value, dict))
+    return any(not is_missing(value) and value not in ("", [], {}) for value in values)
 
 
 def _is_verdict(records: Sequence[FileRecord], column: str) -> bool:

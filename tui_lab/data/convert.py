@@ -205,6 +205,9 @@ def _preference(row: Row) -> Example:
     prompt = structure_of(row.value("prompt"))
     if isinstance(prompt, list):  # trl's conversational shape
         return preferences.pair(row, [*_before(row), *turns_of(prompt, "prompt")], _tools(row), None)
+    if row.value("messages") is not None:  # LLaMA-Factory's shape: the turns before the answer
+        turns = turns_of(row.value("messages"), row.column("messages") or "messages")
+        return preferences.pair(row, [*_before(row), *turns], _tools(row), None)
     text = ""
     for role in ("prompt", "instruction", "question"):
         if not text.strip():

@@ -285,7 +285,8 @@ def open_data(
     _, form = bundled.PREFERENCES.get(name, ("", "messages"))
     if data_format not in ("auto", form) or columns:
         raise LabError(
-            f"The bundled set {name} is made of {LABELS[form]}; leave the data format at auto and columns empty."
+            f"The bundled set {name} is made of {LABELS[form]}; leave the data format at auto and columns "
+            "empty."
         )
     loaded = bundled.load(name)
     rows, held = (bundled.rows_of(loaded, chats) for chats in (loaded.train, loaded.validation))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import time
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ from tui_lab.data.encoding import (
     spells_control_tokens,
 )
 from tui_lab.data.formats import LABELS, Example, OpenedData, none_usable
+from tui_lab.data.preferences import UNDESIRABLE
 from tui_lab.data.prompt_settings import ThinkingMode
 from tui_lab.data.rows import Tokenizer, TokenRow
 from tui_lab.data.split import Split, split
@@ -207,11 +209,14 @@ def _encode_set(
     writer = StoreWriter(folder)
     hashes, flags = array("Q"), array("B")
     marks, done = control_tokens(tokenizer), 0
+    unwanted = Counter[str]()
     try:
         for part in source.parts:
             if part is source.validation:
                 training = writer.examples
             examples = _first_texts(source, max_length, notes) if part is source.train else iter(part)
+            if source.plan.format == "feedback" and how.preference_loss == "none":
+                examples = _desirable(examples, unwanted)
             for batch in batches(bounded_texts(examples), BATCH_ROWS, BATCH_CHARS):
                 rejected = _encode_rejected(tokenizer, batch) if how.pairs else itertools.repeat(None)
                 encoded_batch = encode_batch(tokenizer, batch)
@@ -233,7 +238,18 @@ def _encode_set(
     except BaseException:
         writer.discard()
         raise
+    if unwanted:
+        notes.append(f"{plural(unwanted.total(), 'answer')} left out, because their label is false.")
     return _EncodedSet(store, training, RowKeys.of(hashes), np.frombuffer(flags, dtype=np.uint8))
+
+
+def _desirable(examples: Iterable[Example], unwanted: Counter[str]) -> Iterator[Example]:
+    """The examples whose answer is not undesirable; counts the others."""
+    for example in examples:
+        if example.task == UNDESIRABLE:
+            unwanted[UNDESIRABLE] += 1
+        else:
+            yield example
 
 
 def _check_preferences(source: OpenedData, loss: str, notes: list[str]) -> None:
@@ -242,16 +258,16 @@ def _check_preferences(source: OpenedData, loss: str, notes: list[str]) -> None:
     wanted = {"none": form, "kto": "feedback"}.get(loss, "preference")
     if form == wanted:
         if form in ("preference", "feedback") and loss == "none":
-            what = "rejected answers are" if form == "preference" else "verdicts are"
+            what = "rejected answers" if form == "preference" else "answers whose label is false"
             presets = "dpo, orpo or simpo" if form == "preference" else "kto"
-            notes.append(f"the {what} not used: the preset {presets} trains with them.")
+            notes.append(f"the {what} are not used: the preset {presets} trains with them.")
         return
     columns = (
         "chosen and rejected" if wanted == "preference" else "prompt, completion and a label of true or false"
     )
     raise LabError(
-        f"preference_loss = {loss!r} needs the columns {columns}; {Path(source.name).name} has rows in the form of "
-        f"{LABELS[form]}. Use other data, or preference_loss = 'none'."
+        f"preference_loss = {loss!r} needs the columns {columns}; {Path(source.name).name} has rows in the "
+        f"form of {LABELS[form]}. Use other data, or preference_loss = 'none'."
     )
 
 

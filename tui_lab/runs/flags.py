@@ -341,8 +341,8 @@ def _both_fall(state: RunState) -> Iterator[Flag]:
             "both_fall",
             "amber",
             state.step,
-            f"Chosen answers have become less likely, too: {chosen_then:.0f} → {chosen_now:.0f} nats an answer "
-            f"(rejected {rejected_then:.0f} → {rejected_now:.0f}).",
+            f"Chosen answers have become less likely, too: {chosen_then:.0f} → {chosen_now:.0f} nats an "
+            f"answer (rejected {rejected_then:.0f} → {rejected_now:.0f}).",
             "Lower the learning rate or raise preference_beta; orpo keeps chosen answers likely, and so does "
             "tuning on them first (--from).",
         )

@@ -274,7 +274,7 @@ class RunState:
     def curves(self) -> list[Curve]:
         """Every curve."""
         named = [self.loss, self.validation, self.learning_rate, self.grad_norm, self.tok_per_s]
-        return named + [*self.memory.values(), *self.parts.values()]
+        return [*named, *self.memory.values(), *self.parts.values()]
 
     @property
     def trains_preferences(self) -> bool:
