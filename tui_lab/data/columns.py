@@ -159,7 +159,8 @@ ROLES_OF_FORMAT: dict[str, tuple[str, ...]] = {
     "question_answer": ("context", "question", "choices", "answer", "key", *_AROUND),
     "text": ("text", "task"),
     "preference": (
-        "chosen", "rejected", "messages", "prompt", "instruction", "question", "input", "system", "history", "tools",
+        "chosen", "rejected", "messages", "prompt", "instruction", "question", "input",
+        "system", "history", "tools",
     ),
     "feedback": ("prompt", "completion", "label", "system", "history", "tools"),
 }  # fmt: skip
