@@ -149,6 +149,15 @@ def test_figures_are_those_of_the_log_and_the_result_files() -> None:
     assert tiles["acquisition"] == "0.10 → 0.90" and tiles["retention"] == f"{kept['value']:.2f}"
 
 
+def test_the_head_of_a_run_that_crashed_before_it_was_measured() -> None:
+    run = create(Recipe(preset="minute"), name="c")
+    EventWriter(run.events_path).write(StartedEvent(pid=1))
+    head = headline(content.read(run))
+    assert (head.tone, head.word) == ("bad", "✗ crashed")
+    assert head.text == "It crashed. What it forgot was not measured."
+    assert {tile.name for tile in head.tiles} == {"time", "steps"}
+
+
 def test_memory_is_compared_with_the_forecast() -> None:
     run = written(create(Recipe(preset="minute"), name="m"))
     found = content.read(run)

@@ -26,10 +26,11 @@ def headline(report: ReportContent) -> Headline:
     name, verdict, found = _retention(report)
     sentences = [_STATES[report.status]] if report.status in _STATES else []
     sentences += [text for text in (_learned(report), _kept(report, name, verdict, found)) if text]
-    tone = "bad" if report.status in ("failed", "crashed") else tone_of(verdict)
-    return Headline(
-        tone, verdict_label(verdict) if verdict else report.status, " ".join(sentences), tuple(_tiles(report))
-    )
+    text = " ".join(sentences)
+    if report.status in ("failed", "crashed"):
+        return Headline("bad", f"✗ {report.status}", text, tuple(_tiles(report)))
+    word = verdict_label(verdict) if verdict else report.status
+    return Headline(tone_of(verdict), word, text, tuple(_tiles(report)))
 
 
 def _retention(report: ReportContent) -> tuple[str, str, Interval]:
@@ -40,7 +41,8 @@ def _retention(report: ReportContent) -> tuple[str, str, Interval]:
             return f"{integer(compared.n)} items of {suite}", compared.verdict, compared.headline
     if report.log.item_probes:
         probe = report.log.item_probes[-1]
-        return f"{integer(probe.n)} items of {probe.suite}", probe.outcome, probe.headline
+        if probe.outcome in _RETAINED:  # not the base against itself
+            return f"{integer(probe.n)} items of {probe.suite}", probe.outcome, probe.headline
     return "", "", Interval(float("nan"), float("nan"), float("nan"))
 
 
@@ -77,7 +79,7 @@ def _tiles(report: ReportContent) -> Iterator[Tile]:
     start, end = finite(log.score("start")), finite(log.score("end"))
     if start is not None and end is not None:
         rows = integer(log.scores[-1].rows) if log.scores else ""
-        note = f"{log.score_name}, {rows} held-out rows"
+        note = f"{metric_name(log.score_name)}, {rows} held-out rows"
         yield Tile("acquisition", f"{decimal(start, 2)} → {decimal(end, 2)}", note)
     known = [value for value in log.validation.values if finite(value) is not None]
     if known:
