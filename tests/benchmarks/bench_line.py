@@ -155,7 +155,7 @@ def run() -> Iterator[Figure]:
             training = start_run(labs[SIZES[0], ""])
             for lab in labs.values():
                 lab.press(PANE_KEYS["train"], 0.0)
-                lab.until("to go")
+                lab.until(" left")
             drain(list(labs.values()), SETTLE_S)
             before = steps(folder)
             found = rates(labs, TRAIN_S)

@@ -33,7 +33,7 @@ def main() -> None:
     assert lock is not None
     write = EventWriter(run.events_path).write
     write(ResumedEvent(from_step=0, attempt=1))
-    write(StartedEvent(pid=1, client="here", versions={}, device={"type": "cpu", "name": "a CPU"}, threads=2))
+    write(StartedEvent(pid=1, host="here", versions={}, device={"type": "cpu", "name": "a CPU"}, threads=2))
     write(ModelEvent(trainable=358_400, parameters=4_230_000, modules={"Linear": 35}, quantized_modules=0))
     write(DataEvent(train_rows=900, validation_rows=130, longest_tokens=46))
     write(PlanEvent(total_steps=TOTAL, epochs=4.0))
