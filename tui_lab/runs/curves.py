@@ -87,24 +87,32 @@ class Outline:
 
     def __init__(self) -> None:
         self._each = FIRST_PART  # points of the curve in a part
-        self._parts: list[tuple[list[float], list[float]]] = []  # the whole ones
+        self._ends = [0]  # of the whole parts among the points below
+        self._xs: list[float] = []
+        self._ys: list[float] = []
 
     def follow(self, xs: Sequence[float], ys: Sequence[float]) -> tuple[list[float], list[float]]:
         """The reduced points of a curve that has grown since the last call."""
         count = min(len(xs), len(ys))
-        while (len(self._parts) + 1) * self._each <= count:
-            start = len(self._parts) * self._each
-            self._parts.append(reduce_part(xs, ys, start, start + self._each))
-            if len(self._parts) >= MOST_PARTS:
+        while (start := (len(self._ends) - 1) * self._each) + self._each <= count:
+            self._append(reduce_part(xs, ys, start, start + self._each))
+            if len(self._ends) > MOST_PARTS:
                 self._join()
-        rest = len(self._parts) * self._each
-        parts = [*self._parts, reduce_part(xs, ys, rest, count)] if rest < count else self._parts
-        return [x for part in parts for x in part[0]], [y for part in parts for y in part[1]]
+        if start == count:
+            return self._xs, self._ys
+        rest = reduce_part(xs, ys, start, count)
+        return self._xs + rest[0], self._ys + rest[1]
+
+    def _append(self, part: tuple[list[float], list[float]]) -> None:
+        self._xs += part[0]
+        self._ys += part[1]
+        self._ends.append(len(self._xs))
 
     def _join(self) -> None:
-        pairs = zip(self._parts[::2], self._parts[1::2], strict=True)
-        joined = [(first[0] + second[0], first[1] + second[1]) for first, second in pairs]
-        self._parts = [reduce_part(xs, ys, 0, len(xs)) for xs, ys in joined]
+        xs, ys, ends = self._xs, self._ys, self._ends
+        self._xs, self._ys, self._ends = [], [], [0]
+        for start, end in zip(ends[:-1:2], ends[2::2], strict=True):
+            self._append(reduce_part(xs, ys, start, end))
         self._each *= 2
 
 

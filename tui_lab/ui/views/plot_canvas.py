@@ -17,22 +17,31 @@ from tui_lab.ui.views.spans import TextSpan
 
 #: Dots per cell (horizontal, vertical) of the markers with subcell resolution; others have one.
 DOTS = {"braille": (2, 4), "hd": (2, 2)}
-#: The bit of every dot of a cell, from below, left and right.
-_BRAILLE_BITS = ((0x40, 0x80), (0x04, 0x20), (0x02, 0x10), (0x01, 0x08))
-_QUARTER_BITS = ((1, 2), (4, 8))
-_QUARTERS = " ▖▗▄▘▌▚▙▝▞▐▟▀▛▜█"
+#: The bits of braille patterns for the dots of a cell: those of the left column from below, then those
+#: of the right one.
+_BRAILLE_BITS = (0x40, 0x04, 0x02, 0x01, 0x80, 0x20, 0x10, 0x08)
+#: Characters by the dots of a cell, in that order.
+_BRAILLE = {
+    mask: chr(0x2800 + sum(bit for at, bit in enumerate(_BRAILLE_BITS) if mask >> at & 1))
+    for mask in range(256)
+}
+_QUARTERS = dict(enumerate(" ▖▘▌▗▄▚▙▝▞▀▛▐▟▜█"))
 #: Text and role of one cell.
 Cell = TextSpan
 _SPAN = re.compile(r"(?:\x1b\[38;5;(\d+)m)?([^\x1b\n]*)(?:\x1b\[0m)?")
 
 
+#: The dots of a stroke: by column of dots, a bit for each dot from below.
+Columns = dict[int, int]
+
+
 @dataclass(frozen=True)
 class Stroke:
-    """Dots (x from the left, y from below) in a marker of plotext and a colour role."""
+    """Dots in a marker of plotext and a colour role."""
 
     role: str
     marker: str
-    dots: Sequence[tuple[int, int]]
+    columns: Columns
 
 
 def dots_of(marker: str) -> tuple[int, int]:
@@ -40,43 +49,70 @@ def dots_of(marker: str) -> tuple[int, int]:
     return DOTS.get(marker, (1, 1))
 
 
-def line(points: Sequence[tuple[int, int]], height: int, wide: int = 1) -> list[tuple[int, int]]:
-    """The dots of a line through ``points`` (x ascending), those that lie on rows 0 to ``height`` (excluded).
-    ``wide``: dots below one another, and from 3 on also beside one another."""
-    found: dict[tuple[int, int], None] = {}
+def add_points(columns: Columns, points: Sequence[tuple[int, int]], height: int) -> None:
+    """Adds dots, those that lie on rows 0 to ``height`` (excluded)."""
+    for x, y in points:
+        if 0 <= y < height:
+            columns[x] = columns.get(x, 0) | 1 << y
+
+
+def add_line(columns: Columns, points: Sequence[tuple[int, int]], height: int) -> None:
+    """Adds the dots of a line through ``points`` (x ascending), those that lie on rows 0 to ``height``
+    (excluded). Neighbouring dots touch."""
+    get = columns.get
     for (x, y), (next_x, next_y) in zip(points, points[1:] or points, strict=False):
         across, up = next_x - x, next_y - y
-        if across == 0:
-            first, last = max(0, min(y, next_y)), min(height - 1, max(y, next_y))
-            found |= dict.fromkeys((x, at) for at in range(first, last + 1))
-            continue
-        most = max(abs(across), abs(up), 1)
-        # of a line that leaves the canvas only what is on it
-        for part in range(most + 1):
-            at = y + round(up * part / most)
-            if 0 <= at < height:
-                found[x + round(across * part / most), at] = None
-    if wide > 1:
-        found |= {(x, y - 1): None for x, y in found if y > 0}
+        for at in range(across + 1):
+            if abs(up) <= across:  # one dot a column
+                low = high = y + round(up * at / max(1, across))
+            else:
+                begin = y + up * max(0.0, at - 0.5) / across if across else y
+                end = y + up * min(across, at + 0.5) / across if across else next_y
+                low, high = sorted((round(begin), round(end)))
+            low, high = max(low, 0), min(high, height - 1)
+            if low <= high:
+                columns[x + at] = get(x + at, 0) | ((1 << high - low + 1) - 1) << low
+
+
+def widened(columns: Columns, wide: int) -> Columns:
+    """The same line ``wide`` dots wide: below one another, and from 3 on also beside one another."""
+    found = {x: bits | bits >> 1 for x, bits in columns.items()} if wide > 1 else dict(columns)
     if wide > 2:
-        found |= {(x + 1, y): None for x, y in found}
-    return list(found)
+        for x, bits in list(found.items()):
+            found[x + 1] = found.get(x + 1, 0) | bits
+    return found
+
+
+def coarser(columns: Columns, fine: tuple[int, int], coarse: tuple[int, int]) -> Columns:
+    """The same dots at fewer dots a cell (horizontal, vertical)."""
+    found: Columns = {}
+    for x, bits in columns.items():
+        at, shifted = x * coarse[0] // fine[0], found.get(x * coarse[0] // fine[0], 0)
+        for y in range(bits.bit_length()):
+            if bits >> y & 1:
+                shifted |= 1 << y * coarse[1] // fine[1]
+        found[at] = shifted
+    return found
 
 
 def _characters(stroke: Stroke, width: int, height: int) -> dict[tuple[int, int], str]:
     """The character of every cell that a stroke covers, by column and row from below."""
     across, down = dots_of(stroke.marker)
-    inside = [(x, y) for x, y in stroke.dots if 0 <= x < width * across and 0 <= y < height * down]
+    found: dict[tuple[int, int], str] = {}
+    whole = (1 << down) - 1
     if (across, down) == (1, 1):
-        return dict.fromkeys(inside, stroke.marker)
-    bits = _BRAILLE_BITS if stroke.marker == "braille" else _QUARTER_BITS
-    found: dict[tuple[int, int], int] = {}
-    for x, y in inside:
-        cell = (x // across, y // down)
-        found[cell] = found.get(cell, 0) | bits[y % down][x % across]
-    if stroke.marker == "braille":
-        return {cell: chr(0x2800 + mask) for cell, mask in found.items()}
-    return {cell: _QUARTERS[mask] for cell, mask in found.items()}
+        shapes = {1: stroke.marker}
+    else:
+        shapes = _BRAILLE if stroke.marker == "braille" else _QUARTERS
+    for column in range(width):
+        left = stroke.columns.get(column * across, 0)
+        right = stroke.columns.get(column * across + 1, 0) if across > 1 else 0
+        rows = min(height, -(-(left | right).bit_length() // down))
+        for row in range(rows):
+            mask = (left >> row * down & whole) | (right >> row * down & whole) << down
+            if mask:
+                found[column, row] = shapes[mask]
+    return found
 
 
 def canvas(strokes: Sequence[Stroke], width: int, height: int) -> list[list[Cell]]:

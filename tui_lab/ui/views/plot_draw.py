@@ -14,7 +14,18 @@ from typing import Literal
 
 from tui_lab.core.format import plural
 from tui_lab.runs.curves import reduce
-from tui_lab.ui.views.plot_canvas import Cell, Stroke, canvas, dots_of, joined, line
+from tui_lab.ui.views.plot_canvas import (
+    Cell,
+    Columns,
+    Stroke,
+    add_line,
+    add_points,
+    canvas,
+    coarser,
+    dots_of,
+    joined,
+    widened,
+)
 from tui_lab.ui.views.plot_data import (
     Axis,
     Unit,
@@ -503,18 +514,21 @@ def _strokes(
         across, up = place(x, x_axis, wide), place(y, y_axis, tall)
         return max(-wide, min(2 * wide, across)), max(-tall, min(2 * tall, up))
 
-    dots: list[tuple[int, int]] = []
+    found: Columns = {}
+    dashed, points_only = one.style == "dashed", bool(one.mark) or one.style == "points"
     for part in _segments(points):
         placed = list(dict.fromkeys(dot(x, y) for x, y in part))
-        if one.mark or one.style == "points":
-            dots += placed
-        elif one.style == "dashed":
-            dots += line([cell(*each) for each in placed], rows * mark_down)
+        if dashed:
+            add_line(found, [cell(*each) for each in placed], rows * mark_down)
+        elif points_only:
+            add_points(found, placed, tall)
         else:
-            dots += line(placed, tall, WIDE[one.style, options.weight] if base_down > 1 else 1)
-    if one.style != "dashed" and (mark_across, mark_down) != (base_across, base_down):
-        dots = [cell(*each) for each in dots]
-    return [Stroke(one.role, mark, list(dict.fromkeys(dots)))]
+            add_line(found, placed, tall)
+    if not dashed and not points_only and base_down > 1:
+        found = widened(found, WIDE[one.style, options.weight])
+    if not dashed and (mark_across, mark_down) != (base_across, base_down):
+        found = coarser(found, (base_across, base_down), (mark_across, mark_down))
+    return [Stroke(one.role, mark, found)]
 
 
 def _label_line(cells: list[Cell], label: str, role: str) -> None:
