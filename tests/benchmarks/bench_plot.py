@@ -15,7 +15,8 @@ from textual.app import App, ComposeResult
 from tests.benchmarks.figures import Figure
 from tui_lab.runs.curves import Curve
 from tui_lab.ui.terminal.output import PLOT
-from tui_lab.ui.views.plot_draw import PlotOptions, PlotSeries, draw
+from tui_lab.ui.views.plot_draw import draw
+from tui_lab.ui.views.plot_series import PlotOptions, PlotSeries
 from tui_lab.ui.widgets.plot import Plot
 
 WIDTH, HEIGHT = 100, 25

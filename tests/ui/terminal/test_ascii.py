@@ -14,7 +14,7 @@ from rich.cells import cell_len
 import tui_lab
 from tui_lab.runs.verdicts import VERDICTS
 from tui_lab.ui.terminal import ascii
-from tui_lab.ui.views import plot_draw
+from tui_lab.ui.views import plot_series
 from tui_lab.ui.views.run import SPINNER
 from tui_lab.ui.views.states import TABLES
 
@@ -66,11 +66,11 @@ def test_states_stay_distinct() -> None:
 
 
 def test_line_styles_stay_distinct_with_every_marker() -> None:
-    for marker in plot_draw.STYLES:
+    for marker in plot_series.STYLES:
         for weight in ("normal", "thick"):
-            options = plot_draw.PlotOptions(marker=marker, weight=weight)  # type: ignore[arg-type]
+            options = plot_series.PlotOptions(marker=marker, weight=weight)  # type: ignore[arg-type]
             styles = ("thin", "thick", "points", "dashed")
-            drawn = [(options.mark(style), plot_draw.WIDE.get((style, weight))) for style in styles]  # type: ignore[arg-type, call-overload]
+            drawn = [(options.mark(style), plot_series.WIDE.get((style, weight))) for style in styles]  # type: ignore[arg-type, call-overload]
             found = [options.glyph(style) for style in styles]  # type: ignore[arg-type]
             assert len(set(drawn)) == len(set(found)) == 4
             if marker == "ascii":

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tui_lab.ui.views.plot_draw import (
+from tui_lab.ui.views.plot_draw import draw, draw_plot
+from tui_lab.ui.views.plot_series import (
     STYLES,
     LineWeight,
     Marker,
@@ -17,8 +18,6 @@ from tui_lab.ui.views.plot_draw import (
     PlotOptions,
     PlotRow,
     PlotSeries,
-    draw,
-    draw_plot,
     plain,
 )
 

@@ -17,7 +17,8 @@ from tui_lab.retention.results import SuiteComparison
 from tui_lab.retention.stored import StrengthCurve
 from tui_lab.ui.views import retention
 from tui_lab.ui.views import retention_forest as forest
-from tui_lab.ui.views.plot_draw import draw, plain
+from tui_lab.ui.views.plot_draw import draw
+from tui_lab.ui.views.plot_series import plain
 from tui_lab.ui.views.retention_data import RunPoint, read
 from tui_lab.ui.views.retention_plots import TITLES, runs_series, strength_series
 

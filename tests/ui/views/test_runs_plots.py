@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from tui_lab.runs.overlay import RunCurves
 from tui_lab.ui.views import runs_plots
-from tui_lab.ui.views.plot_draw import PlotOptions, draw, plain
+from tui_lab.ui.views.plot_draw import draw
+from tui_lab.ui.views.plot_series import PlotOptions, plain
 
 
 def curves(values: list[float], metric: str = "loss") -> RunCurves:

@@ -19,7 +19,8 @@ from tui_lab.runs.schema import TelemetryEvent
 from tui_lab.runs.state import RunState, Watcher
 from tui_lab.ui.app import LabApp
 from tui_lab.ui.screens.train import TrainPane
-from tui_lab.ui.views.plot_draw import draw, plain
+from tui_lab.ui.views.plot_draw import draw
+from tui_lab.ui.views.plot_series import plain
 from tui_lab.ui.views.run_plots import PLOTS, memory_series
 from tui_lab.ui.widgets.machine_view import MemoryView
 from tui_lab.ui.widgets.run_plots import RunPlot

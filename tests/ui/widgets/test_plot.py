@@ -11,7 +11,7 @@ from textual.containers import Vertical
 from tests.ui.helpers import screen_text, until
 from tui_lab.ui.terminal import themes
 from tui_lab.ui.terminal.output import PLOT
-from tui_lab.ui.views.plot_draw import PlotOptions, PlotSeries
+from tui_lab.ui.views.plot_series import PlotOptions, PlotSeries
 from tui_lab.ui.widgets.plot import Plot
 
 

@@ -17,7 +17,7 @@ from tui_lab.runs.verdicts import VERDICTS
 from tui_lab.ui.actions.modal import ListDialog
 from tui_lab.ui.actions.registry import bindings
 from tui_lab.ui.screens import change_setting
-from tui_lab.ui.views.plot_draw import PlotOptions
+from tui_lab.ui.views.plot_series import PlotOptions
 from tui_lab.ui.views.probe import ROLES
 from tui_lab.ui.views.states import state_text
 

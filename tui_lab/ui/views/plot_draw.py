@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import math
 import textwrap
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import dataclass, replace
 
 from tui_lab.core.format import plural
 from tui_lab.runs.curves import reduce
@@ -28,7 +27,6 @@ from tui_lab.ui.views.plot_canvas import (
 )
 from tui_lab.ui.views.plot_data import (
     Axis,
-    Unit,
     bounded,
     log_axis,
     logarithm,
@@ -40,139 +38,20 @@ from tui_lab.ui.views.plot_data import (
     value_axis,
 )
 from tui_lab.ui.views.plot_labels import label_points
+from tui_lab.ui.views.plot_legend import heading
+from tui_lab.ui.views.plot_series import WIDE, PlotMark, PlotOptions, PlotRow, PlotSeries, cut_row
 from tui_lab.ui.views.plot_spark import sparkline
-from tui_lab.ui.views.spans import TextSpan, cut, fit
+from tui_lab.ui.views.spans import cut
 
-Marker = Literal["braille", "block", "ascii"]
-LineStyle = Literal["thin", "thick", "points", "dashed"]
-LineWeight = Literal["normal", "thick"]
-PlotRow = list[TextSpan]
-
-#: By marker and line style: plotext's marker and the sample in the legend, of normal and of thick lines.
-#: Styles differ in shape, so that no meaning depends on colour alone.
-STYLES: dict[str, dict[str, tuple[str, str, str, str]]] = {
-    "braille": {
-        "thin": ("braille", "⠒⠒", "braille", "⠶⠶"),
-        "thick": ("braille", "⠶⠶", "braille", "⣿⣿"),
-        "points": ("●", "●", "◆", "◆"),
-        "dashed": ("╌", "╌╌", "╍", "╍╍"),
-    },
-    "block": {
-        "thin": ("hd", "▚▞", "hd", "▀▄"),
-        "thick": ("█", "██", "█", "██"),
-        "points": ("●", "●", "◆", "◆"),
-        "dashed": ("╌", "╌╌", "╍", "╍╍"),
-    },
-    "ascii": {
-        "thin": (".", "..", "*", "**"),
-        "thick": ("#", "##", "#", "##"),
-        "points": ("o", "o", "@", "@"),
-        "dashed": ("-", "--", "=", "=="),
-    },
-}
 #: Drawing order: thresholds and forecasts first, then lines, then points.
 LAYERS = {"dashed": 0, "thin": 1, "thick": 1, "points": 2}
-#: Dots below one another in a line, by style and weight.
-WIDE = {("thin", "normal"): 1, ("thick", "normal"): 2, ("thin", "thick"): 2, ("thick", "thick"): 3}
 _TO_ASCII = str.maketrans("│┤├└─┬┴┼┌┐┘–×·…★", "||++-++++++-x..+")
 #: A smaller plot is one line of characters with its last, lowest and highest value.
 MIN_WIDTH, MIN_HEIGHT = 20, 6
 #: Plots of fewer rows have no row of marks and no second line of legend.
 ROOMY_HEIGHT = 9
-#: Points of a curve in view that are drawn from the curve itself; of more from its outline.
-MOST_RAW_POINTS = 8_000
 #: A curve that begins within this share of the x range is drawn from zero on.
 NEAR_ZERO = 0.1
-
-
-@dataclass(frozen=True)
-class PlotSeries:
-    """One curve. ``role``: its colour in the theme. ``xs`` is ascending; NaN in ``ys`` is a gap. ``mark``: a
-    character that replaces the marker of ``style``. ``shows_last``: the legend has its newest value.
-    ``brief``: a shorter name for a narrow legend. A series without ``name`` is not in the legend.
-    ``labels``: a name beside each point. ``outline`` gives the curve in fewer points, see
-    :meth:`tui_lab.runs.curves.Curve.outline`."""
-
-    name: str
-    role: str
-    xs: Sequence[float] = field(repr=False)
-    ys: Sequence[float] = field(repr=False)
-    style: LineStyle = "thin"
-    mark: str = ""
-    shows_last: bool = True
-    brief: str = ""
-    labels: Sequence[str] = ()
-    outline: Callable[[], tuple[Sequence[float], Sequence[float]]] | None = field(default=None, repr=False)
-
-    def points(self, low: float = -math.inf, high: float = math.inf) -> tuple[list[float], list[float]]:
-        """The points with x in low..high and one beside each end; of a long curve those of its outline."""
-        xs, ys = self.xs, self.ys
-        start, end = self._between(xs, low, high)
-        if end - start > MOST_RAW_POINTS and self.outline is not None:
-            xs, ys = self.outline()
-            start, end = self._between(xs, low, high)
-        return list(xs[start:end]), list(ys[start:end])
-
-    @staticmethod
-    def _between(xs: Sequence[float], low: float, high: float) -> tuple[int, int]:
-        return max(0, bisect_left(xs, low) - 1), min(len(xs), bisect_right(xs, high) + 1)
-
-    def at(self, x: float) -> float:
-        """The value at the last point at or before x, else at the first; NaN without points."""
-        if not len(self.xs):
-            return math.nan
-        return float(self.ys[max(0, bisect_right(self.xs, x) - 1)])
-
-    @property
-    def last(self) -> float:
-        """The newest finite value; NaN when there is none."""
-        return next((y for y in reversed(self.ys) if math.isfinite(y)), math.nan)
-
-
-@dataclass(frozen=True)
-class PlotOptions:
-    """How a plot is drawn.
-
-    ``empty``: text while there is no data. ``weight``: "thick" makes every line a dot wider, for projectors.
-    ``settle``: the y axis leaves out a steep start; ``note_inside``: the plot says so itself. ``x_low`` and
-    ``x_high``: x that the axis has at least; NaN for the data's. ``view``: the part of x that is shown, (low,
-    high). ``values``: newest values in the legend. ``whole_x``: x counts steps. ``cursor``: the x whose
-    values the legend shows.
-    """
-
-    title: str = ""
-    empty: str = "nothing to show yet"
-    marker: Marker = "braille"
-    weight: LineWeight = "normal"
-    unit: Unit = "number"
-    log: bool = False
-    from_zero: bool = False
-    settle: bool = False
-    x_low: float = math.nan
-    x_high: float = math.nan
-    view: tuple[float, float] | None = None
-    values: bool = True
-    note_inside: bool = False
-    whole_x: bool = True
-    cursor: float = math.nan
-
-    def mark(self, style: LineStyle) -> str:
-        """plotext's marker of a line style."""
-        return STYLES[self.marker][style][2 if self.weight == "thick" else 0]
-
-    def glyph(self, style: LineStyle) -> str:
-        """The legend's sample of a line style."""
-        return STYLES[self.marker][style][3 if self.weight == "thick" else 1]
-
-
-@dataclass(frozen=True)
-class PlotMark:
-    """A glyph above the x axis: a checkpoint, a probe, a red flag. A later mark covers an earlier one."""
-
-    x: float
-    glyph: str
-    role: str
-    name: str
 
 
 @dataclass(frozen=True)
@@ -219,15 +98,10 @@ def draw_plot(
     dots = width * dots_of(options.mark("thin"))[0]
     shown = [_finite_part(one, x_range, dots, options.log) for one in series]
     if not any(ys for _, ys in shown):
-        return Drawing(_empty(_heading(series, width, 1, options)[0], width, height, options))
+        return Drawing(_empty(heading(series, width, 1, options)[0], width, height, options))
     if width < MIN_WIDTH or height < MIN_HEIGHT:
         return Drawing(_spark(series, width, height, options))
     return _figure(series, shown, width, height, options, marks)
-
-
-def plain(rows: Sequence[PlotRow]) -> str:
-    """The rows as text without roles."""
-    return "\n".join("".join(text for text, _ in row) for row in rows)
 
 
 def _x_range(series: Sequence[PlotSeries], options: PlotOptions) -> tuple[float, float]:
@@ -262,75 +136,6 @@ def _ascii(row: PlotRow) -> PlotRow:
     return [(text.translate(_TO_ASCII).encode("ascii", "replace").decode(), role) for text, role in row]
 
 
-def _cut(row: PlotRow, width: int) -> PlotRow:
-    """The row in exactly ``width`` cells. All characters drawn here are one cell wide."""
-    out: PlotRow = []
-    free = width
-    for text, role in row:
-        if free <= 0:
-            break
-        out.append((text[:free], role))
-        free -= len(text)
-    if free > 0:
-        out.append((" " * free, "axis"))
-    return out
-
-
-def _heading(series: Sequence[PlotSeries], width: int, most: int, options: PlotOptions) -> list[PlotRow]:
-    """Title, then sample, name and newest value of each series, in at most ``most`` rows. A heading with too
-    little room has no values, then brief names, then an ellipsis in place of the last series."""
-    named = [one for one in series if one.name]
-    if not named and not options.title and math.isnan(options.cursor):
-        return [_cut([], width)]
-    pointed = math.isfinite(options.cursor)
-    styles = (
-        (options.values or pointed, False),
-        (options.values or pointed, True),
-        (False, False),
-        (False, True),
-    )
-    for rows in range(1, most + 1):
-        for values, brief in styles[: 2 if rows < most or pointed else 4]:
-            found = _wrapped(_legend(named, options, values, brief), width)
-            if 0 < len(found) <= rows:
-                return [_cut(row, width) for row in found]
-    row = [span for part in _legend(named, options, False, True) for span in part]
-    while len(row) > 1 and len(plain([row]).rstrip()) >= width:
-        row.pop()
-    if row[-1][1] not in ("legend", "title") and len(row) > 1:
-        row.pop()
-    text, role = row[-1]
-    return [_cut([*row[:-1], (fit(f"{text.rstrip()}…", min(width, len(text) + 1)), role)], width)]
-
-
-def _wrapped(parts: Sequence[PlotRow], width: int) -> list[PlotRow]:
-    """The parts of a legend in as few rows as they need; none where a part is too long."""
-    rows: list[PlotRow] = [[]]
-    for part in parts:
-        if rows[-1] and len(plain([[*rows[-1], *part]]).rstrip()) > width:
-            rows.append([])
-            part = [(part[0][0].lstrip(), part[0][1]), *part[1:]]
-        rows[-1] = [*rows[-1], *part]
-    too_long = any(len(plain([row]).rstrip()) > width for row in rows)
-    return [] if too_long else rows
-
-
-def _legend(named: Sequence[PlotSeries], options: PlotOptions, values: bool, brief: bool) -> list[PlotRow]:
-    pointed = math.isfinite(options.cursor)
-    title = f"{options.title} " if options.title else ""
-    parts: list[PlotRow] = [[(title, "title")]] if title else []
-    if pointed:
-        at = f"step {options.cursor:.0f}" if options.whole_x else f"at {quantity(options.cursor, 'number')}"
-        parts.append([(f"{' ' if title else ''}{at} ", "title")])
-    for one in named:
-        shown = one.at(options.cursor) if pointed else one.last if one.shows_last else math.nan
-        value = f" {quantity(shown, options.unit)}" if values and math.isfinite(shown) else ""
-        gap = " " if not brief and parts else ""
-        sample = (f"{gap}{one.mark or options.glyph(one.style)} ", one.role)
-        parts.append([sample, (f"{(brief and one.brief) or one.name}{value} ", "legend")])
-    return parts
-
-
 def _spark(series: Sequence[PlotSeries], width: int, height: int, options: PlotOptions) -> list[PlotRow]:
     """The most important series in one row, with its last, lowest and highest value where there are rows."""
     drawable = [one for one in series if one.style != "dashed" and any(map(math.isfinite, one.points()[1]))]
@@ -350,8 +155,8 @@ def _spark(series: Sequence[PlotSeries], width: int, height: int, options: PlotO
         rows = [
             [(f"{label} ", "legend"), (sparkline(ys, free, ascii_only=options.marker == "ascii"), one.role)]
         ]
-    rows = [_cut(row, width) for row in rows[:height]]
-    rows += [_cut([], width) for _ in range(height - len(rows))]
+    rows = [cut_row(row, width) for row in rows[:height]]
+    rows += [cut_row([], width) for _ in range(height - len(rows))]
     return [_ascii(row) for row in rows] if options.marker == "ascii" else rows
 
 
@@ -361,7 +166,7 @@ def _empty(heading: PlotRow, width: int, height: int, options: PlotOptions) -> l
     top = max(min(1, height - 1), (height - len(lines)) // 2)
     for number, text in enumerate(lines):
         if top + number < height:
-            rows[top + number] = _cut([(text.center(width), "legend")], width)
+            rows[top + number] = cut_row([(text.center(width), "legend")], width)
     return [_ascii(row) for row in rows] if options.marker == "ascii" else rows
 
 
@@ -421,7 +226,7 @@ def _figure(
 ) -> Drawing:
     roomy = height >= ROOMY_HEIGHT
     named = [one for one in series if one.style != "dashed"]
-    legend_rows = len(_heading(named, width, 2 if roomy else 1, replace(options, cursor=math.nan)))
+    legend_rows = len(heading(named, width, 2 if roomy else 1, replace(options, cursor=math.nan)))
     marked = roomy and bool(marks)
     rows = height - legend_rows - 2 - marked
     y_axis, note = _y_axis(series, shown, rows, options)
@@ -469,13 +274,13 @@ def _figure(
             for mark in marks
             if at >= 0 and place(mark.x, x_axis, columns) == at
         )
-        found = _heading([*named, *here], width, legend_rows, replace(options, cursor=cursor))
-        found += [_cut([], width) for _ in range(legend_rows - len(found))]
+        found = heading([*named, *here], width, legend_rows, replace(options, cursor=cursor))
+        found += [cut_row([], width) for _ in range(legend_rows - len(found))]
         for number, row_cells in enumerate(cells):
             label = labels.get(number, "")
             start = (label.rjust(label_width) + ("┤" if label else "│"), "axis")
-            found.append(_cut(joined([start, *_with_cursor(row_cells, at)]), width))
-        found += [_cut(row, width) for row in foot]
+            found.append(cut_row(joined([start, *_with_cursor(row_cells, at)]), width))
+        found += [cut_row(row, width) for row in foot]
         return [_ascii(row) for row in found] if options.marker == "ascii" else found
 
     return Drawing(pointed(options.cursor), note, label_width + 1, columns, x_axis, pointed)

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from tui_lab.retention.stored import StrengthCurve
-from tui_lab.ui.views.plot_draw import LineStyle, PlotOptions, PlotSeries
+from tui_lab.ui.views.plot_series import LineStyle, PlotOptions, PlotSeries
 from tui_lab.ui.views.retention_data import RetentionReport, RunPoint, front
 from tui_lab.ui.views.run_plots import bars
 from tui_lab.ui.views.run_time import run_time

@@ -11,7 +11,7 @@ from tui_lab.retention.statistics import Interval
 from tui_lab.runs.curves import Curve, Track
 from tui_lab.runs.flags import Flag
 from tui_lab.runs.state import RunState
-from tui_lab.ui.views.plot_draw import LineStyle, PlotMark, PlotOptions, PlotSeries
+from tui_lab.ui.views.plot_series import LineStyle, PlotMark, PlotOptions, PlotSeries
 from tui_lab.ui.views.run import MEMORY_ROLES
 
 #: A smoothed curve is drawn from this many points on.

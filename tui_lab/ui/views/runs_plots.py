@@ -9,7 +9,7 @@ from string import ascii_uppercase
 
 from tui_lab.runs.curves import smooth
 from tui_lab.runs.overlay import RunCurves
-from tui_lab.ui.views.plot_draw import PlotOptions, PlotSeries
+from tui_lab.ui.views.plot_series import PlotOptions, PlotSeries
 
 ROLES = tuple(f"run-{number}" for number in range(1, 7))
 #: Letters on each curve.

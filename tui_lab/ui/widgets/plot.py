@@ -13,7 +13,8 @@ from textual.message import Message
 from textual.widget import Widget
 
 from tui_lab.ui.terminal.output import PLOT, Paced
-from tui_lab.ui.views.plot_draw import Drawing, PlotMark, PlotOptions, PlotSeries, draw_plot
+from tui_lab.ui.views.plot_draw import Drawing, draw_plot
+from tui_lab.ui.views.plot_series import PlotMark, PlotOptions, PlotSeries
 from tui_lab.ui.widgets.rows import RowsWidget
 
 
