@@ -9,7 +9,7 @@ from textual.app import App, ComposeResult
 from textual.widgets import Input, OptionList
 
 from tui_lab.recipes.recipe import FIELDS, Recipe, parse_value
-from tui_lab.ui.widgets.form import CLOSED_AT_FIRST, ELSEWHERE, FieldsForm, Rows
+from tui_lab.ui.widgets.form import CLOSED_AT_FIRST, ELSEWHERE, FieldsForm, Rows, matching
 
 
 class FormApp(App[None]):
@@ -213,3 +213,22 @@ async def test_all_fields_go_back_to_the_preset_at_once() -> None:
         await pilot.press("delete")
         await pilot.pause()
         assert form.changed == {} and "1 changed" not in screen_text(app)
+
+
+async def test_the_filter_is_in_view_and_finds_names_before_explanations() -> None:
+    assert matching("learning") == {"learning_rate"} and "lora_r" in matching("rank")
+    assert matching("catastrophe") == frozenset() and "gradient_checkpointing" in matching("recomputes")
+    app = FormApp()
+    async with app.run_test(size=(80, 24)) as pilot:
+        form = app.query_one(FieldsForm)
+        form.open_filter()
+        await pilot.press(*"kl-t")
+        await pilot.pause()
+        lines = screen_text(app).splitlines()
+        assert lines[0].strip() == "kl-t" and "KL-to-base weight" in screen_text(app)
+        await pilot.press("down", "enter", "ctrl+u", "2", "enter")  # the editor stands on its row
+        await pilot.pause()
+        assert form.values["kl_weight"] == 2 and form.query_one(Rows).option_count == 2
+        await pilot.press("escape")
+        await pilot.pause()
+        assert "learning rate" in screen_text(app)

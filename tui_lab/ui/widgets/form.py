@@ -57,6 +57,13 @@ def in_order() -> list[str]:
     return sorted(names, key=lambda name: order.get(FIELDS[name].group, len(order)))
 
 
+def matching(query: str) -> frozenset[str]:
+    """The fields whose name or label matches, else those whose help does."""
+    named = {name for name in in_order() if score(query, f"{FIELDS[name].label} {name}")}
+    explained = named or {name for name in in_order() if score(query, FIELDS[name].group, FIELDS[name].help)}
+    return frozenset(explained)
+
+
 class Rows(OptionList):
     """The list of fields. Left and Right change a choice instead of scrolling."""
 
@@ -81,6 +88,7 @@ class FieldsForm(Vertical):
     BINDINGS = bindings("editor")
     DEFAULT_CSS = """
     FieldsForm { layers: base editor; height: 1fr; }
+    FieldsForm SearchLine, FieldsForm SearchLine:focus { layer: base; }
     FieldsForm Rows, FieldsForm Rows:focus {
         layer: base; height: 1fr; border: none; padding: 0; background: $background;
         text-wrap: nowrap; text-overflow: ellipsis; scrollbar-size-vertical: 1;
@@ -111,6 +119,7 @@ class FieldsForm(Vertical):
         self.automatic: dict[str, str] = {}  # what fields that are auto come to
         self._editing = ""
         self._heights: dict[str, int] = {}
+        self._found: frozenset[str] | None = None  # the fields that the filter leaves
         self._open: set[str] = set()
 
     def compose(self) -> ComposeResult:
@@ -147,7 +156,7 @@ class FieldsForm(Vertical):
         rows, cursor = self._rows, self.key
         rows.clear_options()
         options: list[Option] = []
-        group, query = "", self.query_one(SearchLine).value
+        group, query = "", self._found is not None
         for name in in_order():
             info = FIELDS[name]
             if info.group != group and (not query or self._shown(name)):
@@ -173,6 +182,7 @@ class FieldsForm(Vertical):
     @on(Input.Changed, "SearchLine")
     def _filtered(self, event: Input.Changed) -> None:
         event.stop()
+        self._found = matching(event.value) if event.value.strip() else None
         self._fill()
 
     @on(Input.Submitted, "SearchLine")
@@ -199,8 +209,8 @@ class FieldsForm(Vertical):
         group = FIELDS[name].group
         if name in ELSEWHERE:
             return False
-        if query := self.query_one(SearchLine).value:
-            return bool(score(query, f"{name} {FIELDS[name].label}", f"{FIELDS[name].help} {group}"))
+        if self._found is not None:
+            return name in self._found
         return group not in CLOSED_AT_FIRST or group in self._open
 
     def _set_in(self, groups: tuple[str, ...]) -> list[str]:
@@ -213,7 +223,7 @@ class FieldsForm(Vertical):
 
     def _group_prompt(self, group: str) -> Content:
         """The title line of a group, with the number of fields that are set or changed."""
-        if group in CLOSED_AT_FIRST:
+        if group in CLOSED_AT_FIRST and self._found is None:
             count = len(self._set_in((group,)))
             note = f"   {count} set" if count else "   as usual"
             mark = "▾ " if group in self._open else "▸ "
@@ -250,6 +260,7 @@ class FieldsForm(Vertical):
         """Moves the cursor to a field."""
         if key in FIELDS and not self._shown(key):
             self.query_one(SearchLine).close_search()
+            self._found = None
             self._open.add(FIELDS[key].group)
             self._fill()
         rows = self._rows
@@ -275,7 +286,7 @@ class FieldsForm(Vertical):
         self.values |= changes
         self.problems = check_values(self.values)
         self._rewrite()
-        if not self.query_one(SearchLine).value:
+        if self._found is None:
             for group in dict.fromkeys(FIELDS[name].group for name in changes):
                 index = self._rows.get_option_index(f"group-{group}")
                 self._rows.replace_option_prompt_at_index(index, self._group_prompt(group))
