@@ -50,15 +50,15 @@ def summary(report: ReportContent) -> Iterator[tuple[str, str]]:
     for suite, result in report.measured.suites.items():
         if (compared := result.comparison) is not None:
             found = compared.headline
-            yield f"retention on {suite}", _headline(found, compared.verdict)
+            yield f"retention on {suite}", headline(found, compared.verdict)
     if not report.measured.suites and report.log.item_probes:
         probe = report.log.item_probes[-1]
         newest = probe.headline
         where = f"{integer(probe.n)} items of {probe.suite} at step {integer(probe.step)}"
-        yield "retention by the last probe", f"{_headline(newest, probe.outcome)}; {where}"
+        yield "retention by the last probe", f"{headline(newest, probe.outcome)}; {where}"
 
 
-def _headline(found: Interval, name: str) -> str:
+def headline(found: Interval, name: str) -> str:
     """A retention with its interval and verdict; the verdict alone where there is no retention."""
     if name == BASELINE or math.isnan(found.value):
         return verdict(name)

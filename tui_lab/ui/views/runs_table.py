@@ -98,7 +98,7 @@ COLUMNS: tuple[RunColumn, ...] = (
     RunColumn("note", "note", 12, 40, 4, lambda run: sanitize(run.note), needed=False),
 )
 #: Texts that differ much in length: their columns are no wider than what is in them.
-FITTED = frozenset({"started", "model", "preset", "data", CURVE, "tags", "note"})
+FITTED = frozenset({"started", "model", "preset", "data", "tags", "note"})
 #: Runs that are looked at for that.
 LOOKED_AT = 300
 #: Cells of a value in the table of differences at least, where there is more than one run.
@@ -113,7 +113,9 @@ def columns_for(
     """The columns that these runs need: without empty ones, and none ideally wider than its texts."""
     found = []
     for column in columns:
-        if column.id in FITTED:
+        if column.id == CURVE:
+            widest = max((len(run.shape or "") for run in runs[:LOOKED_AT]), default=0)
+        elif column.id in FITTED:
             widest = max((cell_len(column.cell(run)) for run in runs[:LOOKED_AT]), default=0)
         else:
             widest = column.ideal
