@@ -107,6 +107,7 @@ async def test_the_gain_is_told_in_one_line_and_nothing_is_advised_that_cannot_b
     async with app.run_test(size=(80, 24)):
         await ready(app)
         await until(lambda: "This run ended without saving" in screen_text(app))
+        await until(lambda: "The last probe" in screen_text(app))
         text = screen_text(app)
         assert "acquisition 0.10 → 0.90" in text and "Measure retention" not in text
 

@@ -1,5 +1,4 @@
-"""What is shown of a probe that says nothing on retention: neither in a line, in an event, in a list, nor in a
-report is its figure."""
+"""What is shown of a probe that says nothing on retention: no figure in lines, events, lists and reports."""
 
 from __future__ import annotations
 

@@ -275,22 +275,13 @@ class RetentionPane(Pane):
             lines = [Content(""), Content(empty.no_run_to_measure(self.keymap))]
         else:
             comparison = self._comparison
-            label, colour = retention.verdict_label(comparison.verdict if comparison else "")
-            start, end = report.acquisition
-            name = retention_data.label(report.recipe, report.run.id)
-            gain = f"acquisition {decimal(start, 2)} → {decimal(end, 2)}"
-            if len(f"{label}  {name}   {self.suite}   {gain}") <= width:
-                name += f"   {self.suite}"
-            sentence = retention.decision(comparison, report.threshold)
+            last = self.progress or retention.first_advice(self._advice, self.keymap)
             lines = [
-                Content.assemble(
-                    (f"{label}  ", f"bold {colour}"), sanitize(name), (f"   {gain}", "$text-muted")
-                ),
-                sentence if comparison else Content(self._not_measured),
-                Content.styled(
-                    sanitize(self.progress or retention.first_advice(self._advice, self.keymap)),
-                    "$text-muted",
-                ),
+                retention.heading(report, self.suite, comparison, width),
+                retention.decision(comparison, report.threshold)
+                if comparison
+                else Content(f"{self._not_measured} {retention.probed(report.state)}".rstrip()),
+                Content.styled(sanitize(last), "$text-muted"),
             ]
         # the sentence is never cut
         shown = [each if at == 1 else each.truncate(width, ellipsis=True) for at, each in enumerate(lines)]

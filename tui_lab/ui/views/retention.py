@@ -14,10 +14,12 @@ from tui_lab.core.format import bar, decimal
 from tui_lab.core.sanitize import sanitize
 from tui_lab.retention.advice import Advice
 from tui_lab.retention.results import SuiteComparison, SuiteResult
+from tui_lab.runs.state import RunState
 from tui_lab.ui.actions.registry import first_key
 from tui_lab.ui.views import retention_forest
 from tui_lab.ui.views.probe import verdict_look
 from tui_lab.ui.views.retention_data import RetentionReport
+from tui_lab.ui.views.retention_data import label as run_label
 from tui_lab.ui.views.retention_forest import ForestRow
 from tui_lab.ui.views.spans import fit
 
@@ -35,6 +37,29 @@ def verdict_label(verdict: str) -> tuple[str, str]:
         return "· not measured", "$text-muted"
     glyph, word, role = verdict_look(verdict)
     return f"{glyph} {word}", f"${role}" if role else ""
+
+
+def heading(report: RetentionReport, suite: str, comparison: SuiteComparison | None, width: int) -> Content:
+    """The verdict on a suite, the run, and what it acquired; the suite where there are cells for it."""
+    label, colour = verdict_label(comparison.verdict if comparison else "")
+    start, end = report.acquisition
+    name = run_label(report.recipe, report.run.id)
+    acquired = f"acquisition {decimal(start, 2)} → {decimal(end, 2)}"
+    if len(f"{label}  {name}   {suite}   {acquired}") <= width:
+        name += f"   {suite}"
+    return Content.assemble(
+        (f"{label}  ", f"bold {colour}"), sanitize(name), (f"   {acquired}", "$text-muted")
+    )
+
+
+def probed(state: RunState) -> str:
+    """What the last probe of the run found, for a run of which no suite was measured; "" without one."""
+    newest = state.item_probes[-1] if state.item_probes else None
+    if newest is None or state.retention is None:
+        return ""
+    found, items = state.retention, f"{newest.n} items of " if newest.n else ""
+    figures = f"{decimal(found.value, 2)} ({decimal(found.low, 2)} to {decimal(found.high, 2)})"
+    return f"The last probe, at step {newest.step}: retention {figures} on {items}{sanitize(newest.suite)}."
 
 
 def decision(comparison: SuiteComparison | None, threshold: float) -> Content:
