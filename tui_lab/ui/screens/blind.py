@@ -13,7 +13,7 @@ from textual import events, work
 from textual.app import ComposeResult
 from textual.containers import Container, Vertical, VerticalScroll
 from textual.content import Content
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
@@ -21,6 +21,7 @@ from tui_lab.decoding.strategies import parse
 from tui_lab.playground import votes
 from tui_lab.playground.client import PlaygroundClient
 from tui_lab.playground.messages import GenerateRequest, LaneDone
+from tui_lab.ui.actions.footer import KeysLine
 from tui_lab.ui.actions.modal import Modal
 from tui_lab.ui.actions.registry import bindings, filled
 from tui_lab.ui.terminal.types import AnyScreen
@@ -96,7 +97,7 @@ class Blind(Modal[votes.VoteSummary | None]):
                     yield StreamText("Generating …")
         yield Static(id="status")
         yield VerticalScroll(Static(id="outcome-text"), id="outcome", can_focus=False)
-        yield Footer(compact=True, show_command_palette=False)
+        yield KeysLine(compact=True, show_command_palette=False)
 
     def on_mount(self) -> None:
         if self.session.resumed:
@@ -112,6 +113,8 @@ class Blind(Modal[votes.VoteSummary | None]):
         # the footer shows only actions that have an effect now
         over = self.has_class("-over")
         if action == "vote" and over:
+            return False
+        if action == "close" and not over:
             return False
         if action == "undo" and not self.session.votes:
             return False

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 import msgspec
 from textual import work
 from textual.app import ComposeResult
-from textual.widgets import Footer
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.decoding.records import Beams, ScoredToken
 from tui_lab.playground.client import PlaygroundClient
 from tui_lab.playground.messages import GenerateRequest, GenerationEvent, LaneDone, ScoreRequest
+from tui_lab.ui.actions.footer import KeysLine
 from tui_lab.ui.actions.modal import Modal
 from tui_lab.ui.actions.registry import bindings
 from tui_lab.ui.widgets.inspector import InspectorView
@@ -62,7 +62,7 @@ class Inspector(Modal[None]):
 
     def compose(self) -> ComposeResult:
         yield self._view
-        yield Footer(compact=True, show_command_palette=False)
+        yield KeysLine(compact=True, show_command_palette=False)
 
     def on_mount(self) -> None:
         if self._judge is not None:
