@@ -39,6 +39,7 @@ PRINTED = {
     "forecast": ("forecast", "--preset", "starter"),
     "forecast_table": ("forecast", "--model", "qwen2.5-0.5b", "--gpu", "RTX 4090"),
     "report": ("report", "latest"),
+    "votes": ("votes",),
     "error": ("watch", "no-such-run"),
 }
 #: Those of the other tests of this folder.

@@ -154,6 +154,19 @@ def _add_show_commands(commands: CommandGroup) -> None:
     presets.add_argument("name", nargs="?", metavar="PRESET", help="show this preset")
     presets.flag("--keys", "every recipe key with its range and meaning")
 
+    votes = commands.add(
+        "votes",
+        "votes.run",
+        "list the votes of blind comparisons, or write them as pairs to train on",
+        runs_dir=True,
+        examples="""\
+  tui-lab votes --out pairs.jsonl                  the preferred answer is the chosen one
+  tui-lab train --preset dpo --data pairs.jsonl    trains on them""",
+    )
+    votes.option("--run", "RUN", "only the votes on this run")
+    votes.option("--out", "FILE.jsonl", "write the pairs of all these votes into a file", None)
+    votes.flag("--force", "replace the file")
+
     imported = commands.add(
         "import",
         "import_recipe.run",

@@ -29,6 +29,7 @@ from tui_lab.cli import (
     strength,
     train,
     trash,
+    votes,
 )
 from tui_lab.cli.output import CommandError
 from tui_lab.cli.results import RunResult, RunsAnswer
@@ -53,6 +54,7 @@ ANSWERS = (
     AnswerKind(show.PresetList, "presets"),
     AnswerKind(show.PresetAnswer, "presets NAME"),
     AnswerKind(show.KeyList, "presets --keys"),
+    AnswerKind(votes.VoteList, "votes"),
     AnswerKind(import_recipe.ImportAnswer, "import"),
     AnswerKind(data.DataPreviewAnswer, "data preview"),
     AnswerKind(RunsAnswer, "runs"),
