@@ -98,10 +98,13 @@ function draw(picture, cell) {
   return g.getImageData(0, 0, canvas.width, canvas.height);
 }
 
-function indexed(image, most) {
+function indexed(image, most, colours) {
   const pixels = new Uint32Array(image.data.buffer), counts = new Map();
   for (const pixel of pixels) counts.set(pixel, (counts.get(pixel) || 0) + 1);
-  const common = [...counts].sort((a, b) => b[1] - a[1]).slice(0, most).map(([pixel]) => pixel), at = new Map();
+  // the colours of the cells first, however few pixels they have; then what smooths the edges of letters
+  const named = new Set(colours.map((text) => parseInt("ff" + text.slice(5) + text.slice(3, 5) + text.slice(1, 3), 16) >>> 0));
+  const rank = ([pixel, count]) => (named.has(pixel) ? 1e9 : 0) + count;
+  const common = [...counts].sort((a, b) => rank(b) - rank(a)).slice(0, most).map(([pixel]) => pixel), at = new Map();
   common.forEach((pixel, k) => at.set(pixel, k));
   const parts = (p) => [p & 255, p >> 8 & 255, p >> 16 & 255];
   for (const pixel of counts.keys()) {
@@ -120,5 +123,5 @@ function indexed(image, most) {
   return { width: image.width, height: image.height, palette: common.map(parts), pixels: btoa(text) };
 }
 
-const found = PICTURES.map((picture) => indexed(draw(picture, CELL), MOST_COLOURS));
+const found = PICTURES.map((picture) => indexed(draw(picture, CELL), MOST_COLOURS, picture.colours));
 document.body.textContent = JSON.stringify(found);

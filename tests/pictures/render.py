@@ -22,7 +22,7 @@ from textual.app import App
 
 #: Pixels of a cell, and colours of a picture: more make files larger and nothing clearer.
 CELL = (8, 17)
-MOST_COLOURS = 64
+MOST_COLOURS = 96
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
@@ -49,7 +49,10 @@ def cells(app: App[Any]) -> dict[str, Any]:
             wide |= {char for char in text if cell_len(char) == 2}
             row.append((text, colour, under, marks))
         rows.append(row)
-    return {"columns": app.size.width, "rows": rows, "ground": ground, "wide": "".join(wide)}
+    colours = sorted({colour for row in rows for _, *both, _ in row for colour in both})
+    return {
+        "columns": app.size.width, "rows": rows, "ground": ground, "wide": "".join(wide), "colours": colours,
+    }  # fmt: skip
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:

@@ -4,6 +4,7 @@ checkpoint, stop …), which the run acknowledges."""
 
 from __future__ import annotations
 
+import re
 import time
 from functools import partial
 from typing import TYPE_CHECKING
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
     from tui_lab.ui.views.spans import TextSpan
 
+#: The filled part of a bar.
+_BAR = re.compile("[█▉▊▋▌▍▎▏]+")
 #: Ends of a run that it can be resumed from.
 RESUMABLE = frozenset({"stopped", "failed", "crashed"})
 #: A run that has ended may be resumed by somebody else, and one behind another pane is only named.
@@ -244,7 +247,9 @@ class RunPane(Pane):
             if what := run_text.advice(status, state, *keys):
                 third = f"{third}   {what}".strip()
         rows = [
-            Content.assemble((first, shade), "  ", sanitize(line)),
+            Content.assemble(
+                (first, shade), "  ", Content(sanitize(line)).highlight_regex(_BAR, style=shade)
+            ),
             Content.styled(sanitize(second), "$text-error" if trouble else ""),
             Content(sanitize(third)),
             *(Content(sanitize(text)) for text in (cost.line(state, status, now),) if text),
