@@ -39,16 +39,16 @@ def growing(count: int) -> Curve:
 
 
 def draw_seconds(curve: Curve) -> float:
-    """Seconds to draw a curve and its average after one more point, as the Train pane does."""
+    """Seconds of a core to draw a curve and its average after one more point, as the Train pane does."""
     curve.add(curve.steps[-1] + 1, 0.4)
-    began = time.perf_counter()
+    began = time.process_time()
     smoothed = curve.smoothed(0.8)
     raw = PlotSeries("train", "train", curve.steps, curve.values, outline=curve.outline)
     average = PlotSeries(
         "smoothed", "smoothed", smoothed.steps, smoothed.values, "thick", outline=smoothed.outline
     )
     draw([raw, average], WIDTH, HEIGHT, PlotOptions("loss", settle=True))
-    return time.perf_counter() - began
+    return time.process_time() - began
 
 
 def plain_plotext_seconds(series: PlotSeries) -> float:
