@@ -119,7 +119,9 @@ def row_axis(
                 break  # more ticks' rows make a row hold less
             if rows - 1 >= -first % apart:  # the first tick is in view
                 shown = (rows - 1 - -first % apart) // apart + 1
-                score = least / row - 0.03 * abs(apart - usual) - 0.2 * max(0, min(3, max(2, rows // 3)) - shown)
+                score = (
+                    least / row - 0.03 * abs(apart - usual) - 0.2 * max(0, min(3, max(2, rows // 3)) - shown)
+                )
                 found.append((score, step, apart, first))
     if not found:
         return linear_axis(low * divisor, high * divisor, max(1, rows // 3), unit=unit)
