@@ -21,8 +21,9 @@ from tui_lab.cli import completion
 from tui_lab.cli.completion import Completion, candidates, reply, split
 from tui_lab.recipes.presets import make_recipe
 from tui_lab.recipes.recipe import FIELDS
-from tui_lab.runs import folder
+from tui_lab.runs import folder, removal
 from tui_lab.runs.folder import Run
+from tui_lab.runs.queue import queue
 
 ROOT = Path(__file__).parents[2]
 
@@ -45,8 +46,8 @@ def words(line: str) -> list[str]:
         ("train --model poc", ["pocket"]),
         ("train --model=poc", ["--model=pocket"]),
         ("train --preset star", ["starter"]),
-        ("train --data pir", ["pirate"]),
-        ("data preview pir", ["pirate"]),
+        ("train --data suppo", ["support"]),
+        ("data preview suppo", ["support"]),
         ("train --set lora_", ["lora_r=", "lora_alpha=", "lora_dropout="]),
         ("train --set quantization=", ["quantization=none", "quantization=nf4"]),
         ("train --set packing=t", ["packing=true"]),
@@ -84,6 +85,14 @@ def test_runs_by_name_also_of_another_folder(run: Run, tmp_path: Path) -> None:
     for line in (f"--runs-dir {tmp_path}/other watch ", f"watch --runs-dir={tmp_path}/other "):
         assert words(line) == ["latest", other.id]
     assert words("watch latest ") == []
+
+
+def test_runs_of_the_trash_and_of_the_queue(run: Run) -> None:
+    assert words("runs restore ") == words("queue remove ") == []
+    removal.delete(run)
+    assert words("runs restore ") == ["latest", run.id] and words("runs delete ") == ["latest"]
+    [queued] = queue.add([make_recipe()])
+    assert words("queue remove ") == [queued.id]
 
 
 def test_files_and_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -244,6 +244,20 @@ def runs(typed: str, runs_dir: Path | None) -> Iterator[Completion]:
         yield from folders(typed)
 
 
+def deleted_runs(_typed: str, runs_dir: Path | None) -> Iterator[Completion]:
+    from tui_lab.runs import removal
+
+    found = removal.trashed(runs_dir)
+    yield from [Completion("latest", "the run deleted last")] * bool(found)
+    yield from (Completion(each.id) for each in found)
+
+
+def queued_runs(_typed: str, runs_dir: Path | None) -> Iterator[Completion]:
+    from tui_lab.runs.queue import queue
+
+    yield from (Completion(item.run.id, item.state) for item in queue.items(runs_dir))
+
+
 def _is_path(typed: str) -> bool:
     return typed.startswith((".", "/", "~")) or os.sep in typed
 
@@ -372,6 +386,8 @@ _SOURCES: dict[str, Source] = {
     "--save": recommended,
     "--accelerate-config": files,
     "RUN": runs,
+    "DELETED": deleted_runs,
+    "QUEUED": queued_runs,
     "SWEEP": sweeps,
     "NAME=VALUE": settings,
     "FILE": data_sets,

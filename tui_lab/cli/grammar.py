@@ -139,7 +139,7 @@ def _add_runs(commands: CommandGroup) -> None:
     delete.add_argument("names", nargs="+", metavar="RUN", help="a run's id, a part of it, or its folder")
     restore = actions.add("restore", "trash.restore", "take runs out of the trash", runs_dir=True)
     restore.add_argument(
-        "names", nargs="+", metavar="RUN", help="a deleted run's id, a part of it, or `latest`"
+        "names", nargs="+", metavar="DELETED", help="a deleted run's id, a part of it, or `latest`"
     )
     trash = actions.add("trash", "trash.trash", "list the deleted runs, or remove them", runs_dir=True)
     trash.flag("--empty", "remove all of them from the disk; this cannot be undone")
@@ -219,7 +219,7 @@ The queue is a process of its own: it continues without the lab and the terminal
     add.flag("--hold", "do not start; `queue start` does")
     actions.add("list", "queue.list_queue", "show what waits, runs and has ended", runs_dir=True)
     remove = actions.add("remove", "queue.remove", "remove runs; stop a current run first", runs_dir=True)
-    remove.add_argument("names", nargs="*", metavar="RUN", help="a run's id or a part of it")
+    remove.add_argument("names", nargs="*", metavar="QUEUED", help="a run's id or a part of it")
     remove.flag("--ended", "all that have ended; their folders are not removed")
     start = actions.add(
         "start",
