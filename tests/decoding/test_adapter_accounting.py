@@ -160,9 +160,21 @@ def test_values_of_a_wrong_type_and_unknown_types_of_tensors_end_in_a_sentence(
     path = adapter / "adapter_model.safetensors"
     content = path.read_bytes()
     path.write_bytes(content.replace(b'"F32"', b'"F9" ', 1))
-    with pytest.raises(LabError, match="unknown variant `F9`"):
+    with pytest.raises(LabError, match="tensors of type F9"):
         load(model, adapter, "tuned")
     path.write_bytes(content)
     change_config(adapter, modules_to_save=1)
     with pytest.raises(LabError, match="its modules_to_save '1' is no name of a module"):
         load_peft_model(model, adapter, "tuned")
+
+
+def test_tensors_of_whole_numbers_are_no_adapter(model: Any, adapter: Path) -> None:
+    change_tensors(adapter, lambda tensors: {name: (100 * t).to(torch.int8) for name, t in tensors.items()})
+    with pytest.raises(LabError, match="tensors of type I8"):
+        load_adapter(model, adapter, "tuned")
+
+
+def test_an_infinite_scale_is_refused(model: Any, adapter: Path) -> None:
+    change_config(adapter, lora_alpha=float("inf"))
+    with pytest.raises(LabError, match=r"lora_alpha in its adapter_config\.json is inf"):
+        load_adapter(model, adapter, "tuned")

@@ -5,6 +5,7 @@ hooks at each forward and cost more than two passes."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
 
 WEIGHTS = "adapter_model.safetensors"
+_FLOATS = ("F64", "F32", "F16", "BF16")
 _ADAPTER = "default"
 #: Whole weights of the base that peft saves beside an adapter whose tokenizer was changed.
 _EMBEDDINGS = re.compile(r"(^|\.)(embed_tokens|lm_head|wte|embed_in|embed_out|word_embeddings)\.weight")
@@ -104,8 +106,18 @@ def read_config(folder: Path) -> dict[str, object]:
         )
     if problem := safetensors_file.problem(folder / WEIGHTS):
         raise LabError(f"adapter {shown}: its {problem}")
-    if not safetensors_file.read_header(folder / WEIGHTS):
+    tensors = safetensors_file.read_header(folder / WEIGHTS)
+    if not tensors:
         raise LabError(f"adapter {shown}: its {WEIGHTS} holds no tensor; save it again")
+    if kinds := {tensor.dtype for tensor in tensors.values()} - set(_FLOATS):
+        raise LabError(
+            f"adapter {shown}: its {WEIGHTS} holds tensors of type {sanitize(', '.join(sorted(kinds)))}, "
+            "which are no weights of an adapter; save it in float32, bfloat16 or float16"
+        )
+    for key in ("lora_alpha", "alpha", "r"):
+        value = config.get(key)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise LabError(f"adapter {shown}: {key} in its adapter_config.json is {value}; save it again")
     return config
 
 
