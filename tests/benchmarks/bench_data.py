@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from tests.benchmarks.figures import Figure
 from tests.paths import SHARED
@@ -43,6 +44,32 @@ def write_chats(path: Path, megabytes: int) -> None:
             file.write(json.dumps({"messages": turns}) + "\n")
 
 
+def write_questions(path: Path, megabytes: int) -> None:
+    """Many questions on few long passages: rows that nearly repeat each other, and do not."""
+    rng = random.Random(1)
+    passages = [" ".join(rng.choices(_WORDS, k=150)) for _ in range(150 * megabytes)]
+    with path.open("w") as file:
+        while file.tell() < megabytes * 1_000_000:
+            passage, answer = rng.choice(passages), " ".join(rng.choices(_WORDS, k=rng.randint(3, 30)))
+            question = f"{passage}\n\nWhat does {rng.choice(_WORDS)} do, {rng.randint(1, 99)}?"
+            turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+            file.write(json.dumps({"messages": turns}) + "\n")
+
+
+def _times_bare(path: Path, tokenizer: Any) -> tuple[int, float, float]:
+    """Rows, seconds of the tokenizer's own batches, and seconds of preparing."""
+    renderer = templates.renderer_of(tokenizer)
+    texts = [renderer.render(row.messages or ()) for row in formats.open_data(str(path)).train]
+    tokenizer(texts[:100], add_special_tokens=False)  # starts the tokenizer's threads
+    began = time.process_time()
+    for at in range(0, len(texts), 1000):
+        tokenizer(texts[at : at + 1000], add_special_tokens=False, verbose=False)
+    bare = time.process_time() - began
+    began = time.process_time()
+    prepare(formats.open_data(str(path)), tokenizer, Preparation(1024))
+    return len(texts), bare, time.process_time() - began
+
+
 def run() -> Iterator[Figure]:
     """The figures."""
     from datasets import Dataset
@@ -53,26 +80,23 @@ def run() -> Iterator[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "chats.jsonl"
         write_chats(path, MEGABYTES)
+        rows, bare, ours = _times_bare(path, tokenizer)
         renderer = templates.renderer_of(tokenizer)
         texts = [renderer.render(row.messages or ()) for row in formats.open_data(str(path)).train]
-        tokenizer(texts[:100], add_special_tokens=False)  # starts the tokenizer's threads
-        began = time.process_time()
-        tokenizer(texts, add_special_tokens=False, verbose=False)
-        bare = time.process_time() - began
         began = time.process_time()
         Dataset.from_dict({"text": texts}).map(
             lambda rows: tokenizer(rows["text"], add_special_tokens=False), batched=True
         )
         by_datasets = time.process_time() - began
-        began = time.process_time()
-        prepare(formats.open_data(str(path)), tokenizer, Preparation(1024))
-        ours = time.process_time() - began
-        yield Figure("rows prepared", len(texts), "rows")
+        yield Figure("rows prepared", rows, "rows")
         yield Figure("the tokenizer's batches", bare, "s CPU")
         yield Figure("datasets.map with the tokenizer", by_datasets, "s CPU")
         yield Figure("preparing", ours, "s CPU")
         yield Figure("preparing, times the tokenizer's batches", ours / bare, "x", 2.0)
         yield Figure("preparing, times datasets.map", ours / by_datasets, "x")
+        write_questions(path, MEGABYTES)
+        _, bare, ours = _times_bare(path, tokenizer)
+        yield Figure("questions on passages, times the tokenizer's batches", ours / bare, "x", 2.0)
         write_chats(path, PREVIEWED_MEGABYTES)
         request = json.dumps({"data": str(path), "rows": 3})
         # measured by a small process: a child's peak begins with the memory of the process that forks it
