@@ -28,6 +28,7 @@ def test_the_shortest_name_with_the_word_comes_first() -> None:
 def test_letters_in_their_order_match_and_spread_ones_do_not() -> None:
     assert found("qw05") == [NAMES[0]]
     assert found("smlm2135") == NAMES[1:3]
+    assert found("en2") == [NAMES[0]]  # in no other name as it is
     assert found("zzz") == [] and found("htgn") == []
 
 

@@ -11,6 +11,8 @@ from typing import TypeVar
 T = TypeVar("T")
 
 _SEPARATORS = re.compile(r"[^a-z0-9]")
+#: What a word counts at least that is in the name as it is.
+_WHOLE = 2.0
 #: The letters of a word may be spread over so many times its length.
 _MOST_SPREAD = 3
 
@@ -32,7 +34,7 @@ def _word(word: str, text: str) -> float:
     at = text.find(word)
     if at >= 0:
         begins = at == 0 or bool(_SEPARATORS.match(text[at - 1]))
-        return 2.0 + begins + len(word) / max(1, len(text))
+        return _WHOLE + begins + len(word) / max(1, len(text))
     first, found = -1, 0.0
     while (first := text.find(word[0], first + 1)) >= 0:
         end = first
@@ -44,10 +46,14 @@ def _word(word: str, text: str) -> float:
 
 
 def best(query: str, items: Iterable[T], text_of: Callable[[T], tuple[str, str]]) -> list[T]:
-    """The items that match, the best first; those that match equally stay in their order. ``text_of`` gives
-    name and other text. An empty query gives all items in their order."""
-    if not query.strip():
+    """The items that match, the best first; those that match equally stay in their order. Where names hold
+    the words themselves, weaker matches are left out. ``text_of`` gives name and other text. An empty query
+    gives all items in their order."""
+    if not (words := query.split()):
         return list(items)
     scored = [(score(query, *text_of(item)), item) for item in items]
-    found = [(rank, item) for rank, item in scored if rank]
+    least = _WHOLE * len(words)
+    found = [(rank, item) for rank, item in scored if rank >= least] or [
+        (rank, item) for rank, item in scored if rank
+    ]
     return [item for _, item in sorted(found, key=lambda pair: -pair[0])]

@@ -171,6 +171,7 @@ class Chooser(Vertical):
         if same and found and self.list.option_count >= len(found):
             for number, item in enumerate(found):
                 self._redraw(number, item)
+            self._go_to(at)
             self._describe()
         else:
             options = [Option(self._prompt(item), id=f"item-{number}") for number, item in enumerate(found)]

@@ -23,7 +23,7 @@ from tui_lab.recipes.resolve import METHODS_WITH_TARGETS
 from tui_lab.recipes.rules import LORA_LIKE_METHODS, VIRTUAL_TOKEN_METHODS
 from tui_lab.ui.actions.registry import bindings
 from tui_lab.ui.actions.search_line import SearchLine
-from tui_lab.ui.views.fuzzy import score
+from tui_lab.ui.views.fuzzy import best
 
 LABEL_WIDTH = 22
 #: The groups in the order of the form: what is changed most comes first.
@@ -58,10 +58,9 @@ def in_order() -> list[str]:
 
 
 def matching(query: str) -> frozenset[str]:
-    """The fields whose name or label matches, else those whose help does."""
-    named = {name for name in in_order() if score(query, f"{FIELDS[name].label} {name}")}
-    explained = named or {name for name in in_order() if score(query, FIELDS[name].group, FIELDS[name].help)}
-    return frozenset(explained)
+    """The fields whose name, label or help matches; the help counts where no name does."""
+    found = best(query, in_order(), lambda name: (f"{FIELDS[name].label} {name}", FIELDS[name].help))
+    return frozenset(found)
 
 
 class Rows(OptionList):
