@@ -29,7 +29,9 @@ from tui_lab.playground.messages import (
     PlaygroundStatus,
     PromptLength,
     PromptTooLongError,
+    Scored,
     ScoredToken,
+    ScoreRequest,
     Tokens,
     TooLong,
 )
@@ -223,12 +225,21 @@ class FakeClient:
         self._random = random.Random(seed)
         self._stopped = asyncio.Event()
         self.status, self.wants = PlaygroundStatus(), ""
+        self._places: dict[str, str] = {}
         self.requests = 0
 
     def _tell(self, status: PlaygroundStatus) -> PlaygroundStatus:
         self.status = status
         self._change(status)
         return status
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.status.names
+
+    @property
+    def added(self) -> dict[str, str]:
+        return {name: self._places.get(name, "") for name in self.status.names[1:]}
 
     def location(self, name: str) -> str:
         return ""
@@ -248,6 +259,7 @@ class FakeClient:
 
     async def add(self, name: str, location: str) -> PlaygroundStatus:
         names = tuple(dict.fromkeys((*self.status.names, name)))
+        self._places[name] = location
         return self._tell(PlaygroundStatus("ready", model=self.wants, device="cpu", names=names, context=200))
 
     async def remove(self, name: str) -> PlaygroundStatus:
@@ -291,11 +303,12 @@ class FakeClient:
             hear(each)
         return done
 
-    async def score_tokens(
-        self, prompt: Any, tokens: Any, on: list[str], top: int = 0
-    ) -> list[list[ScoredToken]]:
+    async def score(self, request: ScoreRequest) -> Scored:
         await asyncio.sleep(0.01)
-        return [[ScoredToken(each, -1.0, 1, 0.5, ((each, HOSTILE[0], -1.0),)) for each in tokens] for _ in on]
+        tokens = tuple(
+            ScoredToken(each, -1.0, 1, 0.5, ((each, HOSTILE[0], -1.0),)) for each in request.token_ids
+        )
+        return Scored(dict.fromkeys(request.on, tokens), tuple(HOSTILE[:4]))
 
     def stop(self) -> None:
         self._stopped.set()

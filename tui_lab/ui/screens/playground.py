@@ -136,7 +136,7 @@ class PlaygroundPane(Pane):
             "stop": not any(each.state == "running" for each in self.views),
             "inspect": view is None or view.done is None,
             "save": not self.results,
-            "fresh": not any(view.turns for view in self.views),
+            "fresh": not (self.settings.is_chat and self.request is not None),
         }
         return frozenset(action for action, idle in useless.items() if idle)
 
