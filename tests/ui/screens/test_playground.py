@@ -382,6 +382,7 @@ async def test_every_lane_keeps_its_conversation() -> None:
         # a new conversation, which can be undone
         await pilot.press("ctrl+n")
         await until(lambda: not any(view.memory.conversation for view in pane.views))
+        await until(lambda: "Chat, turn 1" in screen_text(app))
         await pilot.press("escape", "u")
         await until(lambda: len(pane.views[0].memory.conversation) == 2)
 

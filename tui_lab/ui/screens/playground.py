@@ -394,6 +394,7 @@ class PlaygroundPane(Pane):
         for view in self.views:
             view.forget()
         self.request, self.results = None, []
+        self._draw_tabs()
         self.action_prompt()
 
     def action_history(self) -> None:
@@ -436,7 +437,7 @@ class PlaygroundPane(Pane):
         """Lanes on what is not loaded any more run on the base again."""
         names = self.client.names
         if any(view.lane.on and view.lane.on not in names for view in self.views):
-            await self.set_lanes(PRESETS[FIRST_SET])
+            await self.set_lanes(lane_models.on_models(self.board.lanes, "base", ""))
 
     def action_tuned(self) -> None:
         self.pick_run(self.lab.run_id, self.compare_run)
@@ -452,7 +453,6 @@ class PlaygroundPane(Pane):
         except LabError as error:
             self.notice(error, "error")
             return
-        await self._drop_lost_lanes()
         await self._show_tuned(name)
         undo = f"{self.keys('playground.undo')} restores the lanes"
         self.notice(f"Run {run_id} is loaded as {name!r}, together with its base. {undo}.")
