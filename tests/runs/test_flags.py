@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tests.records import parse
 from tui_lab.runs.flags import Flag, flags
+from tui_lab.runs.schema import StepEvent
 from tui_lab.runs.state import RunState
 
 Events = list[dict[str, Any]]
@@ -342,3 +343,21 @@ def test_huge_numbers_are_accepted() -> None:
     state = RunState()
     state.apply(parse([{"kind": "step", "t": 1.0, "step": n, "loss": 1e308} for n in (1, 2)]))
     assert [flag for flag in flags(state) if "is no number" in flag.sentence] == []
+
+
+def test_both_answers_of_a_preference_run_become_unlikely() -> None:
+    def state(chosen_end: float, rejected_end: float) -> RunState:
+        made = RunState()
+        for step in range(1, 31):
+            share = step / 30
+            parts = {
+                "chosen_log_probability": -20 + share * chosen_end,
+                "rejected_log_probability": -20 + share * rejected_end,
+            }
+            made.apply([StepEvent(step=step, loss=0.7 * (1 - share), parts=parts)])
+        return made
+
+    [flag] = [flag for flag in flags(state(-15, -40)) if flag.name == "both_fall"]
+    assert flag.severity == "amber" and "orpo" in flag.remedy
+    assert not [flag for flag in flags(state(2, -40)) if flag.name == "both_fall"]
+    assert not [flag for flag in flags(state(2, -40)) if flag.name in ("memorising", "underfitting")]

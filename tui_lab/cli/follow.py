@@ -41,14 +41,12 @@ from tui_lab.runs.schema import (
     ValidationEvent,
     WarningEvent,
 )
-from tui_lab.runs.state import ENDED, RunState, Watcher
+from tui_lab.runs.state import ENDED, PREFERENCE_FIGURES, RunState, Watcher
 
 #: Plain output prints the step at most this often (by the time of the events).
 PLAIN_STEP_EVERY_S = 5.0
 #: Longer samples and messages are cut.
 LONGEST_TEXT = 160
-#: Figures of a preference loss beside the loss.
-PREFERENCE_FIGURES = {"reward_margin": "margin", "reward_accuracy": "accuracy"}
 
 # --------------------------------------------------------------------------------------------------
 # text

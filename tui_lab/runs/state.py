@@ -65,6 +65,8 @@ FEED_LENGTH = 500
 SAMPLES_LENGTH = 200
 #: Terms of the loss that are followed.
 MOST_PARTS = 32
+#: Figures of a preference loss that are shown beside the loss, and their names.
+PREFERENCE_FIGURES = {"reward_margin": "margin", "reward_accuracy": "accuracy"}
 
 #: Every state a run can be in.
 STATES = ("created", "starting", "running", "paused", "finished", "stopped", "failed", "crashed")

@@ -21,7 +21,7 @@ from tui_lab.core.format import (
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs import crash_reason, wording
 from tui_lab.runs.schema import DataEvent, EndEvent, LadderEvent, RunEvent, SampleEvent, WarningEvent
-from tui_lab.runs.state import ENDED, RunState
+from tui_lab.runs.state import ENDED, PREFERENCE_FIGURES, RunState
 from tui_lab.ui.views.plot_data import quantity
 from tui_lab.ui.views.spans import TextSpan, fitting, labelled
 
@@ -78,6 +78,9 @@ def figures_line(state: RunState, width: int) -> str:
     parts = []
     if state.loss.values:
         parts.append(f"loss {quantity(state.loss.last, 'number')}")
+    for name, label in PREFERENCE_FIGURES.items():
+        if name in state.parts and state.parts[name].values:
+            parts.append(f"{label} {quantity(state.parts[name].last, 'number')}")
     if state.validation.values:
         first, last = state.validation.values[0], state.validation.last
         change = f"{quantity(first, 'number')} → " if len(state.validation.values) > 1 else ""
