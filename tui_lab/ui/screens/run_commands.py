@@ -24,8 +24,15 @@ HELD = "The queue is held: no further run starts. The run in progress continues.
 RESUMED = "The queue continues."
 
 
-def _restored(found: Sequence[removal.TrashedRun]) -> list[Run]:
-    return [removal.restore(each) for each in found]
+def _restore(found: Sequence[removal.TrashedRun]) -> tuple[list[Run], list[str]]:
+    """The runs that could be restored, and a sentence for each other."""
+    runs, problems = [], []
+    for each in found:
+        try:
+            runs.append(removal.restore(each))
+        except LabError as error:
+            problems.append(str(error))
+    return runs, problems
 
 
 class RunSelection(Protocol):
@@ -45,6 +52,7 @@ class RunCommands:
     def __init__(self, pane: Pane, selection: RunSelection) -> None:
         self._pane, self._selection = pane, selection
         self._moved: list[removal.TrashedRun] = []  # by the last deletion
+        self.restored = ""  # the id of a run that the cursor is to go to as soon as it is listed
 
     # ------------------------------------------------------------------ opening
 
@@ -151,7 +159,10 @@ class RunCommands:
                 pane.call_back(self._deleted, run.id)
         if moved:
             self._moved = moved
-            pane.call_back(pane.notice, f"{removal.moved_text(moved)}. {pane.keys('runs.undo')} restores it.")
+            it = "it" if len(moved) == 1 else "them"
+            text = f"{removal.moved_text(moved)}. {pane.keys('runs.undo')} restores {it}."
+            pane.call_back(pane.notice, text)
+            pane.call_back(pane.update_footer)
         pane.call_back(self._selection.read_folders)
 
     def _deleted(self, run_id: str) -> None:
@@ -159,11 +170,16 @@ class RunCommands:
         if self._pane.lab.run_id == run_id:
             self._pane.lab.run_id = ""
 
+    @property
+    def can_undo(self) -> bool:
+        """Whether runs were deleted here that can be restored."""
+        return bool(self._moved)
+
     def undo(self) -> None:
         """Restores the runs that were deleted last, else lets the user choose one in the trash."""
         if self._moved:
             moved, self._moved = self._moved, []
-            self._pane.in_thread(partial(_restored, moved), self._restored_text, "delete")
+            self._start_restoring(moved)
         else:
             self._pane.in_thread(removal.trashed, self._choose_trashed, "delete")
 
@@ -173,14 +189,19 @@ class RunCommands:
             return
         lines = [(each.id, time.strftime("deleted %m-%d %H:%M", time.localtime(each.at))) for each in found]
 
-        def take(number: int) -> None:
-            self._pane.in_thread(partial(_restored, [found[number]]), self._restored_text, "delete")
+        self._pane.pick("Restore which run?", lines, lambda number: self._start_restoring([found[number]]))
 
-        self._pane.pick("Restore which run?", lines, take)
+    def _start_restoring(self, found: Sequence[removal.TrashedRun]) -> None:
+        self._pane.in_thread(partial(_restore, found), self._restored, "delete")
 
-    def _restored_text(self, runs: Sequence[Run]) -> None:
-        what = runs[0].id if len(runs) == 1 else f"{len(runs)} runs"
-        self._pane.notice(f"Restored: {what}.")
+    def _restored(self, result: tuple[list[Run], list[str]]) -> None:
+        runs, problems = result
+        for problem in problems:
+            self._pane.notice(problem, "error")
+        if runs:
+            self.restored = runs[0].id
+            self._pane.notice(f"Restored: {runs[0].id if len(runs) == 1 else f'{len(runs)} runs'}.")
+        self._pane.update_footer()
         self._selection.read_folders()
 
     # ------------------------------------------------------------------ the queue

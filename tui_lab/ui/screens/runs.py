@@ -104,6 +104,8 @@ class RunsPane(Pane):
 
     @property
     def situation(self) -> str:
+        if self.commands.can_undo and not self.marked:
+            return "deleted"
         if not self.every:
             return "none"
         return "marked" if self.marked else ""
@@ -199,6 +201,9 @@ class RunsPane(Pane):
     def _take(self, every: list[RunSummary]) -> None:
         about = self.index and (self.index.done, self.index.problem, self.index.queue_text)
         drawn = (every, about)
+        if self.commands.restored and any(run.id == self.commands.restored for run in every):
+            self.call_after_refresh(self.table.go_to, self.commands.restored)
+            self.commands.restored = ""
         if drawn != self._drawn:
             self.every, self._drawn = every, drawn
             known = {run.id for run in every}
