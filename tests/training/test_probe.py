@@ -157,12 +157,15 @@ def measured() -> tuple[probe_base.ProbeBase, registry.Suite]:
     tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
     model = AutoModelForCausalLM.from_pretrained(MODEL_DIR, dtype=torch.float32)
     suite = probe.load_suite("everyday")
-    progress: list[str] = []
+    progress: list[tuple[str, int, int]] = []
     base = probe_base.measure(
         model, tokenizer, suite, [list(range(40)), list(range(20, 70)), [5] * 30],
-        budget=probe_base.BaseBudget(1_000, 0.03, 64), seed=1, batch_tokens=2048, on_progress=progress.append,
+        budget=probe_base.BaseBudget(1_000, 0.03, 64), seed=1, batch_tokens=2048,
+        on_progress=lambda *each: progress.append(each),
     )  # fmt: skip
-    assert len(progress) == 2
+    assert [each[1:] for each in progress if not each[2]] == [(0, 0)] * 2
+    counts = [each[1:] for each in progress if each[2]]
+    assert counts[-1] == (len(base.scores), len(base.scores)) and all(done <= total for done, total in counts)
     return base, suite
 
 
