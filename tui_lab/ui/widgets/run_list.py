@@ -25,8 +25,8 @@ from tui_lab.ui.views.runs_table import (
     row,
 )
 
-#: The newest runs, which are listed.
-MAX_RUNS = 500
+#: Runs that are listed at most; the filter finds the others.
+MAX_RUNS = 200
 #: Columns of the list; the Runs pane has them all.
 LIST_COLUMNS = tuple(column for column in COLUMNS if column.id not in ("loss", "peak", "time", "note"))
 #: Cells of a line beside its columns: padding and scrollbar.
