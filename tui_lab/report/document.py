@@ -82,13 +82,13 @@ def document(report: ReportContent) -> Document:
     if recipe:
         subtitle = f"{recipe.model} on {recipe.data} · preset {recipe.preset or 'none'} · {report.status}"
     sections: tuple[tuple[str, str, Callable[[ReportContent], Iterator[Block]]], ...] = (
-        ("result", "Result", _result),
         ("curves", "Curves", _curves),
         ("retention", "Retention: what the model still knows", retention.retention),
         ("acquisition", "Acquisition: what it learned", _acquisition),
         ("samples", "Before and after", _samples),
         ("strength", "Strength sweep", retention.strength),
         ("flags", "Problems during the run", _flags),
+        ("result", "The run in figures", _result),
         ("memory", "Memory: forecast and measured", _memory),
         ("costs", "Time, energy, money, CO₂", _costs),
         ("recipe", "Recipe", _recipe),
@@ -97,8 +97,10 @@ def document(report: ReportContent) -> Document:
         ("repeat", "How to repeat it", _repeat),
         ("unknown", "What is not known", _unknown),
     )
-    made = tuple(Section(id, title, tuple(make(report))) for id, title, make in sections)
-    return Document(f"Run {report.run}", subtitle, made, headline(report))
+    made = [Section(id, title, tuple(make(report))) for id, title, make in sections]
+    if report.status in ("failed", "crashed"):  # why comes first
+        made.sort(key=lambda section: section.id != "result")
+    return Document(f"Run {report.run}", subtitle, tuple(made), headline(report))
 
 
 def _time(seconds: float | None) -> str:
@@ -145,7 +147,7 @@ def _result(report: ReportContent) -> Iterator[Block]:
         yield Quote("message of the run", report.message)
     if report.log_tail:
         yield Quote("end of its log", "\n".join(report.log_tail))
-    yield _pair_table("The run in figures", _figures(report))
+    yield _pair_table("Figures", _figures(report))
     if report.course:
         rows = tuple((_time(entry.t), entry.text) for entry in report.course)
         yield Table("Course of the run", ("when", "what"), rows)
@@ -409,7 +411,7 @@ def _repeat(report: ReportContent) -> Iterator[Block]:
     if any(entry.kind == "recipe_changed" for entry in report.course):
         yield Paragraph(
             "This is the recipe of the last attempt. It was changed during the run, so no single command "
-            "repeats the run exactly; the first section lists the changes with their times."
+            "repeats the run exactly; the course of the run above lists the changes with their times."
         )
     yield Paragraph("Or from the recipe in the run's folder (RUN), even if the preset changes:")
     yield CommandsBlock("tui-lab train --preset RUN/recipe.toml")
