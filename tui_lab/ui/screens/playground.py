@@ -15,7 +15,6 @@ from textual.content import Content
 from textual.widgets import Static
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.format import size
 from tui_lab.core.sanitize import sanitize
 from tui_lab.decoding.strategies import FAMILIES, PRESETS, Lane
 from tui_lab.playground.messages import (
@@ -30,7 +29,7 @@ from tui_lab.ui.actions.registry import ACTIONS, bindings
 from tui_lab.ui.screens.pane import Pane
 from tui_lab.ui.views import empty, lane_models
 from tui_lab.ui.views import lane_layout as places
-from tui_lab.ui.views.playground_settings import PlaygroundSettings
+from tui_lab.ui.views.playground_settings import PlaygroundSettings, status_parts
 from tui_lab.ui.views.saved_comparison import History, save
 from tui_lab.ui.views.states import PLAYGROUND_STATES
 from tui_lab.ui.widgets.lane_board import LaneBoard
@@ -159,19 +158,8 @@ class PlaygroundPane(Pane):
 
     def _draw_status(self, known: PlaygroundStatus | None) -> None:
         status = known or PlaygroundStatus()
-        parts = []
-        if status.loaded:
-            precision = "nf4" if status.quantization == "nf4" else status.dtype
-            parts = [status.model, precision, status.device, size(status.memory_bytes)]
-            parts += [f"on {', '.join(status.names)}"] if len(status.names) > 1 else []
-            if status.can_think:
-                asked = self.settings.thinking
-                on = status.thinking if asked == "auto" else asked == "on"
-                parts.append(f"thinking {'on' if on else 'off'}")
-            parts += status.speed.parts if status.speed else []
-        if status.text:
-            parts.append(status.text + ("; the next run starts it again" if status.state == "died" else ""))
-        elif not parts:
+        parts = status_parts(status, self.settings)
+        if not parts:
             parts.append(
                 f"no model is loaded: {self.keys('prompt.send')} loads the last one"
                 if self.client.wants

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from tui_lab.core.format import size
 from tui_lab.data.prompt_settings import ThinkingMode
-from tui_lab.playground.messages import ChatTurn, GenerateRequest
+from tui_lab.playground.messages import ChatTurn, GenerateRequest, PlaygroundStatus
 
 LARGEST_LENGTH = 32_768
 _THINKING: dict[ThinkingMode, ThinkingMode] = {"auto": "on", "on": "off", "off": "auto"}
@@ -117,3 +118,19 @@ def typed(settings: PlaygroundSettings, name: str, text: str) -> PlaygroundSetti
     if digits.isascii() and digits.isdigit() and 1 <= int(digits[:9]) <= LARGEST_LENGTH:
         return replace(settings, max_new_tokens=int(digits))
     return f"New tokens are a whole number from 1 to {LARGEST_LENGTH:,}, not {text!r}."
+
+
+def status_parts(status: PlaygroundStatus, settings: PlaygroundSettings) -> list[str]:
+    """What is known of the playground process, the most important first; empty while nothing is loaded."""
+    parts = []
+    if status.loaded:
+        precision = "nf4" if status.quantization == "nf4" else status.dtype
+        parts = [status.model, precision, status.device, size(status.memory_bytes)]
+        parts += [f"on {', '.join(status.names)}"] if len(status.names) > 1 else []
+        if status.can_think:
+            on = status.thinking if settings.thinking == "auto" else settings.thinking == "on"
+            parts.append(f"thinking {'on' if on else 'off'}")
+        parts += status.speed.parts if status.speed else []
+    if status.text:
+        parts.append(status.text + ("; the next run starts it again" if status.state == "died" else ""))
+    return parts
