@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import subprocess
 import sys
 import time
@@ -384,3 +385,20 @@ def test_real_data(shared: Path) -> None:
     assert hellaswag.rows[0].expected[:3] in ("A. ", "B. ", "C. ", "D. ")
     both = formats.read(str(shared / "data/gsm8k"), max_rows=20)
     assert both.validation and "“test”" in both.reason
+
+
+def test_a_list_of_data_sets_is_no_saved_data_set(tmp_path: Path) -> None:
+    """LLaMA-Factory's folder of data: dataset_info.json lists the files beside it."""
+    write(tmp_path / "rows.jsonl", [ROWS["alpaca"]])
+    (tmp_path / "dataset_info.json").write_text('{"rows": {"file_name": "rows.jsonl"}}')
+    assert len(formats.read(str(tmp_path)).rows) == 1
+
+
+@pytest.mark.parametrize("name", ["state.json", "train/state.json", "train/data-00000-of-00001.arrow"])
+def test_a_pipe_in_a_saved_data_set_is_one_sentence(tmp_path: Path, name: str) -> None:
+    for description in ("dataset_dict.json", "dataset_info.json"):
+        (tmp_path / description).write_text('{"splits": ["train"]}')
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(LabError, match="holds a pipe or a device"):
+        formats.read(str(tmp_path))

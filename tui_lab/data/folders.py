@@ -34,7 +34,7 @@ _SKIPPED = ("readme", "license", "licence", "dataset_infos", "dataset_info", "st
 
 def read_folder(folder: Path, max_rows: int, on_bytes: OnBytes | None = None) -> RawData:
     """The splits of a folder. Raises LabError where it holds no data."""
-    if (folder / "dataset_dict.json").exists() or (folder / "dataset_info.json").exists():
+    if _is_saved(folder):
         return _read_saved(folder, max_rows)
     try:
         files = list(itertools.islice(_data_files(folder, 0), MAX_FILES))
@@ -161,9 +161,18 @@ def _expand(folder: Path, data_files: object) -> dict[str, list[Path]]:
     return groups
 
 
+def _is_saved(folder: Path) -> bool:
+    """Whether ``datasets`` saved the folder. A dataset_info.json alone is LLaMA-Factory's list of files."""
+    saved = all((folder / name).is_file() for name in ("dataset_info.json", "state.json"))
+    return saved or (folder / "dataset_dict.json").is_file()
+
+
 def _read_saved(folder: Path, max_rows: int) -> RawData:
     import datasets
 
+    for path in itertools.islice(folder.glob("**/*"), MAX_FILES):
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise LabError(f"The folder {folder} holds a pipe or a device, {path.name}; remove it.")
     try:
         saved = datasets.load_from_disk(str(folder))
     except Exception as error:  # noqa: BLE001 - datasets raises whatever its readers and the hub do
