@@ -250,6 +250,8 @@ def test_marks_stand_above_the_axis_at_their_steps() -> None:
     row = plain(drawing.rows[-3:-2])
     assert drawing.x_at(row.index("◆")) == pytest.approx(50, abs=1) and "○" not in row
     assert drawing.x_at(row.index("!")) == pytest.approx(90, abs=1)
+    plainly = draw_plot(series, 80, 12, PlotOptions(marker="ascii"), marks)
+    assert plain(plainly.rows[-3:-2]).strip("| ") == "*"
     pointed = plain(draw_plot(series, 80, 12, PlotOptions(cursor=50.0), marks).rows[:1])
     assert "◆ checkpoint" in pointed and "○ probe" in pointed and "!" not in pointed
     assert "◆" not in plain(draw_plot(series, 80, 8, PlotOptions(), marks).rows), "no row for it"

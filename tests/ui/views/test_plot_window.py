@@ -39,6 +39,9 @@ def test_the_cursor_begins_at_an_end_and_moves_by_a_sixtieth() -> None:
     assert PlotWindow().pointed(-1, *WHOLE).cursor == 1_000.0
     assert PlotWindow().pointed(1, *WHOLE).cursor == 0.0
     assert PlotWindow(cursor=600.0).pointed(-1, *WHOLE).cursor == 583.0  # 600 - 1000 / 60
+    # a run at step 700, whose axis ends at the next round number
+    assert PlotWindow().pointed(-1, *WHOLE, 700.0).cursor == 700.0
+    assert PlotWindow(cursor=695.0).pointed(1, *WHOLE, 700.0).cursor == 700.0
     near = PlotWindow(width=30.0, end=500.0, cursor=471.0)
     for _ in range(3):
         near = near.pointed(-1, *WHOLE)

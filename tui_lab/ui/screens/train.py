@@ -3,6 +3,7 @@ the run. A large window shows all parts at once, a small one a tab each."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from textual import events
@@ -164,7 +165,8 @@ class TrainPane(RunPane):
 
     def action_cursor(self, by: int) -> None:
         """Moves the cursor that reads all plots."""
-        self._window = self._window.pointed(by, *self._steps())
+        newest = float(self.watcher.state.step) if self.watcher is not None else math.inf
+        self._window = self._window.pointed(by, *self._steps(), newest)
         self._show_window()
 
     def action_clear_window(self) -> None:

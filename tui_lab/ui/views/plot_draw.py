@@ -45,7 +45,7 @@ from tui_lab.ui.views.spans import cut
 
 #: Drawing order: thresholds and forecasts first, then lines, then points.
 LAYERS = {"dashed": 0, "thin": 1, "thick": 1, "points": 2}
-_TO_ASCII = str.maketrans("│┤├└─┬┴┼┌┐┘–×·…★", "||++-++++++-x..+")
+_TO_ASCII = str.maketrans("│┤├└─┬┴┼┌┐┘–×·…★○◆", "||++-++++++-x..+o*")
 #: A smaller plot is one line of characters with its last, lowest and highest value.
 MIN_WIDTH, MIN_HEIGHT = 20, 6
 #: Plots of fewer rows have no row of marks and no second line of legend.

@@ -49,14 +49,14 @@ class PlotWindow:
         right = max(low + self.width, view[1] + by * PAN * self.width)
         return replace(self, end=math.inf if right >= high else right)
 
-    def pointed(self, by: int, low: float, high: float) -> PlotWindow:
-        """The cursor some steps further; it begins at the newest step, or at the first when it goes right.
-        The window follows it."""
+    def pointed(self, by: int, low: float, high: float, newest: float = math.inf) -> PlotWindow:
+        """The cursor some steps further; it begins at the newest step, or at the first when it goes right,
+        and does not go beyond ``newest``. The window follows it."""
         left, right = self._ends(low, high)
         if not left <= self.cursor <= right:
-            return replace(self, cursor=float(round(right if by < 0 else left)))
+            return replace(self, cursor=float(round(min(right, newest) if by < 0 else left)))
         moved = round(self.cursor + by * max(1.0, (right - left) / CURSOR_PARTS))
-        window = replace(self, cursor=float(min(max(moved, math.ceil(low)), math.floor(high))))
+        window = replace(self, cursor=float(min(max(moved, math.ceil(low)), math.floor(min(high, newest)))))
         if left <= window.cursor <= right:
             return window
         end = window.cursor if by > 0 else window.cursor + self.width
