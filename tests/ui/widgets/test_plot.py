@@ -115,3 +115,22 @@ async def test_a_theme_change_recolours_without_drawing() -> None:
         await pilot.pause(0.1)
         assert colours() != before
         assert plot.builds == builds
+
+
+async def test_a_panel_says_what_the_scale_leaves_out_and_keeps_its_own_words_otherwise() -> None:
+    steep = [float(12 - step) for step in range(1, 11)] + [1.0 + 0.1 * (step % 5) for step in range(11, 101)]
+    app = PlotApp()
+    async with app.run_test(size=(80, 20)):
+        plot, panel = app.query_one(Plot), app.query_one("#holder")
+        panel.add_class("panel")
+        panel.styles.border = ("round", "white")
+        panel.border_subtitle = "2 runs"
+        plot.set_options(settle=True, from_zero=False)
+        plot.show(lambda: curve(100), 1)
+        await until(lambda: "train 1" in plot.text)
+        assert panel.border_subtitle == "2 runs"
+        plot.show(lambda: [PlotSeries("train", "train", range(1, 101), steep)], 2)
+        await until(lambda: panel.border_subtitle == "scale without the first 10 steps")
+        assert "scale without" not in plot.text
+        plot.set_options(view=(0.0, 20.0))
+        await until(lambda: not panel.border_subtitle)

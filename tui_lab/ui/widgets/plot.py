@@ -40,6 +40,7 @@ class Plot(RowsWidget):
         self._series: Callable[[], Sequence[PlotSeries]] = tuple
         self._marks: Callable[[], Sequence[PlotMark]] = tuple
         self._drawing = Drawing([])
+        self._noted = ""  # what the border of the panel says
         self.builds = 0  # drawings so far, for tests and benchmarks
         self._version: object = None
         self._dirty = True
@@ -120,8 +121,8 @@ class Plot(RowsWidget):
         self.builds += 1
         self._dirty = False
         self.set_rows(self._drawing.rows)
-        if isinstance(panel, Widget) and panel.border_subtitle != self._drawing.note:
-            panel.border_subtitle = self._drawing.note
+        if isinstance(panel, Widget) and self._noted != self._drawing.note:
+            self._noted = panel.border_subtitle = self._drawing.note
 
     # ------------------------------------------------------------------ mouse
 
