@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from tui_lab.forecast.jobs import MemoryProbeAnswer
-from tui_lab.runs.schema import DamagedRecord, RunEvent, decode_event, encode_line
+from tui_lab.runs.event_lines import DamagedRecord, decode_event, encode_line
+from tui_lab.runs.schema import RunEvent
 
 
 def event(kind: str, **fields: Any) -> RunEvent:

@@ -14,13 +14,14 @@ from tui_lab.core import settings
 from tui_lab.core.records import to_json
 from tui_lab.recipes import presets
 from tui_lab.runs import changes, checkpoints, commands, folder, notes
+from tui_lab.runs.event_lines import encode_event
 from tui_lab.runs.events import EventTail
 from tui_lab.runs.folder import Run
 from tui_lab.runs.index import RunIndex
 from tui_lab.runs.overlay import CurveReader
 from tui_lab.runs.queue import queue, sweep
 from tui_lab.runs.replay import Replay
-from tui_lab.runs.schema import UnknownEvent, encode_event
+from tui_lab.runs.schema import UnknownEvent
 from tui_lab.runs.state import Watcher
 
 WRITTEN = Path(__file__).parent / "fixtures" / "caf9144"

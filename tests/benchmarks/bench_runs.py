@@ -15,11 +15,11 @@ from statistics import median
 
 from tests.benchmarks.figures import Figure
 from tui_lab.recipes.presets import make_recipe
+from tui_lab.runs.event_lines import encode_line as encode
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import create
 from tui_lab.runs.index import CACHE, RunIndex
 from tui_lab.runs.schema import EndEvent, PlanEvent, ResumedEvent, ScoreEvent, StartedEvent, ValidationEvent
-from tui_lab.runs.schema import encode_line as encode
 
 RUNS, STEPS = 1_000, 200
 

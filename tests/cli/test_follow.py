@@ -12,16 +12,9 @@ from rich.console import Console
 
 from tests.cli.test_output import Terminal
 from tui_lab.cli import follow
+from tui_lab.runs.event_lines import encode_event
 from tui_lab.runs.events import LogLine, line_fields
-from tui_lab.runs.schema import (
-    PhaseEvent,
-    PlanEvent,
-    ProgressEvent,
-    RunEvent,
-    StepEvent,
-    WarningEvent,
-    encode_event,
-)
+from tui_lab.runs.schema import PhaseEvent, PlanEvent, ProgressEvent, RunEvent, StepEvent, WarningEvent
 from tui_lab.runs.state import RunState
 
 

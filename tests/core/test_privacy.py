@@ -19,7 +19,8 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.subprocesses import child_environment
 from tui_lab.recipes.recipe import build
 from tui_lab.runs import folder
-from tui_lab.runs.schema import WarningEvent, encode_event
+from tui_lab.runs.event_lines import encode_event
+from tui_lab.runs.schema import WarningEvent
 
 #: For developers and `make setup`; and the check of an export, which imports nothing of the lab and inherits
 #: all of it.

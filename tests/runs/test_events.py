@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 from tests.records import read_log
 from tui_lab.retention.statistics import Interval
 from tui_lab.runs import events
+from tui_lab.runs.event_lines import DamagedRecord, decode_event, encode_event
 from tui_lab.runs.event_parts import MOST_STEPS, Acquisition
 from tui_lab.runs.events import EventLineWriter, EventTail, EventWriter, LineTail
 from tui_lab.runs.schema import (
     ChoiceEvent,
-    DamagedRecord,
     EndEvent,
     KlProbeEvent,
     RunEvent,
@@ -33,8 +33,6 @@ from tui_lab.runs.schema import (
     StepEvent,
     UnknownEvent,
     WarningEvent,
-    decode_event,
-    encode_event,
     kind_of,
 )
 

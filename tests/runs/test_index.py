@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tui_lab.core.errors import LabError
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs import index, notes, removal
+from tui_lab.runs.event_lines import encode_event
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run, RunLock, create
 from tui_lab.runs.index import CACHE, COLUMNS, RunIndex, RunSummary, matches, ordered
@@ -27,7 +28,6 @@ from tui_lab.runs.schema import (
     StartedEvent,
     StepEvent,
     ValidationEvent,
-    encode_event,
 )
 
 

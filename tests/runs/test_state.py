@@ -17,6 +17,7 @@ from tui_lab.retention.statistics import Interval
 from tui_lab.runs import events as events_module
 from tui_lab.runs import folder, wording
 from tui_lab.runs.curves import Curve, smooth
+from tui_lab.runs.event_lines import decode_event, encode_event
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run, RunLock
 from tui_lab.runs.schema import (
@@ -27,8 +28,6 @@ from tui_lab.runs.schema import (
     ResumedEvent,
     RunEvent,
     StepEvent,
-    decode_event,
-    encode_event,
     kind_of,
 )
 from tui_lab.runs.state import FEED_LENGTH, STATES, RunState, Watcher

@@ -19,9 +19,10 @@ from tests.training import architectures
 from tests.training.conftest import VOCABULARY, losses, recipe_for, rows
 from tui_lab.recipes.recipe import Recipe, build
 from tui_lab.runs import folder, launch, wording
+from tui_lab.runs.event_lines import encode_event
 from tui_lab.runs.event_parts import LadderSettings
 from tui_lab.runs.flags import flags
-from tui_lab.runs.schema import RunEvent, encode_event
+from tui_lab.runs.schema import RunEvent
 from tui_lab.runs.state import RunState, Watcher
 from tui_lab.training import memory_limit
 from tui_lab.training.memory_limit import LimitedStorages

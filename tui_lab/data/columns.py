@@ -1,232 +1,36 @@
-"""Which column of a data set is used for what: the format, and the role of each column.
+"""Finds the format of a data set and the role of each of its columns, from the first rows.
 
-Names are compared without regard to case, blanks and hyphens. A mapping ("question=prompt,answer=reply")
-gives a column the name that the formats know. Every column is accounted for: used, with its role, or not
-used."""
+A mapping ("question=prompt,answer=reply") gives a column the name that the formats know. Every column is
+accounted for: used, with its role, or not used."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.data.cells import is_missing, structure_of
+from tui_lab.data.column_plan import ColumnPlan, Row, first_choice_number
+from tui_lab.data.column_roles import (
+    ACCEPTED,
+    FORMATS,
+    LABELS,
+    MAPPED_NAMES,
+    OTHER_QUESTIONS,
+    QUESTIONS,
+    ROLE_COLUMNS,
+    ROLES_OF_FORMAT,
+    USES,
+    canonical,
+)
 from tui_lab.data.files import RAGGED_CELLS, FileRecord
 from tui_lab.data.turns import CONTENT_KEYS, ROLE_KEYS
 
-FORMATS = (
-    "alpaca", "messages", "sharegpt", "prompt_completion", "question_answer", "text",
-    "preference", "feedback",
-)  # fmt: skip
-LABELS = {
-    "alpaca": "Alpaca",
-    "messages": "messages (OpenAI, ChatML)",
-    "sharegpt": "ShareGPT",
-    "prompt_completion": "prompt–completion",
-    "question_answer": "question–answer",
-    "text": "raw text",
-    "preference": "preference pairs",
-    "feedback": "answers with a verdict",
-}
-ACCEPTED = (
-    "instruction + output [+ input] (Alpaca), messages with role + content (OpenAI), conversations with "
-    "from + value (ShareGPT), prompt + completion, question + answer, "
-    "chosen + rejected [+ prompt], prompt + completion + label, or text"
-)
 SNIFFED_ROWS = 200  # rows whose columns are used for detection
 NAMED_COLUMNS = 12  # columns that a message names
 
-MESSAGES = ("messages", "conversations", "conversation", "dialog", "dialogue", "chat", "turns", "data")
-QUESTIONS = ("question", "query", "problem", "question_stem", "question_text")
-OTHER_QUESTIONS = (
-    "inputs", "input", "input_text", "source", "user", "human", "user_message", "sentence", "ctx", "goal",
-    "context", "document", "article", "dialogue", "dialog",
-)  # fmt: skip
-ANSWERS = ("answer", "response", "solution", "answers")
-OTHER_ANSWERS = (
-    "output", "outputs", "targets", "target", "output_text", "completion", "assistant", "gpt", "bot",
-    "assistant_message", "reply", "correct_answer", "expected_answer", "gold_answer", "generated_solution",
-    "answer_text", "summary", "highlights", "sql",
-)  # fmt: skip
-KEYS = (
-    "answerkey", "answer_key", "answer_idx", "answer_index", "answer_id", "correct", "cop", "label", "gold",
-    "gold_label", "correct_option", "correct_choice", "correct_index", "correct_idx", "correct_answer_index",
-    "correct_answer_idx", "right_choice", "target",
-)  # fmt: skip
-#: Columns for each role, in order of preference.
-ROLE_COLUMNS: dict[str, tuple[str, ...]] = {
-    "messages": MESSAGES,
-    "instruction": ("instruction", "instructions"),
-    "question": QUESTIONS + OTHER_QUESTIONS,
-    "prompt": ("prompt",),
-    "completion": ("completion", "response", "output", "answer"),
-    "answer": ANSWERS + OTHER_ANSWERS,
-    "key": KEYS,
-    "choices": (
-        "choices",
-        "options",
-        "answer_choices",
-        "answer_options",
-        "candidates",
-        "endings",
-        "alternatives",
-        "possible_answers",
-    ),
-    "input": ("input", "inputs"),
-    "context": (
-        "context",
-        "contexts",
-        "passage",
-        "passages",
-        "article",
-        "paragraph",
-        "paragraphs",
-        "background",
-        "support",
-        "evidence",
-        "premise",
-        "document",
-        "documents",
-        "docs",
-        "knowledge",
-        "source_text",
-        "context_text",
-        "background_knowledge",
-    ),
-    "system": (
-        "system",
-        "system_prompt",
-        "system_message",
-        "system_instruction",
-        "system_instructions",
-        "sys_prompt",
-        "sys",
-        "system_content",
-    ),
-    "history": (
-        "history",
-        "chat_history",
-        "conversation_history",
-        "dialogue_history",
-        "dialog_history",
-        "message_history",
-        "past_turns",
-        "previous_turns",
-        "prior_turns",
-        "previous_messages",
-        "prior_messages",
-        "past_messages",
-        "previous_conversation",
-    ),
-    "reasoning": ("reasoning_content", "reasoning", "thinking", "thought", "thoughts"),
-    "wanted": ("label",),
-    "tools": ("tools", "functions"),
-    "text": ("text", "story", "content", "document"),
-    "task": ("task",),
-    "chosen": ("chosen", "preferred", "accepted", "chosen_response"),
-    "rejected": ("rejected", "dispreferred", "rejected_response"),
-    "label": ("label", "liked", "thumbs_up", "verdict", "feedback"),
-}
-USES = {
-    "messages": "the turns",
-    "instruction": "the user's turn",
-    "question": "the user's turn",
-    "prompt": "the prompt",
-    "completion": "the completion, trained",
-    "answer": "the assistant's turn, trained",
-    "key": "the number or letter of the right choice, trained",
-    "choices": "the choices, below the question",
-    "input": "below the instruction",
-    "context": "the text that the question is about",
-    "system": "the system turn",
-    "history": "earlier turns",
-    "reasoning": "what the assistant thinks before the answer, trained",
-    "wanted": "rows where it is false are left out",
-    "tools": "the tools, in the template's own form",
-    "text": "the text, trained",
-    "task": "the name of the row's task",
-    "chosen": "the better answer, made more likely",
-    "rejected": "the worse answer, made less likely by a preference loss",
-    "label": "whether the answer is good",
-}
-_AROUND = ("system", "history", "reasoning", "tools", "task")  # a question with its answer
-ROLES_OF_FORMAT: dict[str, tuple[str, ...]] = {
-    "messages": ("messages", "system", "tools", "task"),
-    "alpaca": ("instruction", "input", "context", "answer", *_AROUND),
-    "prompt_completion": ("prompt", "completion", "context", "wanted", *_AROUND),
-    "question_answer": ("context", "question", "choices", "answer", "key", *_AROUND),
-    "text": ("text", "task"),
-    "preference": (
-        "chosen", "rejected", "messages", "prompt", "instruction", "question", "input",
-        "system", "history", "tools",
-    ),
-    "feedback": ("prompt", "completion", "label", "system", "history", "tools"),
-}  # fmt: skip
-ROLES_OF_FORMAT["sharegpt"] = ROLES_OF_FORMAT["messages"]
-#: Names that a mapping may give to a column.
-MAPPED_NAMES = (
-    "question", "answer", "instruction", "input", "output", "prompt", "completion", "context", "system",
-    "history", "reasoning", "choices", "messages", "tools", "text", "task", "chosen", "rejected", "label",
-)  # fmt: skip
 _SPREAD = re.compile(r"(?:choice|option|opt?|ending|sol|alternative|candidate)_?([0-9a-h])")
-_CAPITAL = re.compile(r"(?<=[a-z0-9])(?=[A-Z][a-z])")
-
-
-def canonical(name: str) -> str:
-    """The name of a column in lower case, with single underscores: ``systemPrompt`` is ``system_prompt``."""
-    return re.sub(r"[\s_\-.]+", "_", _CAPITAL.sub("_", name.strip()).lower()).strip("_")
-
-
-@dataclass(frozen=True)
-class ColumnPlan:
-    """How the rows of a set are read.
-
-    ``names`` maps a canonical name to the column; ``roles`` a role to canonical names in order of preference;
-    ``spread`` are the columns of choices that are no list. ``counts_from``: the number of the first choice,
-    None where answers are texts. ``uses`` says of each used column what it becomes."""
-
-    format: str
-    reason: str
-    names: Mapping[str, str]
-    roles: Mapping[str, tuple[str, ...]]
-    spread: tuple[str, ...] = ()
-    counts_from: int | None = 0
-    uses: Mapping[str, str] = field(default_factory=dict)
-    unused: tuple[str, ...] = ()
-
-    @property
-    def known(self) -> frozenset[str]:
-        """All columns of the rows that were looked at."""
-        return frozenset([*self.uses, *self.unused, RAGGED_CELLS])
-
-
-class Row:
-    """The values of one row by role. Empty cells of pandas (NaN) count as None."""
-
-    __slots__ = ("plan", "values")
-
-    def __init__(self, plan: ColumnPlan, values: Mapping[str, object]) -> None:
-        self.plan, self.values = plan, values
-
-    def column(self, role: str) -> str | None:
-        """The column of a role: the first that has a value, else the first that the row has."""
-        first: str | None = None
-        for name in self.plan.roles.get(role, ()):
-            column = self.plan.names[name]
-            if column in self.values:
-                value = self.values[column]
-                if not is_missing(value) and value != "":
-                    return column
-                first = first or column
-        return first
-
-    def value(self, role: str) -> object:
-        """The value of a role, None for an empty cell and where the row has no such column."""
-        column = self.column(role)
-        value = None if column is None else self.values[column]
-        return None if is_missing(value) else value
 
 
 def parse_mapping(text: str) -> dict[str, str]:
@@ -484,7 +288,7 @@ def _complete(
                 uses.setdefault(column, USES[role])
     ordered = {column: uses[column] for column in columns if column in uses}
     unused = tuple(column for column in columns if column not in uses)
-    counts_from = _counts_from(draft, records) if spread or roles.get("choices") else 0
+    counts_from = first_choice_number(draft, records) if spread or roles.get("choices") else 0
     return ColumnPlan(chosen, reason, names, roles, spread, counts_from, ordered, unused)
 
 
@@ -496,63 +300,3 @@ def _fits(records: Sequence[FileRecord], column: str, role: str) -> bool:
         return True
     found = [structure_of(value.get(column)) for _, value in records if isinstance(value, dict)]
     return all(isinstance(value, kind) for value in found if not is_missing(value) and value != "")
-
-
-def choices_of(row: Row) -> tuple[list[object], list[str]]:
-    """The choices of a row and the labels that the data gives them ([] for none)."""
-    if row.plan.spread:
-        columns = [row.plan.names[name] for name in row.plan.spread]
-        present = [
-            row.values[c] for c in columns if not is_missing(row.values.get(c)) and row.values.get(c) != ""
-        ]
-        return present, []
-    value = structure_of(row.value("choices"))
-    if isinstance(value, dict) and isinstance(value.get("text"), list):
-        labels = value.get("label")
-        return list(value["text"]), [str(label) for label in labels] if isinstance(labels, list) else []
-    if isinstance(value, dict):
-        return list(value.values()), [str(key) for key in value]
-    if (
-        isinstance(value, list)
-        and value
-        and all(isinstance(entry, dict) and "text" in entry for entry in value)
-    ):
-        labels = [str(entry["label"]) for entry in value if "label" in entry]
-        return [entry["text"] for entry in value], labels if len(labels) == len(value) else []
-    return (value, []) if isinstance(value, list) else ([], [])
-
-
-def whole_number(value: object) -> int | None:
-    """A whole number, also as text or as the float that pandas makes of it; None for anything else."""
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int):
-        return value
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, str) and re.fullmatch(r"\d{1,6}", value.strip()):
-        return int(value)
-    return None
-
-
-def _counts_from(draft: ColumnPlan, records: Sequence[FileRecord]) -> int | None:
-    """From what the numbers of right choices count, over all rows: 0, or 1 where a number is as large as the
-    choices are many and none is 0. None where every number is itself one of the choices, as text."""
-    numbers: list[tuple[int, int, bool]] = []
-    for _, value in records:
-        if not isinstance(value, dict):
-            continue
-        row = Row(draft, value)
-        answer = row.value("answer")
-        answer = row.value("key") if answer is None else answer
-        number = whole_number(answer)
-        if number is not None:
-            choices, labels = choices_of(row)
-            if not labels:
-                as_text = isinstance(answer, str) and answer.strip() in map(str, choices)
-                numbers.append((number, len(choices), as_text))
-    if numbers and all(as_text for _, _, as_text in numbers):
-        return None
-    if numbers and all(0 < number <= many for number, many, _ in numbers):
-        return 1 if any(number == many for number, many, _ in numbers) else 0
-    return 0

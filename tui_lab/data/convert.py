@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from tui_lab.data import preferences
 from tui_lab.data.cells import clean, is_missing, structure_of, text_of
-from tui_lab.data.columns import Row, choices_of, whole_number
+from tui_lab.data.column_plan import Row, choices_of, whole_number
 from tui_lab.data.examples import Example
 from tui_lab.data.rows import BadRow, ChatMessage, Tool
 from tui_lab.data.turns import history_of, tools_of, turns_of

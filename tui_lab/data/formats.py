@@ -15,16 +15,9 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.format import plural
 from tui_lab.core.sanitize import sanitize
 from tui_lab.data.cells import clean, is_missing
-from tui_lab.data.columns import (
-    FORMATS,
-    LABELS,
-    QUESTIONS,
-    SNIFFED_ROWS,
-    ColumnPlan,
-    Row,
-    listed,
-    plan,
-)
+from tui_lab.data.column_plan import ColumnPlan, Row
+from tui_lab.data.column_roles import FORMATS, LABELS, QUESTIONS
+from tui_lab.data.columns import SNIFFED_ROWS, listed, plan
 from tui_lab.data.convert import CONVERTERS, bare_example
 from tui_lab.data.examples import Example
 from tui_lab.data.files import RAGGED_CELLS, FileRecord, RawData, Records, is_empty

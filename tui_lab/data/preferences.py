@@ -9,7 +9,7 @@ import re
 from dataclasses import replace
 
 from tui_lab.data.cells import is_missing, structure_of, text_of
-from tui_lab.data.columns import Row
+from tui_lab.data.column_plan import Row
 from tui_lab.data.examples import Example
 from tui_lab.data.rows import BadRow, ChatMessage, Tool
 from tui_lab.data.turns import turns_of

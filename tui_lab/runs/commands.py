@@ -16,9 +16,9 @@ import msgspec
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.records import from_json
+from tui_lab.runs.event_lines import CommandRecord, encode_line
 from tui_lab.runs.events import EventLineWriter, LineTail
 from tui_lab.runs.folder import Run
-from tui_lab.runs.schema import CommandRecord, encode_line
 
 #: Every command of a run, with its effect.
 COMMANDS = {

@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 from msgspec.structs import replace
 
 from tui_lab.core import input_files
-from tui_lab.runs.schema import DamagedRecord, EndEvent, RunEvent, decode_event, encode_event, encode_line
+from tui_lab.runs.event_lines import DamagedRecord, decode_event, encode_event, encode_line
+from tui_lab.runs.schema import EndEvent, RunEvent
 
 _CHUNK_BYTES = 1 << 18
 #: Longer lines are not kept: they are damaged, or would take the memory and time of those who read them.

@@ -20,20 +20,17 @@ from tui_lab.core.paths import expanded
 from tui_lab.retention.results import MAX_BYTES
 from tui_lab.runs import folder
 from tui_lab.runs.commands import Inbox
+from tui_lab.runs.event_lines import CommandRecord, DamagedRecord, decode_event, encode_event
 from tui_lab.runs.events import LineTail
 from tui_lab.runs.folder import Run, RunLock
 from tui_lab.runs.schema import (
     CommandEvent,
-    CommandRecord,
     ContinuedEvent,
-    DamagedRecord,
     EndEvent,
     PausedEvent,
     ResumedEvent,
     RunEvent,
     StepEvent,
-    decode_event,
-    encode_event,
 )
 
 DEFAULT_SPEED = 10.0

@@ -1,10 +1,5 @@
-"""The records that a run folder holds: every event of ``events.jsonl`` and every command of
-``commands.jsonl``.
-
-Each kind of event is one struct, tagged by the field ``kind``. A record is validated once, by
-:func:`decode_event`: fields that a version does not know are ignored, a kind that it does not know becomes
-an :class:`UnknownEvent`, and a field of the wrong type raises :class:`DamagedRecord` with one sentence.
-Numbers that JSON has no word for travel as the strings "nan", "inf" and "-inf".
+"""The events of ``events.jsonl``: each kind is one struct, tagged by the field ``kind``. Lines from and to
+JSON are in :mod:`tui_lab.runs.event_lines`.
 
 To write one: ``EventWriter(path).write(StepEvent(step=3, loss=2.1))``. The writer sets version and time.
 To add one: a struct here, its case in :mod:`tui_lab.runs.state`, its sentence in :mod:`tui_lab.runs.wording`.
@@ -12,15 +7,11 @@ To add one: a struct here, its case in :mod:`tui_lab.runs.state`, its sentence i
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-import msgspec
 from msgspec import Struct
 
-from tui_lab.core.privacy import without_secrets
-from tui_lab.core.records import jsonable, validation_sentence, with_texts_cut
 from tui_lab.hardware.telemetry import GpuRecord, ProcessRecord
 from tui_lab.retention.statistics import Interval
 from tui_lab.retention.verdict import deciding
@@ -39,10 +30,6 @@ from tui_lab.runs.event_parts import (
 from tui_lab.runs.verdicts import BASELINE
 
 EVENTS_VERSION = 1
-
-
-class DamagedRecord(ValueError):
-    """A line that is not a valid record; the message is one sentence."""
 
 
 class RunEvent(Struct, kw_only=True, frozen=True, tag_field="kind"):
@@ -478,68 +465,3 @@ def kind_of(event: RunEvent) -> str:
 EVENT_KINDS: frozenset[str] = frozenset(
     str(kind.__struct_config__.tag) for kind in RunEvent.__subclasses__() if kind is not UnknownEvent
 )
-
-
-# --------------------------------------------------------------------------------------------------
-# commands
-
-
-class CommandRecord(Struct, frozen=True):
-    """A line of ``commands.jsonl``; ``sent_at``: seconds since 1970, 0 where unknown."""
-
-    id: str
-    name: str
-    sent_at: float = msgspec.field(default=0.0, name="t")
-
-
-# --------------------------------------------------------------------------------------------------
-# lines
-
-
-class _Header(Struct):
-    kind: str
-    v: int = EVENTS_VERSION
-    t: float = 0.0
-
-
-# Not strict: "nan" and "inf" become numbers where a field is a number, and stay text where it is text.
-_EVENT_DECODER = msgspec.json.Decoder(KnownEvent, strict=False)
-_HEADER_DECODER = msgspec.json.Decoder(_Header, strict=False)
-
-
-def decode_event(line: bytes) -> RunEvent:
-    """The event of one line. Raises DamagedRecord."""
-    try:
-        return _EVENT_DECODER.decode(with_texts_cut(line))
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        header = decode_header(line)
-        if header is not None and header.kind not in EVENT_KINDS:
-            return UnknownEvent(name=header.kind, v=header.v, t=header.t)
-        raise DamagedRecord(_reason(error)) from None
-
-
-def decode_header(line: bytes) -> _Header | None:
-    """Kind, version and time of a line; None when it is not an event."""
-    try:
-        return _HEADER_DECODER.decode(line)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, msgspec.ValidationError):
-        return validation_sentence(error)
-    return "this line is not valid JSON"
-
-
-def encode_event(event: RunEvent) -> bytes:
-    """One event as one line, its end included; fields without a value are left out."""
-    fields = msgspec.to_builtins(event)
-    head = {"v": event.v, "t": event.t, "kind": kind_of(event)}
-    return encode_line({**head, **{key: value for key, value in fields.items() if value is not None}} | head)
-
-
-def encode_line(fields: dict[str, Any]) -> bytes:
-    """A JSON object as one line, its end included."""
-    text = json.dumps(jsonable(fields), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return without_secrets(text).encode("utf-8", "replace") + b"\n"

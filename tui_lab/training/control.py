@@ -7,9 +7,10 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from tui_lab.runs.commands import COMMANDS, Inbox
+from tui_lab.runs.event_lines import CommandRecord
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run
-from tui_lab.runs.schema import CommandEvent, CommandRecord, ContinuedEvent, PausedEvent
+from tui_lab.runs.schema import CommandEvent, ContinuedEvent, PausedEvent
 from tui_lab.runs.storage import check_folder
 from tui_lab.training.distributed import ProcessGroup
 from tui_lab.training.probe import RetentionProbe

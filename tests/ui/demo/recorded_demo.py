@@ -13,9 +13,9 @@ from tui_lab.decoding.strategies import PRESETS, Lane
 from tui_lab.playground.messages import Tokens, event_fields
 from tui_lab.recipes.presets import make_recipe
 from tui_lab.runs import folder
+from tui_lab.runs.event_lines import encode_line as encode
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run
-from tui_lab.runs.schema import encode_line as encode
 from tui_lab.ui.demo import recording, script
 from tui_lab.ui.views import lane_layout
 
