@@ -19,8 +19,9 @@ from textual.pilot import Pilot
 
 from tests.paths import ROOT
 from tests.pictures import render
-from tests.ui.helpers import until
+from tests.ui.helpers import screen_text, until
 from tui_lab.core.settings import Settings
+from tui_lab.runs.folder import open_run
 from tui_lab.ui.app import LabApp
 
 FOLDER = ROOT / "docs" / "pictures"
@@ -35,6 +36,12 @@ Act = Callable[[Pilot[None]], Awaitable[None]]
 
 async def settle(pilot: Pilot[None]) -> None:
     await pilot.pause(SETTLE_S)
+
+
+async def previewed(pilot: Pilot[None]) -> None:
+    """Waits for the preview of the data as well."""
+    await until(lambda: "trained" in screen_text(pilot.app), 60)
+    await settle(pilot)
 
 
 async def answers(pilot: Pilot[None]) -> None:
@@ -53,9 +60,16 @@ async def two_curves(pilot: Pilot[None]) -> None:
     await pilot.pause(2)
 
 
+async def open_themes(pilot: Pilot[None]) -> None:
+    """The list of themes over a pane."""
+    await settle(pilot)
+    cast("LabApp", pilot.app).action_open("themes")
+    await pilot.pause(1)
+
+
 #: What to do on each pane before it is pictured.
 PANES: dict[str, Act] = {
-    "setup": settle,
+    "setup": previewed,
     "train": settle,
     "playground": answers,
     "retention": settle,
@@ -63,14 +77,32 @@ PANES: dict[str, Act] = {
 }
 
 
-async def screens(pane: str, act: Act, run_id: str) -> dict[str, dict[str, Any]]:
-    """The pane by theme and size of the window, as cells."""
+#: Dialogs: the pane below, what to do there, and the size of the window, in the dark theme.
+DIALOGS: dict[str, tuple[str, Act, tuple[int, int]]] = {"themes": ("retention", open_themes, (120, 40))}
+
+
+def opened(pane: str, run_id: str) -> LabApp:
+    """The lab on a pane, with a run in view."""
     settings = Settings(theme=THEMES["dark"], plots="braille")
     app = LabApp(pane=pane, settings=settings, sources=dict.fromkeys(("theme", "plots"), "file"))
     app.set_reactive(LabApp.run_id, run_id)
-    found = {}
-    async with app.run_test(size=SIZES[0]) as pilot:
+    return app
+
+
+async def dialog(name: str, run_id: str) -> dict[str, dict[str, Any]]:
+    """The dialog, as cells."""
+    pane, act, size = DIALOGS[name]
+    app = opened(pane, run_id)
+    async with app.run_test(size=size) as pilot:
         await act(pilot)
+        return {name: render.cells(app)}
+
+
+async def screens(pane: str, run_id: str) -> dict[str, dict[str, Any]]:
+    """The pane by theme and size of the window, as cells."""
+    app, found = opened(pane, run_id), {}
+    async with app.run_test(size=SIZES[0]) as pilot:
+        await PANES[pane](pilot)
         for size in SIZES:
             await pilot.resize_terminal(*size)
             for name, theme in THEMES.items():
@@ -81,10 +113,10 @@ async def screens(pane: str, act: Act, run_id: str) -> dict[str, dict[str, Any]]
     return found
 
 
-def main(run_id: str, panes: list[str], folder: Path) -> None:
+def main(run_id: str, names: list[str], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    for pane in panes or PANES:
-        found = asyncio.run(screens(pane, PANES[pane], run_id))
+    for wanted in names or [*PANES, *DIALOGS]:
+        found = asyncio.run((dialog if wanted in DIALOGS else screens)(wanted, run_id))
         for name, data in zip(found, render.draw(list(found.values())), strict=True):
             path = folder / f"{name}.png"
             path.write_bytes(data)
@@ -96,11 +128,12 @@ if __name__ == "__main__":
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("run", help="the run that Train and Retention show")
-    parser.add_argument("panes", nargs="*", choices=[[], *PANES], help="only these panes")
+    parser.add_argument("names", nargs="*", choices=[[], *PANES, *DIALOGS], help="only these")
     parser.add_argument("--to", type=Path, default=FOLDER, help="the folder of the pictures")
     given = parser.parse_args()
+    open_run(given.run)  # raises where there is none
     for variable in ("NO_COLOR", "TUI_LAB_THEME", "TUI_LAB_PLOTS", "TUI_LAB_CONFIG_DIR", "XDG_CONFIG_HOME"):
         os.environ.pop(variable, None)
     with tempfile.TemporaryDirectory() as home:
         os.environ.update(HOME=home, COLORTERM="truecolor")
-        main(given.run, given.panes, given.to)
+        main(given.run, given.names, given.to)

@@ -257,6 +257,16 @@ def test_marks_stand_above_the_axis_at_their_steps() -> None:
     assert "◆" not in plain(draw_plot(series, 80, 8, PlotOptions(), marks).rows), "no row for it"
 
 
+def test_marks_stay_distinct_in_ascii() -> None:
+    series = [PlotSeries("a", "train", range(101), [1.0] * 101)]
+    marks = [PlotMark(20, "○", "retained", "probe"), PlotMark(60, "◆", "validation", "checkpoint")]
+    marks.append(PlotMark(90, "!", "state-failed", "spikes"))
+    shown = plain(draw_plot(series, 80, 12, PlotOptions(marker="ascii"), marks).rows)
+    assert shown.isascii() and "?" not in shown
+    [row] = [line for line in shown.splitlines() if "!" in line]
+    assert len({*row} - {" ", "|"}) == 3, row
+
+
 def test_a_view_shows_only_its_part() -> None:
     ys = [float(x) for x in range(1_000)]
     rows = draw([PlotSeries("train", "train", range(1_000), ys)], 80, 12, PlotOptions(view=(400.0, 500.0)))

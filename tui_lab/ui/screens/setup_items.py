@@ -73,7 +73,7 @@ def fit_cell(found: MachineFit | None) -> tuple[str, str]:
         return "", ""
     state = FIT_STATES[found.verdict]
     return (
-        f"{state.glyph} {size(found.needed_bytes)}" if found.needed_bytes else state.glyph,
+        f"{state.glyph} {size(found.needed_bytes):>8}" if found.needed_bytes else state.glyph,
         f"${state.role}",
     )
 

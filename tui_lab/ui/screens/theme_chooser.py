@@ -65,7 +65,7 @@ class ThemeChooser(ListDialog[None]):
 
     DEFAULT_CSS = """
     ThemeChooser { align: right middle; background: transparent; }
-    ThemeChooser > .dialog { width: 38; max-width: 60%; height: 100%; max-height: 100%; }
+    ThemeChooser > .dialog { width: 42; max-width: 60%; height: 100%; max-height: 100%; }
     ThemeChooser OptionList, ThemeChooser OptionList:focus { height: 1fr; min-height: 3; max-height: 16; }
     ThemeChooser #about { display: block; padding: 0 1; background: $background; text-wrap: nowrap; }
     """

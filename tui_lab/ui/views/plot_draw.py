@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from tui_lab.core.format import plural
 from tui_lab.runs.curves import reduce
+from tui_lab.ui.terminal.ascii import to_ascii
 from tui_lab.ui.views.plot_canvas import (
     Cell,
     Columns,
@@ -133,7 +134,7 @@ def _finite_part(
 
 
 def _ascii(row: PlotRow) -> PlotRow:
-    return [(text.translate(_TO_ASCII).encode("ascii", "replace").decode(), role) for text, role in row]
+    return [(to_ascii(text.translate(_TO_ASCII)), role) for text, role in row]
 
 
 def _spark(series: Sequence[PlotSeries], width: int, height: int, options: PlotOptions) -> list[PlotRow]:
