@@ -95,7 +95,12 @@ def recipe_of(model: str, name: str) -> Recipe:
 
 def rows() -> list[tuple[str, str, str]]:
     """(model, name of the recipe, device) of everything in the table."""
-    names = [preset.name for preset in presets.list_presets()[0] if not preset.own]
+    # a preference loss takes as much memory as plain tuning on as many rows: tests/training/test_memory_probe.py
+    names = [
+        preset.name
+        for preset in presets.list_presets()[0]
+        if not preset.own and "preference_loss" not in preset.values
+    ]
     found = [("pocket", name, "cpu") for name in names]
     found += [(model, name, "cuda") for name in VARIED for model in VARIED_MODELS]
     found += [(model, name, "cuda") for model in models() for name in names]

@@ -204,6 +204,11 @@ def test_every_field_says_what_it_is() -> None:
 
 REFUSED: list[dict[str, Any]] = [
     {"pinned": "learning_rate"},
+    {"preference_loss": "dpo", "packing": True},
+    {"preference_loss": "simpo", "method": "prompt_tuning"},
+    {"preference_loss": "dpo", "init_lora_weights": "pissa"},
+    {"preference_loss": "kto", "per_device_train_batch_size": 1},
+    {"preference_loss": "orpo", "focal_gamma": 2.0},
     {"method": "full", "quantization": "nf4"},
     {"init_lora_weights": "pissa", "quantization": "nf4"},
     {"init_lora_weights": "olora", "quantization": "nf4"},

@@ -53,7 +53,7 @@ def two_steps(made: Any, recipe: Recipe, values: ResolvedValues, device: str = "
     """Two real optimiser steps, of at most two batches each."""
     optimizer = made.create_optimizer()
     model = made.accelerator.prepare_model(made.model)
-    rows, length = recipe.per_device_train_batch_size, values.max_length
+    rows, length = recipe.per_device_train_batch_size * recipe.sequences_per_row, values.max_length
     for batches in BATCHES:
         for _ in range(min(batches, recipe.gradient_accumulation_steps)):
             inputs = {name: each.to(device) for name, each in _batch(recipe, rows, length).items()}

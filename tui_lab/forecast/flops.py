@@ -33,6 +33,8 @@ class CostedRecipe(RecipeLike, Protocol):
     def kl_weight(self) -> float: ...
     @property
     def label_smoothing_factor(self) -> float: ...
+    @property
+    def reference_passes(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,10 @@ def operations(
         model += 2 * blocks + attention + (2 + 2 + back) * head
         hardware += 2 * blocks + attention + (2 + 2 + back + 4) * head
         extra.append("the base's forward and both output layers for KL")
+    if recipe.reference_passes:
+        passes = recipe.reference_passes * (2 * blocks + attention + 2 * out)
+        model, hardware = model + passes, hardware + passes
+        extra.append("forward passes under the reference")
     if recipe.label_smoothing_factor:
         model += (2 + back) * out
         hardware += (2 + back + 2) * out

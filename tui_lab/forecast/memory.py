@@ -278,7 +278,7 @@ def _optimizer_state_bytes(step: StepShape) -> float:
 def _protection_bytes(step: StepShape) -> float:
     """Copies of weights for KL to the base, L2 to the start and EWC."""
     recipe, total = step.recipe, 0.0
-    if recipe.kl_weight and step.full:
+    if recipe.needs_frozen_copy:
         total += parameter_count(step.shape) * step.value_bytes
     if step.full and (recipe.l2_to_start or recipe.ewc_lambda):
         total += 4 * step.trained

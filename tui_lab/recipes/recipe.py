@@ -35,6 +35,18 @@ class Recipe(RecipeSchema):
         """Sequences that the model computes together for a row: two for a pair of answers."""
         return 2 if self.preference_loss in ("dpo", "orpo", "simpo") else 1
 
+    @property
+    def reference_passes(self) -> int:
+        """Forward passes without gradients beside each of the model: under the reference, and for kto of the
+        mismatched answers under both."""
+        return {"dpo": 1, "kto": 3}.get(self.preference_loss, 0)
+
+    @property
+    def needs_frozen_copy(self) -> bool:
+        """Whether full tuning is compared with a copy of the weights that it began with."""
+        compared = self.kl_weight > 0 or self.preference_loss in ("dpo", "kto")
+        return compared and not self.is_adapter
+
     def to_toml(self) -> str:
         """The recipe as TOML, one key a line in schema order."""
         return tomli_w.dumps(self.model_dump())

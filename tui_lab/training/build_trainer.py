@@ -81,7 +81,7 @@ def build_trainer(
     tasks = objective.task_names(rows.train) if recipe.uncertainty_weighting else []
     # copied before trl changes the model's forward
     frozen = None
-    if not recipe.is_adapter and (recipe.kl_weight or recipe.preference_loss in ("dpo", "kto")):
+    if recipe.needs_frozen_copy:
         frozen = frozen_copy(base, values)
         if recipe.preference_loss != "none":
             hooks.start(frozen)  # preferences are compared with the model that training begins with

@@ -59,6 +59,7 @@ def probe(config: PreTrainedConfig, recipe: Recipe, values: ResolvedValues, devi
     """Counts two steps of ``recipe`` on a model of ``config`` (transformers'), with the resolved ``values``,
     as ``device`` (``cuda`` or ``cpu``) would compute them."""
     began = time.monotonic()
+    recipe = _without_preferences(recipe)
     values = replace(values)  # changed below
     if values.compute_dtype == "float16":
         values.compute_dtype = "bfloat16"  # of the same size; a CPU has no loss scaling
@@ -97,6 +98,21 @@ def probe(config: PreTrainedConfig, recipe: Recipe, values: ResolvedValues, devi
         protections_bytes=protections,
         seconds=round(time.monotonic() - began, 2),
     )
+
+
+def _without_preferences(recipe: Recipe) -> Recipe:
+    """A recipe without a preference loss that takes as much memory: both sides of a pair are rows of a batch,
+    and the reference of full tuning is a frozen copy, as for KL to the base. Its forward pass holds less than
+    that of the model, whose activations stay for the backward pass."""
+    if recipe.preference_loss == "none":
+        return recipe
+    changes: dict[str, object] = {
+        "preference_loss": "none",
+        "per_device_train_batch_size": recipe.per_device_train_batch_size * recipe.sequences_per_row,
+    }
+    if recipe.needs_frozen_copy:
+        changes["kl_weight"] = recipe.kl_weight or 1.0
+    return recipe.model_copy(update=changes)
 
 
 def _trainer(recipe: Recipe, model: Model, values: ResolvedValues, folder: Path) -> LabTrainer:
