@@ -95,7 +95,7 @@ def recipe_of(model: str, name: str) -> Recipe:
 
 def rows() -> list[tuple[str, str, str]]:
     """(model, name of the recipe, device) of everything in the table."""
-    # a preference loss takes as much memory as plain tuning on as many rows: tests/training/test_memory_probe.py
+    # a preference loss takes as much memory as plain tuning on as many rows (test_memory_probe.py)
     names = [
         preset.name
         for preset in presets.list_presets()[0]

@@ -23,7 +23,8 @@ KINDS = [{"model_type": kind} for kind in shapes.MODEL_TYPES]
 
 def recipe(**values: Any) -> Any:
     plain = {
-        "gradient_checkpointing": False, "kl_weight": 0.0, "label_smoothing_factor": 0.0, "reference_passes": 0,
+        "gradient_checkpointing": False, "kl_weight": 0.0, "label_smoothing_factor": 0.0,
+        "reference_passes": 0,
     }  # fmt: skip
     return SimpleNamespace(**{**vars(test_shapes.recipe()), **plain, **values})
 
