@@ -442,14 +442,14 @@ class PlaygroundPane(Pane):
             self.notice(error, "error")
             return
         await self._show_tuned(name)
-        undo = f"{self.keys('playground.undo')} restores the lanes"
-        self.notice(f"Run {run_id} is loaded as {name!r}, together with its base. {undo}.")
+        undo = f"{self.keys('playground.undo')} on a lane restores the lanes"
+        self.notice(f"{name} is loaded beside its base. {undo}.")
 
     async def _show_tuned(self, name: str) -> None:
-        """Lanes that compare a tuned model with its base: those that are there, or four for the first set."""
+        """Lanes that compare a tuned model with its base: those that are there, or six for the first set."""
         lanes = self.board.lanes
         if [replace(lane, on="") for lane in lanes] == list(PRESETS[FIRST_SET]) or not lanes:
-            await self.set_lanes(places.base_against(name))
+            await self.set_lanes(places.base_against(name, strategies=3))
         else:
             await self._set_models("both", name)
 

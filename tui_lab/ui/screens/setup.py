@@ -291,6 +291,8 @@ class SetupPane(Pane):
         model, data = str(self.values.get("model", "")), str(self.values.get("data", ""))
         chosen = {"models": model.rpartition("/")[2], "presets": self.preset, "data": Path(data).name}
         tabs.set_tabs(items.section_tabs(chosen, self.keymap))
+        self._typed.append(data)  # that of an earlier run may be a file too
+        self._show_data()
         self.query_one("#model-list", Chooser).choose(model)
         self.query_one("#data-list", Chooser).choose(data)
         self.update_summary()
@@ -411,12 +413,10 @@ class SetupPane(Pane):
 
             entry = catalog.find(name, allow_large=self.values.get("allow_large") is True)
             self._typed_models = [*(each for each in self._typed_models if each.id != entry.id), entry]
+            self._show_marks()  # the cursor goes to what is in the list
             self._take("model", entry.id)
-            self._show_marks()
         else:
-            self._typed.append(name)
             self._take("data", name)
-            self._show_data()
             self.data_preview.show(self.values)
 
     def on_fields_form_changed(self, event: FieldsForm.Changed) -> None:

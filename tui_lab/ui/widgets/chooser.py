@@ -187,7 +187,7 @@ class Chooser(Vertical):
 
     def _other(self) -> Content:
         query = self.query_text
-        return Content(f"  {sanitize(query)}: {self.other}" if query else f"  {self.other}")
+        return Content(f"  {sanitize(query)}: {self.other.partition(': ')[2]}" if query else f"  {self.other}")
 
     def _sort_key(self, item: ChooserItem) -> tuple[int, float, tuple[float, ...], str]:
         assert self.sorted_by is not None
@@ -272,7 +272,7 @@ class Chooser(Vertical):
         if index is not None and index < len(self.shown):
             text = self.shown[index].about
         elif self.other and index is not None:
-            text = "Enter asks for a name."
+            text = "Enter takes what you typed." if self.query_text else "Enter asks for a name."
         self.query_one(".foot", Static).update(Content(sanitize(text, keep_newlines=True)))
 
     @on(OptionList.OptionSelected)
