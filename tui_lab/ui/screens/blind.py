@@ -1,4 +1,4 @@
-"""Blind A/B votes: two answers to a prompt, unnamed and in random order; one key votes. Answers are shown
+"""Blind votes: two answers to a prompt, unnamed and in random order; one key votes. Answers are shown
 when both are complete, because their speed would tell them apart; the next ones are generated while the user
 reads. Votes are saved at once, and a session continues where it stopped."""
 
@@ -170,7 +170,7 @@ class Blind(Modal[votes.VoteSummary | None]):
             return
         settings, total = self.session.settings, len(self.session.settings.prompts)
         done = len(self.session.votes)
-        self._update_text("#where", f"Blind A/B: prompt {self._at + 1} of {total}, {done} voted on")
+        self._update_text("#where", f"Blind vote: prompt {self._at + 1} of {total}, {done} voted on")
         self._update_text("#prompt", settings.prompts[self._at])
         both = self.shown
         for number, side in enumerate(("left", "right")):
@@ -261,7 +261,7 @@ class Blind(Modal[votes.VoteSummary | None]):
         self.set_class(True, "-over")
         self.refresh_bindings()
         self.workers.cancel_node(self)
-        self._update_text("#where", "Blind A/B: the outcome")
+        self._update_text("#where", "Blind vote: the outcome")
         lines = votes.sentences(self.session)
         left = self.session.left_over
         if left:
@@ -337,7 +337,7 @@ def start_blind(
 
     this = f", or `{CONVERSATION}`: the questions of this chat, turn by turn" if conversation else ""
     question = sanitize(
-        f"Blind A/B of {chosen[0]} and {chosen[1]}. Which prompts? A file (one a line, or rows with a key "
+        f"Blind vote on {chosen[0]} and {chosen[1]}. Which prompts? A file (one a line, or rows with a key "
         f"prompt), or a bundled set: pirate, json, support{this}."
     )
     pane.app.push_screen(AskText(question, CONVERSATION if conversation else "", "prompts.txt"), entered)

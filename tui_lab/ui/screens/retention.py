@@ -429,7 +429,7 @@ class RetentionPane(Pane):
     def action_sweep(self) -> None:
         if (run := self._idle()) is not None:
             request = {"run": run.id, "suite": self.suite, "keep": 0.95}
-            self._job = self._run_job("tui_lab.evaluation.strength_sweep", request, "sweeping the strength")
+            self._job = self._run_job("tui_lab.evaluation.strength_sweep", request, "measuring the strength curve")
 
     def action_save_strength(self) -> None:
         points = self._strengths

@@ -187,7 +187,9 @@ class Chooser(Vertical):
 
     def _other(self) -> Content:
         query = self.query_text
-        return Content(f"  {sanitize(query)}: {self.other.partition(': ')[2]}" if query else f"  {self.other}")
+        return Content(
+            f"  {sanitize(query)}: {self.other.partition(': ')[2]}" if query else f"  {self.other}"
+        )
 
     def _sort_key(self, item: ChooserItem) -> tuple[int, float, tuple[float, ...], str]:
         assert self.sorted_by is not None
