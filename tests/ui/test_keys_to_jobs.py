@@ -1,6 +1,6 @@
-"""How many keys the main jobs need: each is done in the lab by its keys alone, and docs/design.md has the
-table that may not be exceeded. Text that is typed, such as a path, does not count. Nothing is computed: the jobs
-behind the keys are recorded."""
+"""How many keys the main jobs need. Each is done in the lab by its keys alone, and docs/design.md has the
+table that may not be exceeded. Text that is typed, such as a path, does not count. Nothing is computed: what
+the keys ask for is recorded."""
 
 from __future__ import annotations
 

@@ -429,7 +429,8 @@ class RetentionPane(Pane):
     def action_sweep(self) -> None:
         if (run := self._idle()) is not None:
             request = {"run": run.id, "suite": self.suite, "keep": 0.95}
-            self._job = self._run_job("tui_lab.evaluation.strength_sweep", request, "measuring the strength curve")
+            what = "measuring the strength curve"
+            self._job = self._run_job("tui_lab.evaluation.strength_sweep", request, what)
 
     def action_save_strength(self) -> None:
         points = self._strengths
