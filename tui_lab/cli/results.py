@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from msgspec import UNSET, UnsetType
 from msgspec.structs import asdict
 
@@ -35,11 +37,13 @@ class RunResult(Answer, tag="result", kw_only=True, frozen=True):
 
 
 class ListedRun(RunResult, tag="result", kw_only=True, frozen=True):
-    """A run of ``tui-lab runs``: its result, and the recipe's fields where that is readable."""
+    """A run of ``tui-lab runs``: its result, and the recipe's fields where that is readable. ``from_run``: the id
+    of the run that it goes on from, or ""."""
 
     model: str | UnsetType = UNSET
     data: str | UnsetType = UNSET
     preset: str | UnsetType = UNSET
+    from_run: str = ""
     started_at: float | None
     problem: str
     name: str
@@ -86,6 +90,7 @@ def listed_run(run: Run, watcher: Watcher) -> ListedRun:
         model=recipe.model if recipe else UNSET,
         data=recipe.data if recipe else UNSET,
         preset=recipe.preset if recipe else UNSET,
+        from_run=Path(recipe.from_run).name if recipe else "",
         started_at=watcher.state.started_at or None,
         problem=watcher.problem,
         name=written.name,

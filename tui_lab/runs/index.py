@@ -89,6 +89,8 @@ class RunSummary(Struct, frozen=True):
     live_state: str = "starting"
     #: The shape of the training loss, see :func:`shape_of`; None in caches of earlier versions.
     shape: str | None = None
+    #: The id of the run that it goes on from; None in caches of earlier versions.
+    from_run: str | None = None
 
     @property
     def run(self) -> Run:
@@ -201,6 +203,7 @@ def summarise(watcher: Watcher) -> RunSummary:
         has_end=end_event is not None,
         live_state=state.status(locked=True),
         shape=shape_of(state.loss.values),
+        from_run=Path(recipe.from_run).name if recipe else "",
     )
 
 
@@ -368,7 +371,7 @@ class RunIndex:
 
 def _is_complete(summary: RunSummary) -> bool:
     """Whether a summary says all that the log does."""
-    return summary.state != "created" and summary.shape is not None
+    return summary.state != "created" and summary.shape is not None and summary.from_run is not None
 
 
 def _stamp(path: str) -> list[int]:
@@ -438,6 +441,17 @@ def matches(run: RunSummary, query: str) -> bool:
         elif not any(word in text.casefold() for text in (*(getattr(run, f) for f in _FIELDS), *run.tags)):
             return False
     return True
+
+
+def stage_of(run: RunSummary, runs: Iterable[RunSummary]) -> int:
+    """The place of a run in a line of runs that go on from one another, from 1; deleted runs count as one."""
+    parents = {each.id: each.from_run or "" for each in runs}
+    line = [run.id]
+    parent = run.from_run
+    while parent and parent not in line:
+        line.append(parent)
+        parent = parents.get(parent, "")
+    return len(line)
 
 
 # --------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from tui_lab.core import input_files
 from tui_lab.core.errors import LabError
@@ -29,6 +30,40 @@ _PEFT_KEYS = {"lora_r": "r", "lora_alpha": "lora_alpha", "use_rslora": "use_rslo
 MOST_STAGES = 100
 
 
+class EarlierRun(NamedTuple):
+    """A run that another goes on from. ``stage``: the place in the line of the run that goes on, from 2;
+    ``recipe``: the run's own values; ``taken``: those that the other shares with it."""
+
+    run: Run
+    stage: int
+    recipe: dict[str, object]
+    taken: dict[str, object]
+
+    @property
+    def values(self) -> dict[str, object]:
+        """The recipe of a run that goes on with nothing else changed."""
+        return {**self.recipe, **self.taken}
+
+    def contradiction(self, values: Values) -> str:
+        """The sentence on the first value that the run's weights do not allow; "" if all fit them."""
+        for key, value in self.taken.items():
+            if not _fits(key, values.get(key), value):
+                return contradiction(key, value, values.get(key))
+        return ""
+
+
+def earlier_run(name: str, directory: Path | None = None) -> EarlierRun:
+    """The run ``name`` as one to go on from. Raises LabError where that is not possible."""
+    taken = values_from(name, directory, {})
+    run = Run(Path(str(taken["from_run"])))
+    return EarlierRun(run, 2 + len(list(ancestors(run))), dict(run.recipe().model_dump()), taken)
+
+
+def contradiction(key: str, taken: object, wanted: object) -> str:
+    """Why a value cannot be another one in a run that goes on from one that has ``taken``."""
+    return f"{key} = {taken!r} comes from that run and cannot be {wanted!r}"
+
+
 def values_from(name: str, directory: Path | None, overrides: Values) -> dict[str, object]:
     """``overrides`` with what a run that goes on from the run ``name`` takes over from it: model, method and
     the shape of the adapter. Raises LabError where the run cannot be gone on from, or where an override
@@ -41,10 +76,10 @@ def values_from(name: str, directory: Path | None, overrides: Values) -> dict[st
         )
     taken = {**_taken_over(run, recipe), "from_run": str(run.path)}
     for key, value in overrides.items():
-        if key in taken and value != taken[key] and not _same_place(key, value, taken[key]):
+        if key in taken and not _fits(key, value, taken[key]):
             raise LabError(
-                f"--from {sanitize(run.id)}: {key} = {taken[key]!r} comes from that run and cannot be "
-                f"{value!r}; leave it out, or start from the base without --from"
+                f"--from {sanitize(run.id)}: {contradiction(key, taken[key], value)}; leave it out, or start "
+                "from the base without --from"
             )
     return {**overrides, **taken}
 
@@ -59,7 +94,7 @@ def check(recipe: Recipe) -> Run | None:
         raise LabError(f"from_run: the run folder {sanitize(str(run.path))} does not exist")
     for key, value in _taken_over(run, _recipe_of(run)).items():
         mine = getattr(recipe, key)
-        if mine != value and not _same_place(key, mine, value):
+        if not _fits(key, mine, value):
             raise LabError(f"from_run: run {sanitize(run.id)} has {key} = {value!r}, this recipe {mine!r}")
     assert run.saved_path is not None
     base = "" if recipe.method == "full" else catalog.find(recipe.model, allow_large=True).loadable
@@ -136,10 +171,10 @@ def _adapter_shape(run: Run) -> dict[str, object]:
     return shape
 
 
-def _same_place(key: str, one: object, other: object) -> bool:
-    """Whether two values of ``model`` name the same folder."""
-    if key != "model":
-        return False
+def _fits(key: str, one: object, other: object) -> bool:
+    """Whether two values of a field are equal, or name the same folder."""
+    if one == other or key not in ("model", "from_run"):
+        return one == other
     try:
         return Path(str(one)).expanduser().resolve() == Path(str(other)).expanduser().resolve()
     except (OSError, RuntimeError, ValueError):

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from tui_lab.playground.messages import PlaygroundStatus
     from tui_lab.runs.folder import Run
     from tui_lab.runs.replay import Replay
+    from tui_lab.runs.stages import EarlierRun
 
 #: Sentences about a user's files that fit on a small screen at once.
 MOST_PROBLEMS = 2
@@ -243,6 +244,17 @@ class LabApp(TerminalApp):
         def begin() -> None:
             if isinstance(self.screen, SetupPane):
                 self.screen.choose_again(values)
+
+        self.action_pane("setup")
+        self.call_after_refresh(begin)
+
+    def go_on(self, earlier: EarlierRun) -> None:
+        """Shows on Setup a recipe that goes on from a run, and asks for its data."""
+        from tui_lab.ui.screens.setup import SetupPane
+
+        def begin() -> None:
+            if isinstance(self.screen, SetupPane):
+                self.screen.go_on(earlier)
 
         self.action_pane("setup")
         self.call_after_refresh(begin)

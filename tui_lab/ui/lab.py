@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tui_lab.playground.messages import PlaygroundStatus
     from tui_lab.runs.folder import Run
     from tui_lab.runs.replay import Replay
+    from tui_lab.runs.stages import EarlierRun
     from tui_lab.ui.terminal.appearance import Appearance
 
 
@@ -75,6 +76,10 @@ class Lab(Protocol):
 
     def run_again(self, values: dict[str, object]) -> None:
         """Shows the recipe of a run, given by field, on Setup."""
+        ...
+
+    def go_on(self, earlier: EarlierRun) -> None:
+        """Shows on Setup a recipe that goes on from a run, and asks for its data."""
         ...
 
     def started(self, process: subprocess.Popen[bytes]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -42,6 +43,15 @@ def make(name: str, loss: float = 0.5, steps: int = 6, state: str = "finished", 
                   validation_loss=loss,
                   acquisition={"name": "exact", "start": 0.1, "end": 1 - loss}))  # fmt: skip
     log.close()
+    return run
+
+
+def with_adapter(name: str, **recipe: object) -> Run:
+    """A run that has saved an adapter of rank 4."""
+    run = make(name, lora_r=4, lora_alpha=8.0, **recipe)
+    run.adapter_path.mkdir()
+    config = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "use_rslora": False, "use_dora": False}
+    (run.adapter_path / "adapter_config.json").write_text(json.dumps(config))
     return run
 
 
@@ -330,3 +340,62 @@ async def test_hostile_text_shows_as_text(own_folders: Path) -> None:
         await until(lambda: "[red]x" in screen_text(app))
         text = screen_text(app)
         assert not any(char in text for char in "\x1b\x07\x9b\u202e")
+
+
+async def test_a_run_is_gone_on_from_with_its_own_shape() -> None:
+    first = with_adapter("first", data="json")
+    app = LabApp(pane="runs")
+    async with app.run_test(size=(120, 40)) as pilot:
+        await ready(app, 1)
+        await pilot.press("G")
+        await until(lambda: isinstance(app.screen, SetupPane) and app.screen.overrides.get("from_run"))
+        setup = app.screen
+        assert isinstance(setup, SetupPane)
+        assert setup.values["from_run"] == str(first.path) and setup.values["lora_r"] == 4
+        data = setup.query_one("#data-list")
+        await until(lambda: data.has_focus_within)
+        await until(lambda: "(stage 2) · u removes it" in " ".join(screen_text(app).split()))
+        assert setup.summary is not None and f"--from {first.path}" in setup.summary.command
+        assert not setup.summary.refusals
+
+        await pilot.press("h")
+        setup.form.go_to("lora_r")
+        await pilot.press("enter")
+        await until(lambda: said(app, f"lora_r = 4 comes from run {first.id} and cannot be changed"))
+        await pilot.press("backspace")
+        assert setup.values["lora_r"] == 4 and not setup.form._editing
+        assert setup.going_on.refuses("model", "gpt2")
+        await until(lambda: said(app, "model = 'pocket' comes from that run and cannot be 'gpt2'"))
+
+        # another preset has its own values, but those of the earlier run's weights stay
+        other = next(name for name in setup._presets if name not in (setup.preset, "minute"))
+        setup._take_preset(other)
+        assert setup.values["lora_r"] == 4 and setup.values["from_run"]
+        # a way to fit that changes the adapter is refused before the start
+        setup.form.set_value("lora_r", 2)
+        await until(lambda: setup.summary is not None and setup.summary.refusals)
+        assert "lora_r = 4 comes from that run and cannot be 2" in " ".join(setup.summary.refusals)
+        await pilot.press("u", "u", "u")
+        assert "from_run" not in setup.overrides and not setup.form.locked
+
+
+async def test_a_run_that_cannot_be_gone_on_from_says_why() -> None:
+    make("first")
+    app = LabApp(pane="runs")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await ready(app, 1)
+        await pilot.press("G")
+        await until(lambda: said(app, "has saved no weights"))
+        assert isinstance(app.screen, RunsPane)
+
+
+async def test_a_family_of_runs_is_shown() -> None:
+    first = make("first")
+    second = make("second", from_run=str(first.path))
+    third = make("third", from_run=str(second.path))
+    app = LabApp(pane="runs")
+    async with app.run_test(size=(120, 40)):
+        pane = await ready(app, 3)
+        pane.table.go_to(third.id)
+        await until(lambda: f"stage 3, goes on from {second.id}" in screen_text(app))
+        assert screen_text(app).count("└ ") == 2

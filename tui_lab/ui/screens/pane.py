@@ -4,6 +4,7 @@ redrawn when the pane is shown again, and classes for narrow, normal and wide wi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
@@ -169,6 +170,12 @@ class Pane(RemappableScreen, Screen[None]):
     def run_shown(self) -> Run | None:
         """The run that the pane shows, in the panes that show one."""
         return None
+
+    def go_on_from(self, name: str) -> None:
+        """Shows a recipe on Setup that goes on from a run; a message says where that is not possible."""
+        from tui_lab.runs import stages
+
+        self.in_thread(partial(stages.earlier_run, name), self.lab.go_on, "earlier")
 
     def action_copy_path(self) -> None:
         """Copies the path of the run's folder, and shows it: not every terminal allows to copy."""

@@ -86,6 +86,11 @@ class RunCommands:
         if run := self._started():
             self._pane.lab.compare_run(run.id)
 
+    def go_on(self) -> None:
+        """Shows a recipe on Setup that goes on from the run."""
+        if run := self._started():
+            self._pane.go_on_from(run.path)
+
     # ------------------------------------------------------------------ notes
 
     def rename(self) -> None:

@@ -86,7 +86,9 @@ class RunPane(Pane):
     def idle_actions(self) -> frozenset[str]:
         """What has no use as the run is now: the line of keys does without it, and the key says why."""
         if self.watcher is not None and self.status not in ENDED:
-            return frozenset({"resume", "playground"} | (set() if self._measures_aside else {"skip"}))
+            return frozenset(
+                {"resume", "playground", "go_on"} | (set() if self._measures_aside else {"skip"})
+            )
         return frozenset({"pause", "checkpoint", "stop", "arm", "skip"})
 
     @property
@@ -398,6 +400,14 @@ class RunPane(Pane):
             replay = self.lab.replay_of(self.watcher.run)
             self.lab.compare_run(str(replay.original.path) if replay else self.watcher.run.id)
 
+    def action_go_on(self) -> None:
+        """Shows a recipe on Setup that goes on from what this run learned."""
+        if self.watcher is None:
+            self.notice(self._no_run(), "warning")
+        else:
+            replay = self.lab.replay_of(self.watcher.run)
+            self.go_on_from(str((replay.original if replay else self.watcher.run).path))
+
     def next_steps(self) -> list[Step]:
         """What a run that has ended is good for, with the keys."""
         if self.watcher is None or self.status not in ENDED:
@@ -405,7 +415,8 @@ class RunPane(Pane):
         actions = [("resume", "Resume" if self.status in RESUMABLE else "Go again", "resume")]
         if self.watcher.state.saved is not None:
             saved = [("playground", "Playground", "playground"), ("probe", "Retention", "probe")]
-            actions = [*saved, ("app.export", "Export", "app.open('export')"), *actions]
+            exported = ("app.export", "Export", "app.open('export')")
+            actions = [*saved, exported, ("go_on", "Go on from it", "go_on"), *actions]
         return [
             (self.keys(name if "." in name else f"{self.GROUP}.{name}").split(" ")[0], label, action)
             for name, label, action in actions

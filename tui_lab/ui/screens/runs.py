@@ -40,7 +40,7 @@ WIDE_COLUMNS, WIDE_ROWS = 160, 28
 LOOK_S = 1.5
 LEGEND_LINES = 4
 #: Of what the line of keys offers.
-NEED_A_RUN = {"open", "mark", "filter", "sort(1)", "tags", "note", "delete"}
+NEED_A_RUN = {"open", "go_on", "mark", "filter", "sort(1)", "tags", "note", "delete"}
 #: Of the table's part: rows at least, and those beside the runs (border, head, details, a free one).
 LEAST_ROWS, OTHER_ROWS = 11, 6
 
@@ -278,8 +278,10 @@ class RunsPane(Pane):
 
     def _draw_detail(self) -> None:
         width = max(20, (self.query_one("#detail").size.width or self.size.width) - 2)
+        stage = index.stage_of(self.current, self.every) if self.current else 1
         lines = [
-            Content(line).truncate(width, ellipsis=True) for line in runs_table.detail(self.current, width)
+            Content(line).truncate(width, ellipsis=True)
+            for line in runs_table.detail(self.current, width, stage)
         ]
         self.query_one("#detail", Static).update(Content("\n").join(lines), layout=False)
 
@@ -395,6 +397,9 @@ class RunsPane(Pane):
 
     def action_playground(self) -> None:
         self.commands.open_playground()
+
+    def action_go_on(self) -> None:
+        self.commands.go_on()
 
     def action_rename(self) -> None:
         self.commands.rename()

@@ -18,6 +18,7 @@ from tui_lab.ui.screens import setup_items as items
 from tui_lab.ui.screens.memory_fit import MemoryFit
 from tui_lab.ui.screens.pane import Pane
 from tui_lab.ui.screens.setup_access import AccessCheck
+from tui_lab.ui.screens.setup_earlier import GoingOn
 from tui_lab.ui.screens.setup_marks import FitMarks, MarkRequest
 from tui_lab.ui.screens.setup_preview import DataPreview
 from tui_lab.ui.screens.setup_start import RunStarter
@@ -28,6 +29,7 @@ from tui_lab.ui.widgets.tab_bar import TabBar
 if TYPE_CHECKING:
     from tui_lab.models.catalog import Entry
     from tui_lab.recipes.presets import Preset
+    from tui_lab.runs.stages import EarlierRun
     from tui_lab.ui.views.recipe_summary import RecipeSummary
     from tui_lab.ui.widgets.form import FieldsForm
     from tui_lab.ui.widgets.preview import Preview
@@ -98,6 +100,7 @@ class SetupPane(Pane):
         self.marks = FitMarks(self, self._show_marks)
         self.data_preview = DataPreview(self, lambda: self.preview, self.memory.set_data)
         self.access = AccessCheck(self, self._show_summary)
+        self.going_on = GoingOn(self, lambda: self.overrides, self._take_over)
 
     def compose_body(self) -> ComposeResult:
         yield TabBar(items.section_tabs({}, self.keymap))
@@ -255,11 +258,31 @@ class SetupPane(Pane):
         base = self._presets[preset].every_value(str(values.get("model", "")))
         known = {key: value for key, value in values.items() if key in base and key != "preset"}
         self.choose(preset, {key: value for key, value in known.items() if value != base[key]})
+        self.going_on.read()
+
+    def go_on(self, earlier: EarlierRun) -> None:
+        """Chooses the recipe of an earlier run, going on from what that run learned; asks for the data."""
+        self.going_on.add(earlier)
+        self.choose_again(earlier.values)
+        if self._filled:
+            self.action_show("data")
+        else:
+            self.activate("data")
+
+    def _take_over(self, earlier: EarlierRun | None) -> None:
+        """Takes the values of a run that was named and read; without one the card says why."""
+        if earlier is not None:
+            self.overrides = {**self.overrides, **earlier.taken}
+            self.base = self._own_base()
+            self.values = {**self.base, **self.overrides}
+            self.form.load(self.values, self.base)
+        self._show_choice()
 
     def _take_preset(self, name: str) -> None:
         """A preset's values; what was typed into fields goes, model and data that were chosen stay."""
         remaining = {key: value for key, value in self.overrides.items() if key in ("model", "data")}
-        dropped = len(self.overrides) - len(remaining)
+        remaining |= self.going_on.taken
+        dropped = len(self.overrides.keys() - remaining)
         self.preset, self.overrides = name, remaining
         self.base = self._own_base()
         self.values = {**self.base, **remaining}
@@ -314,7 +337,12 @@ class SetupPane(Pane):
             self.memory.data,
         )
         warnings = (*self.memory.data_warnings(), *self.summary.warnings)
-        self.summary = replace(self.summary, warnings=warnings)
+        before = self._before[-1][1] if self._before else self.overrides
+        undo_removes = before.get("from_run") != self.overrides.get("from_run")
+        refusals = (*self.summary.refusals, *self.going_on.refusals(self.values))
+        goes_on = self.going_on.line(undo_removes)
+        self.summary = replace(self.summary, warnings=warnings, refusals=refusals, goes_on=goes_on)
+        self.form.set_locked(self.going_on.taken.keys() - {"from_run"})
         self.access.update(self.summary.recipe, self.summary.entry)
         self._show_summary()
         self.memory.show()
@@ -356,6 +384,7 @@ class SetupPane(Pane):
 
     def choose(self, preset: str, changes: dict[str, object]) -> None:
         """Chooses a preset with changed fields, model and data among them."""
+        history = self._before, self._now
         self.overrides = {}
         self._take_preset(preset)
         for key in ("model", "data"):
@@ -364,6 +393,7 @@ class SetupPane(Pane):
         self.overrides.update(changes)
         self.values = {**self.values, **changes}
         self.form.load(self.values, self.base)
+        self._before, self._now = history  # one change, not one for each part
         self._show_choice()
 
     @on(Chooser.Picked, "#preset-list")
@@ -381,7 +411,8 @@ class SetupPane(Pane):
         if entry and entry.refused and not (entry.needs_flag and self.values.get("allow_large")):
             self.notice(entry.refused, "error")
             return
-        self._take("model", event.item_id)
+        if not self.going_on.refuses("model", event.item_id):
+            self._take("model", event.item_id)
 
     @on(Chooser.Picked, "#data-list")
     def _data_picked(self, event: Chooser.Picked) -> None:
@@ -412,6 +443,8 @@ class SetupPane(Pane):
             from tui_lab.models import catalog
 
             entry = catalog.find(name, allow_large=self.values.get("allow_large") is True)
+            if self.going_on.refuses("model", entry.id):
+                return
             self._typed_models = [*(each for each in self._typed_models if each.id != entry.id), entry]
             self._show_marks()  # the cursor goes to what is in the list
             self._take("model", entry.id)
@@ -425,7 +458,12 @@ class SetupPane(Pane):
             **{key: self.overrides[key] for key in ("model", "data") if key in self.overrides},
             **{k: v for k, v in self._differing().items() if k not in ("model", "data", "preset")},
         }
+        if event.key == "from_run":
+            self.going_on.read()
         self.update_summary()
+
+    def on_fields_form_locked(self, event: FieldsForm.Locked) -> None:
+        self.going_on.refuse_field(event.key)
 
     # ------------------------------------------------------------------ actions
 

@@ -37,6 +37,7 @@ class RecipeSummary:
     command: str = ""
     description: str = ""
     estimate: RunEstimate | None = None
+    goes_on: str = ""  # the run that it goes on from, as a sentence
 
     @property
     def share(self) -> float | None:
@@ -51,6 +52,9 @@ def command_line(preset: str, model: str, data: str, overrides: Mapping[str, Any
     arguments = ["tui-lab", "train", "--model", model, "--preset", preset, "--data", data]
     for key, value in overrides.items():
         if key in ("model", "data", "preset"):
+            continue
+        if key == "from_run":
+            arguments += ["--from", str(value)] if value else []
             continue
         if key == "allow_large" and value is True:
             arguments.append("--allow-large")

@@ -70,9 +70,15 @@ def tags(run: RunSummary) -> str:
     return " ".join(f"#{sanitize(tag)}" for tag in run.tags)
 
 
+def parent(run: RunSummary) -> str:
+    """The run that a run goes on from, by the time in its id; "" for one that starts from the base."""
+    return f"└ {run_time(run.from_run)}" if run.from_run else ""
+
+
 COLUMNS: tuple[RunColumn, ...] = (
     RunColumn("state", "", 1, 10, 0, lambda run: state_text(run.state)),
     RunColumn("started", "run", 11, 20, 0, when),
+    RunColumn("from", "from", 13, 22, 2, parent, needed=False),
     RunColumn("model", "model", 7, 22, 0, lambda run: _last(run.model)),
     RunColumn("preset", "preset", 7, 14, 1, lambda run: sanitize(run.preset or run.method)),
     RunColumn("data", "data", 7, 18, 1, lambda run: _last(run.data)),
@@ -98,7 +104,7 @@ COLUMNS: tuple[RunColumn, ...] = (
     RunColumn("note", "note", 12, 40, 4, lambda run: sanitize(run.note), needed=False),
 )
 #: Texts that differ much in length: their columns are no wider than what is in them.
-FITTED = frozenset({"started", "model", "preset", "data", "tags", "note"})
+FITTED = frozenset({"started", "from", "model", "preset", "data", "tags", "note"})
 #: Runs that are looked at for that.
 LOOKED_AT = 300
 #: Cells of a value in the table of differences at least, where there is more than one run.
@@ -194,8 +200,9 @@ def top_line(
     return "   ".join(parts)
 
 
-def detail(run: RunSummary | None, width: int = 0) -> list[str]:
-    """One run in three lines. Figures that do not fit in ``width`` cells begin the next line."""
+def detail(run: RunSummary | None, width: int = 0, stage: int = 1) -> list[str]:
+    """One run in three lines. Figures that do not fit in ``width`` cells begin the next line. ``stage``: its
+    place in a line of runs that go on from one another."""
     if run is None:
         return []
     first = f"{state_text(run.state)}   {sanitize(run.id)}"
@@ -212,7 +219,8 @@ def detail(run: RunSummary | None, width: int = 0) -> list[str]:
         figures.append(f"{memory_name(sanitize(run.peak_of))} {size(run.peak_bytes)}")
     line = fitting(figures, width) if width else figures
     second, more = "   ".join(line), "   ".join(figures[len(line) :])
-    third = tags(run)
+    third = f"stage {stage}, goes on from {sanitize(run.from_run)}   " if run.from_run else ""
+    third += tags(run)
     if run.sweep:
         third += f"   sweep {run.sweep_number}: {sanitize(describe(run.sweep_values))}"
     if run.message and run.state in ("failed", "crashed", "stopped"):

@@ -6,6 +6,7 @@ closed; Enter opens them."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,6 +110,12 @@ class FieldsForm(Vertical):
         values: dict[str, Any]
         key: str
 
+    @dataclass
+    class Locked(Message):
+        """Somebody tried to change a field that is locked."""
+
+        key: str
+
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.values: dict[str, Any] = {}
@@ -116,6 +123,7 @@ class FieldsForm(Vertical):
         self.problems: list[RecipeProblem] = []
         self.advice: dict[str, str] = {}
         self.automatic: dict[str, str] = {}  # what fields that are auto come to
+        self.locked: frozenset[str] = frozenset()  # fields that come from an earlier run
         self._editing = ""
         self._heights: dict[str, int] = {}
         self._found: frozenset[str] | None = None  # the fields that the filter leaves
@@ -242,6 +250,18 @@ class FieldsForm(Vertical):
             self.advice, self.automatic = dict(advice), dict(automatic)
             self._rewrite()
 
+    def set_locked(self, names: AbstractSet[str]) -> None:
+        """Sets the fields that come from an earlier run and cannot be changed."""
+        if names != self.locked:
+            self.locked = frozenset(names)
+            self._rewrite()
+
+    def _is_locked(self, key: str) -> bool:
+        """Whether a field is locked; posts :class:`Locked` if so."""
+        if key in self.locked:
+            self.post_message(self.Locked(key))
+        return key in self.locked
+
     @property
     def key(self) -> str:
         """The field under the cursor."""
@@ -304,12 +324,15 @@ class FieldsForm(Vertical):
             shown = f"auto (= {found})"
         changed = name in self.base and value != self.base[name]
         notes = [f"preset: {sanitize(info.shown(self.base[name])) or '–'}"] if changed else []
-        if unused := self._unused(name):
+        if name in self.locked:
+            notes.append("from the earlier run")
+        elif unused := self._unused(name):
             notes.append(unused)
+        muted = "$text-muted" if name in self.locked or self._unused(name) else ""
         parts: list[Any] = [
             (f"{'●' if changed else ' '} ", "$changed"),
-            (f"{info.label:<{LABEL_WIDTH}}", "$text-muted" if unused else ""),
-            (sanitize(shown) or "–", "bold" if changed else "$text-muted" if unused else ""),
+            (f"{info.label:<{LABEL_WIDTH}}", muted),
+            (sanitize(shown) or "–", "bold" if changed else muted),
             (f"   {'; '.join(notes)}" if notes else "", "$text-muted"),
         ]
         extra_lines = 0
@@ -395,6 +418,8 @@ class FieldsForm(Vertical):
     def edit(self, key: str) -> None:
         """Opens the editor of a field; a switch is toggled at once."""
         info, value = FIELDS[key], self.values.get(key)
+        if self._is_locked(key):
+            return
         if info.kind == "bool":
             self.set_value(key, not value)
             return
@@ -477,7 +502,7 @@ class FieldsForm(Vertical):
         """Takes the choice ``by`` places further, or toggles the switch."""
         key = self.key
         info = FIELDS.get(key)
-        if info is None:
+        if info is None or self._is_locked(key):
             return
         if info.kind == "bool":
             self.set_value(key, not self.values.get(key))
@@ -489,7 +514,7 @@ class FieldsForm(Vertical):
     def reset(self) -> None:
         """Restores the preset's value."""
         key = self.key
-        if key in self.base:
+        if key in self.base and not self._is_locked(key):
             self._set({key: self.base[key]}, key)
 
     def reset_all(self) -> None:

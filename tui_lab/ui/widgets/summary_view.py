@@ -10,6 +10,7 @@ from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
+from tui_lab.core.sanitize import sanitize
 from tui_lab.ui.actions.registry import first_key
 from tui_lab.ui.terminal.textual_internals import keymap_of
 from tui_lab.ui.views.access import Access
@@ -63,7 +64,10 @@ class SummaryView(VerticalScroll):
             return
         keys = {name: self._key(f"setup.{name}") for name in ("start", "models", "data", "fields")}
         shown = self._forecast
-        self.query_one("#head", Static).update(headline(self._summary, shown, self._access, keys))
+        head = headline(self._summary, shown, self._access, keys)
+        if self._summary.goes_on:
+            head = Content("\n").join([head, Content(sanitize(self._summary.goes_on))])
+        self.query_one("#head", Static).update(head)
         is_above = not self._access.problem  # then the headline says whether it fits
         self.query_one(ForecastBar).show(shown and replace(shown, has_headline=is_above))
 
