@@ -48,7 +48,7 @@ def test_eighty_columns_show_every_metric() -> None:
 
 def test_sort_keys_are_columns_or_the_name() -> None:
     shown = {column.id for column in runs_table.COLUMNS}
-    assert shown - set(SORTED_BY) <= {"curve", "steps", "tags", "note"}
+    assert shown - set(SORTED_BY) <= {"curve", "from", "steps", "tags", "note"}
     assert set(SORTED_BY) - shown == {"name"}, "a name stands in the place of the time"
 
 
