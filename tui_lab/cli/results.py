@@ -37,8 +37,8 @@ class RunResult(Answer, tag="result", kw_only=True, frozen=True):
 
 
 class ListedRun(RunResult, tag="result", kw_only=True, frozen=True):
-    """A run of ``tui-lab runs``: its result, and the recipe's fields where that is readable. ``from_run``: the id
-    of the run that it goes on from, or ""."""
+    """A run of ``tui-lab runs``: its result, and the recipe's fields where that is readable. ``from_run``:
+    the id of the run that it goes on from, or ""."""
 
     model: str | UnsetType = UNSET
     data: str | UnsetType = UNSET

@@ -34,10 +34,11 @@ OLD_IDS = {
 #: Actions of panes that 0.1.0 did not have. They give way to a user's own key, which was free before.
 NEWER = frozenset({
     "app.first", "playground.base", "playground.chat", "playground.fresh", "playground.options",
-    "playground.thinking", "playground.undo", "retention.copy", "runs.copy", "runs.go_on", "runs.undo", "setup.name",
-    "setup.next", "setup.previous", "setup.reverse", "setup.sort", "setup.sort_back", "setup.undo",
-    "train.clear", "train.copy", "train.cursor_left", "train.cursor_right", "train.go_on", "train.pan_left",
-    "train.pan_right", "train.playground", "train.skip", "train.zoom_in", "train.zoom_out",
+    "playground.thinking", "playground.undo", "retention.copy", "runs.copy", "runs.go_on", "runs.undo",
+    "setup.name", "setup.next", "setup.previous", "setup.reverse", "setup.sort", "setup.sort_back",
+    "setup.undo", "train.clear", "train.copy", "train.cursor_left", "train.cursor_right", "train.go_on",
+    "train.pan_left", "train.pan_right", "train.playground", "train.skip", "train.zoom_in",
+    "train.zoom_out",
 })  # fmt: skip
 
 
