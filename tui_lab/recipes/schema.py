@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field
 
 
-def _field(default: Any, label: str, help: str, group: str, **limits: Any) -> Any:
+def _field(default: Any, label: str, group: str, help: str, **limits: Any) -> Any:
     """``word``: what 0 is called where it is no amount; of another value, (word, value)."""
     word = limits.pop("word", "")
     name, value = word if isinstance(word, tuple) else (word, 0)
@@ -42,574 +42,199 @@ class RecipeSchema(BaseModel):
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=()
     )
 
+    # Two lines a field: its value and limits, its help.
+    # fmt: off
     # --- model
-    model: str = _field(
-        "pocket",
-        "model",
-        "What is tuned: pocket, a catalog name, a local folder or a hub id.",
-        "model",
-        min_length=1,
-    )
-    revision: str = _field(
-        "",
-        "revision",
-        "Branch, tag or commit on the hub; empty means the default branch. A commit makes the run repeatable.",
-        "model",
-    )
-    allow_large: bool = _field(
-        False,
-        "allow over 3 B",
-        "Lets models over 3 B parameters through; the presets are not made for them.",
-        "model",
-    )
-    from_run: str = _field(
-        "",
-        "go on from",
-        "The folder of a run whose adapter or full weights are trained further; empty: from the base.",
-        "model",
-    )
-    preset: str = _field("", "preset", "The preset that this recipe started from; only a note.", "model")
+    model: str = _field("pocket", "model", "model", min_length=1,
+        help="What is tuned: pocket, a catalog name, a local folder or a hub id.")
+    revision: str = _field("", "revision", "model",
+        help="Branch, tag or commit on the hub; empty means the default branch. A commit makes the run repeatable.")
+    allow_large: bool = _field(False, "allow over 3 B", "model",
+        help="Lets models over 3 B parameters through; the presets are not made for them.")
+    from_run: str = _field("", "go on from", "model",
+        help="The folder of a run whose adapter or full weights are trained further; empty: from the base.")
+    preset: str = _field("", "preset", "model",
+        help="The preset that this recipe started from; only a note.")
 
     # --- data
-    data: str = _field(
-        "pirate",
-        "data",
-        "A bundled set (pirate, json, support), a file or folder, or a hub name.",
-        "data",
-        min_length=1,
-    )
+    data: str = _field("pirate", "data", "data", min_length=1,
+        help="A bundled set (pirate, json, support), a file or folder, or a hub name.")
     data_format: Literal[
-        "auto",
-        "alpaca",
-        "messages",
-        "sharegpt",
-        "prompt_completion",
-        "question_answer",
-        "text",
-        "preference",
-        "feedback",
-    ] = _field(
-        "auto", "data format", "The shape of the rows; auto looks at the columns and says why.", "data"
-    )
-    columns: str = _field(
-        "",
-        "columns",
-        "Which column is which, as question=prompt,answer=reply; empty goes by the names of the columns.",
-        "data",
-    )
-    chat_template: str = _field(
-        "", "chat template", "A Jinja file that replaces the tokenizer's template; empty keeps it.", "data"
-    )
-    thinking: Literal["auto", "on", "off"] = _field(
-        "auto",
-        "thinking",
-        "Whether a thinking model is trained and asked with its thinking on; auto goes by each row's answer.",
-        "data",
-    )
-    validation_fraction: float = _field(
-        0.1,
-        "validation share",
-        "Share of the rows held out when the data has no validation split of its own; 0.1 to 0.2 is usual.",
-        "data",
-        ge=0,
-        le=0.5,
-        word="off",
-    )
-    max_rows: int = _field(
-        0,
-        "max rows",
-        "Use at most this many rows. Good for a first try on a large set.",
-        "data",
-        ge=0,
-        word="all",
-    )
-    deduplicate: bool = _field(
-        True,
-        "deduplicate",
-        "Removes duplicates, and validation rows that are also in training; off keeps them and the validation loss flatters.",
-        "data",
-    )
-    max_length: int = _field(
-        1024,
-        "max length",
-        "Tokens a row at most. Activations grow with it; too short cuts answers off.",
-        "data",
-        ge=16,
-        le=131072,
-    )
-    packing: bool = _field(
-        False,
-        "packing",
-        "Fills each sequence with several rows: no padding, fewer steps; rows do not see each other.",
-        "data",
-    )
+        "auto", "alpaca", "messages", "sharegpt", "prompt_completion", "question_answer", "text",
+        "preference", "feedback"
+    ] = _field("auto", "data format", "data",
+        help="The shape of the rows; auto looks at the columns and says why.")
+    columns: str = _field("", "columns", "data",
+        help="Which column is which, as question=prompt,answer=reply; empty goes by the names of the columns.")
+    chat_template: str = _field("", "chat template", "data",
+        help="A Jinja file that replaces the tokenizer's template; empty keeps it.")
+    thinking: Literal["auto", "on", "off"] = _field("auto", "thinking", "data",
+        help="Whether a thinking model is trained and asked with its thinking on; auto goes by each row's answer.")
+    validation_fraction: float = _field(0.1, "validation share", "data", ge=0, le=0.5, word="off",
+        help="Share of the rows held out when the data has no validation split of its own; 0.1 to 0.2 is usual.")
+    max_rows: int = _field(0, "max rows", "data", ge=0, word="all",
+        help="Use at most this many rows. Good for a first try on a large set.")
+    deduplicate: bool = _field(True, "deduplicate", "data",
+        help="Removes duplicates, and validation rows that are also in training; off keeps them and the validation loss flatters.")
+    max_length: int = _field(1024, "max length", "data", ge=16, le=131072,
+        help="Tokens a row at most. Activations grow with it; too short cuts answers off.")
+    packing: bool = _field(False, "packing", "data",
+        help="Fills each sequence with several rows: no padding, fewer steps; rows do not see each other.")
 
-    packed_attention: Literal["auto", "varlen", "mask"] = _field(
-        "auto",
-        "packed attention",
-        "How packed rows stay apart: varlen computes each by its bounds, mask hides the others at a cost that grows with the square.",
-        "data",
-    )
+    packed_attention: Literal["auto", "varlen", "mask"] = _field("auto", "packed attention", "data",
+        help="How packed rows stay apart: varlen computes each by its bounds, mask hides the others at a cost that grows with the square.")
 
     # --- quantisation
-    quantization: Literal["none", "nf4"] = _field(
-        "none",
-        "quantization",
-        "nf4 keeps the frozen weights in 4 bits (QLoRA): a quarter of the memory for a little accuracy and speed.",
-        "quantization",
-    )
-    double_quantization: bool = _field(
-        True,
-        "double quantization",
-        "Quantises the scales of NF4 too: saves about 0.37 bit a parameter, costs nearly nothing.",
-        "quantization",
-    )
+    quantization: Literal["none", "nf4"] = _field("none", "quantization", "quantization",
+        help="nf4 keeps the frozen weights in 4 bits (QLoRA): a quarter of the memory for a little accuracy and speed.")
+    double_quantization: bool = _field(True, "double quantization", "quantization",
+        help="Quantises the scales of NF4 too: saves about 0.37 bit a parameter, costs nearly nothing.")
     compute_dtype: Literal["auto", "bfloat16", "float16", "float32"] = _field(
-        "auto",
-        "compute dtype",
-        "What matrix products are computed in; auto takes bfloat16 where the GPU has it, float32 on a CPU.",
-        "quantization",
-    )
+        "auto", "compute dtype", "quantization",
+        help="What matrix products are computed in; auto takes bfloat16 where the GPU has it, float32 on a CPU.")
 
     # --- method
     method: Literal["lora", "full", "ia3", "prefix", "p_tuning", "prompt_tuning", "adalora", "loha"] = _field(
-        "lora",
-        "method",
-        "What is trained: a low-rank adapter (lora, adalora, loha), scales (ia3), virtual tokens, or all weights (full).",
-        "method",
-    )
-    lora_r: int = _field(
-        16,
-        "LoRA rank r",
-        "Rank of the update: 4-8 for style, 16-32 for a domain, 32-64 for new concepts. Parameters grow with it.",
-        "method",
-        ge=1,
-        le=1024,
-    )
-    lora_alpha: float = _field(
-        32,
-        "LoRA alpha",
-        "Scale of the update: it is multiplied by alpha/r. Twice r is the usual start.",
-        "method",
-        gt=0,
-        le=4096,
-    )
-    lora_dropout: float = _field(
-        0.05,
-        "LoRA dropout",
-        "Dropout in front of the adapter: 0.05-0.1 helps against overfitting on small data.",
-        "method",
-        ge=0,
-        lt=1,
-        word="off",
-    )
-    target_modules: str = _field(
-        "all",
-        "target modules",
-        "Which layers get an adapter: qv, qkv, qkvo, mlp, all, or module names with commas. More learn more and cost more.",
-        "method",
-        min_length=1,
-    )
-    use_rslora: bool = _field(
-        False,
-        "rank-stabilised",
-        "Scales by alpha/sqrt(r) instead of alpha/r: keeps ranks over 64 learning.",
-        "method",
-    )
-    use_dora: bool = _field(
-        False,
-        "DoRA",
-        "Learns direction and magnitude apart: often better at low rank, slower a step.",
-        "method",
-    )
+        "lora", "method", "method",
+        help="What is trained: a low-rank adapter (lora, adalora, loha), scales (ia3), virtual tokens, or all weights (full).")
+    lora_r: int = _field(16, "LoRA rank r", "method", ge=1, le=1024,
+        help="Rank of the update: 4-8 for style, 16-32 for a domain, 32-64 for new concepts. Parameters grow with it.")
+    lora_alpha: float = _field(32, "LoRA alpha", "method", gt=0, le=4096,
+        help="Scale of the update: it is multiplied by alpha/r. Twice r is the usual start.")
+    lora_dropout: float = _field(0.05, "LoRA dropout", "method", ge=0, lt=1, word="off",
+        help="Dropout in front of the adapter: 0.05-0.1 helps against overfitting on small data.")
+    target_modules: str = _field("all", "target modules", "method", min_length=1,
+        help="Which layers get an adapter: qv, qkv, qkvo, mlp, all, or module names with commas. More learn more and cost more.")
+    use_rslora: bool = _field(False, "rank-stabilised", "method",
+        help="Scales by alpha/sqrt(r) instead of alpha/r: keeps ranks over 64 learning.")
+    use_dora: bool = _field(False, "DoRA", "method",
+        help="Learns direction and magnitude apart: often better at low rank, slower a step.")
     init_lora_weights: Literal["default", "gaussian", "pissa", "pissa_niter_16", "olora"] = _field(
-        "default",
-        "adapter init",
-        "pissa and olora start from the weights' own directions: faster at first, but they change the base weights.",
-        "method",
-    )
-    target_r: int = _field(
-        8, "AdaLoRA target r", "Average rank that AdaLoRA prunes down to.", "method", ge=1, le=512
-    )
-    init_r: int = _field(
-        12,
-        "AdaLoRA initial r",
-        "Rank that AdaLoRA starts from; about 1.5 times the target.",
-        "method",
-        ge=1,
-        le=1024,
-    )
-    num_virtual_tokens: int = _field(
-        20,
-        "virtual tokens",
-        "Length of the learned prompt for prefix, p- and prompt tuning.",
-        "method",
-        ge=1,
-        le=1024,
-    )
+        "default", "adapter init", "method",
+        help="pissa and olora start from the weights' own directions: faster at first, but they change the base weights.")
+    target_r: int = _field(8, "AdaLoRA target r", "method", ge=1, le=512,
+        help="Average rank that AdaLoRA prunes down to.")
+    init_r: int = _field(12, "AdaLoRA initial r", "method", ge=1, le=1024,
+        help="Rank that AdaLoRA starts from; about 1.5 times the target.")
+    num_virtual_tokens: int = _field(20, "virtual tokens", "method", ge=1, le=1024,
+        help="Length of the learned prompt for prefix, p- and prompt tuning.")
 
     # --- training
-    learning_rate: float = _field(
-        2e-4,
-        "learning rate",
-        "Step size. Adapters 5e-5 to 5e-4, all weights 1e-6 to 1e-5, tiny models far more. Too high diverges or forgets.",
-        "training",
-        gt=0,
-        le=1,
-    )
+    learning_rate: float = _field(2e-4, "learning rate", "training", gt=0, le=1,
+        help="Step size. Adapters 5e-5 to 5e-4, all weights 1e-6 to 1e-5, tiny models far more. Too high diverges or forgets.")
     lr_scheduler_type: Literal["cosine", "linear", "constant", "constant_with_warmup"] = _field(
-        "cosine", "LR schedule", "How the learning rate falls; cosine ends gently.", "training"
-    )
-    warmup_steps: int = _field(
-        5,
-        "warm-up steps",
-        "Steps over which the rate rises from zero; protects the first steps.",
-        "training",
-        ge=0,
-        word="off",
-    )
-    num_train_epochs: float = _field(
-        1.0, "epochs", "Passes over the data; 1-3. More memorises.", "training", gt=0, le=1000
-    )
-    max_steps: int = _field(
-        0,
-        "max steps",
-        "Stop after this many optimiser steps; auto lets the epochs decide.",
-        "training",
-        ge=0,
-        word="auto",
-    )
-    per_device_train_batch_size: int = _field(
-        1, "batch size", "Rows at once on the device: activations grow with it.", "training", ge=1, le=4096
-    )
-    gradient_accumulation_steps: int = _field(
-        4,
-        "grad. accumulation",
-        "Batches summed before a step: a larger effective batch at the memory of a small one.",
-        "training",
-        ge=1,
-        le=4096,
-    )
+        "cosine", "LR schedule", "training",
+        help="How the learning rate falls; cosine ends gently.")
+    warmup_steps: int = _field(5, "warm-up steps", "training", ge=0, word="off",
+        help="Steps over which the rate rises from zero; protects the first steps.")
+    num_train_epochs: float = _field(1.0, "epochs", "training", gt=0, le=1000,
+        help="Passes over the data; 1-3. More memorises.")
+    max_steps: int = _field(0, "max steps", "training", ge=0, word="auto",
+        help="Stop after this many optimiser steps; auto lets the epochs decide.")
+    per_device_train_batch_size: int = _field(1, "batch size", "training", ge=1, le=4096,
+        help="Rows at once on the device: activations grow with it.")
+    gradient_accumulation_steps: int = _field(4, "grad. accumulation", "training", ge=1, le=4096,
+        help="Batches summed before a step: a larger effective batch at the memory of a small one.")
     optim: Literal[
-        "adamw_torch",
-        "adamw_torch_fused",
-        "adamw_8bit",
-        "paged_adamw_8bit",
-        "paged_adamw_32bit",
-        "adafactor",
-        "sgd",
-    ] = _field(
-        "adamw_torch",
-        "optimiser",
-        "8-bit keeps the states in a quarter of the memory; paged moves them aside when the GPU is full.",
-        "training",
-    )
-    weight_decay: float = _field(
-        0.01,
-        "weight decay",
-        "Pulls trained weights towards zero; 0 to 0.1.",
-        "training",
-        ge=0,
-        le=1,
-        word="off",
-    )
-    max_grad_norm: float = _field(
-        1.0,
-        "max gradient norm",
-        "Gradients longer than this are shortened: guards against spikes.",
-        "training",
-        ge=0,
-        word="off",
-    )
-    gradient_checkpointing: bool = _field(
-        False,
-        "grad. checkpointing",
-        "Recomputes activations in the backward pass: much less memory, about a third slower.",
-        "training",
-    )
-    fill_card: bool = _field(
-        True,
-        "fill the card",
-        "On a GPU: chooses batch size, accumulation, checkpointing and optimiser kernel for the same rows a step, and measures them.",
-        "training",
-    )
-    pinned: str = _field(
-        "",
-        "pinned",
-        "Keys that fill_card leaves as they are, with commas; those set by --set and in Setup are added.",
-        "training",
-    )
-    liger_kernel: Literal["auto", "on", "off"] = _field(
-        "auto",
-        "Liger kernels",
-        "Fused norms, rotations and feed-forward of liger-kernel on a GPU; auto uses them where the package is installed.",
-        "training",
-    )
-    seed: int = _field(
-        42, "seed", "Seeds data order, initialisation and dropout.", "training", ge=0, lt=2**32
-    )
-    num_processes: int = _field(
-        1,
-        "processes",
-        "Processes that share a step, one a GPU: the effective batch grows with them.",
-        "training",
-        ge=1,
-        le=1024,
-    )
-    accelerate_config: str = _field(
-        "",
-        "accelerate config",
-        "A config file of accelerate for what goes beyond one machine (FSDP, DeepSpeed); empty: none.",
-        "training",
-    )
+        "adamw_torch", "adamw_torch_fused", "adamw_8bit", "paged_adamw_8bit", "paged_adamw_32bit",
+        "adafactor", "sgd"
+    ] = _field("adamw_torch", "optimiser", "training",
+        help="8-bit keeps the states in a quarter of the memory; paged moves them aside when the GPU is full.")
+    weight_decay: float = _field(0.01, "weight decay", "training", ge=0, le=1, word="off",
+        help="Pulls trained weights towards zero; 0 to 0.1.")
+    max_grad_norm: float = _field(1.0, "max gradient norm", "training", ge=0, word="off",
+        help="Gradients longer than this are shortened: guards against spikes.")
+    gradient_checkpointing: bool = _field(False, "grad. checkpointing", "training",
+        help="Recomputes activations in the backward pass: much less memory, about a third slower.")
+    fill_card: bool = _field(True, "fill the card", "training",
+        help="On a GPU: chooses batch size, accumulation, checkpointing and optimiser kernel for the same rows a step, and measures them.")
+    pinned: str = _field("", "pinned", "training",
+        help="Keys that fill_card leaves as they are, with commas; those set by --set and in Setup are added.")
+    liger_kernel: Literal["auto", "on", "off"] = _field("auto", "Liger kernels", "training",
+        help="Fused norms, rotations and feed-forward of liger-kernel on a GPU; auto uses them where the package is installed.")
+    seed: int = _field(42, "seed", "training", ge=0, lt=2**32,
+        help="Seeds data order, initialisation and dropout.")
+    num_processes: int = _field(1, "processes", "training", ge=1, le=1024,
+        help="Processes that share a step, one a GPU: the effective batch grows with them.")
+    accelerate_config: str = _field("", "accelerate config", "training",
+        help="A config file of accelerate for what goes beyond one machine (FSDP, DeepSpeed); empty: none.")
 
-    device: Literal["auto", "cpu"] = _field(
-        "auto",
-        "device",
-        "auto takes the GPU and refuses one that torch cannot use; cpu computes on the CPU although there is a GPU.",
-        "training",
-    )
-    deterministic: bool = _field(
-        False,
-        "deterministic",
-        "Only GPU kernels that add in a fixed order: a repeated or resumed run gives the same bits, and is slower.",
-        "training",
-    )
+    device: Literal["auto", "cpu"] = _field("auto", "device", "training",
+        help="auto takes the GPU and refuses one that torch cannot use; cpu computes on the CPU although there is a GPU.")
+    deterministic: bool = _field(False, "deterministic", "training",
+        help="Only GPU kernels that add in a fixed order: a repeated or resumed run gives the same bits, and is slower.")
 
     # --- measuring
-    logging_steps: int = _field(
-        1, "log every", "Steps between two points of the loss curve.", "measuring", ge=1
-    )
-    eval_steps: int = _field(
-        0,
-        "evaluate every",
-        "Steps between two validations; auto chooses about eight a run.",
-        "measuring",
-        ge=0,
-        word="auto",
-    )
-    validation_rows: int = _field(
-        0,
-        "validation rows",
-        "Held-out rows of each validation at most; auto takes 256, or more while all validations take under a tenth of the training.",
-        "measuring",
-        ge=0,
-        word="auto",
-    )
-    early_stopping_patience: int = _field(
-        0,
-        "early stop. patience",
-        "Stops when the validation loss has not improved for this many validations, and keeps the best; 5 is usual.",
-        "measuring",
-        ge=0,
-        word="off",
-    )
-    save_steps: int = _field(
-        0,
-        "save every",
-        "Steps between two checkpoints; auto saves with every validation.",
-        "measuring",
-        ge=0,
-        word="auto",
-    )
-    save_total_limit: int = _field(
-        2,
-        "checkpoints kept",
-        "Older checkpoints are deleted; the best is always kept.",
-        "measuring",
-        ge=1,
-        le=100,
-    )
-    score_rows: int = _field(
-        64,
-        "scored rows",
-        "Held-out rows answered at the start and at the end, to measure acquisition.",
-        "measuring",
-        ge=0,
-        word="off",
-    )
-    sample_prompt: str = _field(
-        "",
-        "sample prompt",
-        "A prompt answered now and then; empty takes the first held-out row.",
-        "measuring",
-    )
-    sample_steps: int = _field(
-        0,
-        "sample every",
-        "Steps between two samples; auto samples with every validation.",
-        "measuring",
-        ge=0,
-        word="auto",
-    )
-    sample_max_new_tokens: int = _field(
-        48, "sample length", "Tokens a sample or a scored answer at most.", "measuring", ge=1, le=2048
-    )
+    logging_steps: int = _field(1, "log every", "measuring", ge=1,
+        help="Steps between two points of the loss curve.")
+    eval_steps: int = _field(0, "evaluate every", "measuring", ge=0, word="auto",
+        help="Steps between two validations; auto chooses about eight a run.")
+    validation_rows: int = _field(0, "validation rows", "measuring", ge=0, word="auto",
+        help="Held-out rows of each validation at most; auto takes 256, or more while all validations take under a tenth of the training.")
+    early_stopping_patience: int = _field(0, "early stop. patience", "measuring", ge=0, word="off",
+        help="Stops when the validation loss has not improved for this many validations, and keeps the best; 5 is usual.")
+    save_steps: int = _field(0, "save every", "measuring", ge=0, word="auto",
+        help="Steps between two checkpoints; auto saves with every validation.")
+    save_total_limit: int = _field(2, "checkpoints kept", "measuring", ge=1, le=100,
+        help="Older checkpoints are deleted; the best is always kept.")
+    score_rows: int = _field(64, "scored rows", "measuring", ge=0, word="off",
+        help="Held-out rows answered at the start and at the end, to measure acquisition.")
+    sample_prompt: str = _field("", "sample prompt", "measuring",
+        help="A prompt answered now and then; empty takes the first held-out row.")
+    sample_steps: int = _field(0, "sample every", "measuring", ge=0, word="auto",
+        help="Steps between two samples; auto samples with every validation.")
+    sample_max_new_tokens: int = _field(48, "sample length", "measuring", ge=1, le=2048,
+        help="Tokens a sample or a scored answer at most.")
 
-    report_to: str = _field(
-        "none",
-        "trackers",
-        "Also sends figures to tensorboard, wandb or trackio (several with commas); none keeps all here.",
-        "measuring",
-        min_length=1,
-    )
+    report_to: str = _field("none", "trackers", "measuring", min_length=1,
+        help="Also sends figures to tensorboard, wandb or trackio (several with commas); none keeps all here.")
 
     # --- loss
     preference_loss: Literal["none", "dpo", "orpo", "kto", "simpo"] = _field(
-        "none",
-        "preference loss",
-        "What chosen and rejected answers train: dpo and kto compare with the model before training, orpo and simpo need no reference. kto takes answers with a verdict. none: chosen answers are trained.",
-        "loss",
-    )
-    preference_beta: float = _field(
-        0.1,
-        "preference beta",
-        "How far the model may move for the preferences: 0.1 for dpo, kto and orpo, 2 for simpo.",
-        "loss",
-        gt=0,
-        le=100,
-    )
-    simpo_gamma: float = _field(
-        1.0,
-        "SimPO gamma",
-        "Margin in reward that simpo wants between chosen and rejected.",
-        "loss",
-        ge=0,
-        le=100,
-    )
-    undesirable_weight: float = _field(
-        1.0,
-        "undesirable weight",
-        "Weight of undesirable answers against desirable ones, for kto with unequal numbers of both.",
-        "loss",
-        gt=0,
-        le=100,
-    )
-    label_smoothing_factor: float = _field(
-        0.0,
-        "label smoothing",
-        "Share of the target that is spread over all tokens; 0.1 is usual. Less sure of itself, rarely better on facts.",
-        "loss",
-        ge=0,
-        lt=1,
-        word="off",
-    )
-    focal_gamma: float = _field(
-        0.0,
-        "focal gamma",
-        "Focal loss: tokens already known count (1 - p)^gamma; 2 is usual. Puts the work into hard tokens.",
-        "loss",
-        ge=0,
-        le=10,
-        word="off",
-    )
-    uncertainty_weighting: bool = _field(
-        False,
-        "uncertainty weights",
-        "Learns a weight for each task of data with a task column (Kendall 2018), so that none drowns another.",
-        "loss",
-    )
+        "none", "preference loss", "loss",
+        help="What chosen and rejected answers train: dpo and kto compare with the model before training, orpo and simpo need no reference. kto takes answers with a verdict. none: chosen answers are trained.")
+    preference_beta: float = _field(0.1, "preference beta", "loss", gt=0, le=100,
+        help="How far the model may move for the preferences: 0.1 for dpo, kto and orpo, 2 for simpo.")
+    simpo_gamma: float = _field(1.0, "SimPO gamma", "loss", ge=0, le=100,
+        help="Margin in reward that simpo wants between chosen and rejected.")
+    undesirable_weight: float = _field(1.0, "undesirable weight", "loss", gt=0, le=100,
+        help="Weight of undesirable answers against desirable ones, for kto with unequal numbers of both.")
+    label_smoothing_factor: float = _field(0.0, "label smoothing", "loss", ge=0, lt=1, word="off",
+        help="Share of the target that is spread over all tokens; 0.1 is usual. Less sure of itself, rarely better on facts.")
+    focal_gamma: float = _field(0.0, "focal gamma", "loss", ge=0, le=10, word="off",
+        help="Focal loss: tokens already known count (1 - p)^gamma; 2 is usual. Puts the work into hard tokens.")
+    uncertainty_weighting: bool = _field(False, "uncertainty weights", "loss",
+        help="Learns a weight for each task of data with a task column (Kendall 2018), so that none drowns another.")
 
     # --- against forgetting
-    replay_fraction: float = _field(
-        0.0,
-        "replay share",
-        "Share of general rows mixed into training; 0.05 to 0.25 keeps most of what the model knew.",
-        "against forgetting",
-        ge=0,
-        le=0.5,
-        word="off",
-    )
-    replay_data: str = _field(
-        "auto",
-        "replay data",
-        "Where general rows come from: a file, a folder or a hub name; auto is the bundled model's own corpus.",
-        "against forgetting",
-        min_length=1,
-    )
-    kl_weight: float = _field(
-        0.0,
-        "KL-to-base weight",
-        "Weight of the distance from the base's predictions in the loss; 0.05 to 1. Costs a forward of the base a step.",
-        "against forgetting",
-        ge=0,
-        le=100,
-        word="off",
-    )
-    l2_to_start: float = _field(
-        0.0,
-        "L2-to-start weight",
-        "Pulls the weights back to where they started: half of this times the squared change.",
-        "against forgetting",
-        ge=0,
-        le=1e6,
-        word="off",
-    )
-    ewc_lambda: float = _field(
-        0.0,
-        "EWC lambda",
-        "As L2-to-start, but only where general text is sensitive (Fisher information). Costs memory.",
-        "against forgetting",
-        ge=0,
-        le=1e6,
-        word="off",
-    )
-    frozen_layers: int = _field(
-        0,
-        "frozen layers",
-        "The first layers that stay as they are, with the embeddings: less forgetting, less learning.",
-        "against forgetting",
-        ge=0,
-        le=1000,
-        word="off",
-    )
-    gradual_unfreezing: bool = _field(
-        False,
-        "gradual unfreezing",
-        "Trains the top layers first, then those below at a lower rate, until all take part.",
-        "against forgetting",
-    )
+    replay_fraction: float = _field(0.0, "replay share", "against forgetting", ge=0, le=0.5, word="off",
+        help="Share of general rows mixed into training; 0.05 to 0.25 keeps most of what the model knew.")
+    replay_data: str = _field("auto", "replay data", "against forgetting", min_length=1,
+        help="Where general rows come from: a file, a folder or a hub name; auto is the bundled model's own corpus.")
+    kl_weight: float = _field(0.0, "KL-to-base weight", "against forgetting", ge=0, le=100, word="off",
+        help="Weight of the distance from the base's predictions in the loss; 0.05 to 1. Costs a forward of the base a step.")
+    l2_to_start: float = _field(0.0, "L2-to-start weight", "against forgetting", ge=0, le=1e6, word="off",
+        help="Pulls the weights back to where they started: half of this times the squared change.")
+    ewc_lambda: float = _field(0.0, "EWC lambda", "against forgetting", ge=0, le=1e6, word="off",
+        help="As L2-to-start, but only where general text is sensitive (Fisher information). Costs memory.")
+    frozen_layers: int = _field(0, "frozen layers", "against forgetting", ge=0, le=1000, word="off",
+        help="The first layers that stay as they are, with the embeddings: less forgetting, less learning.")
+    gradual_unfreezing: bool = _field(False, "gradual unfreezing", "against forgetting",
+        help="Trains the top layers first, then those below at a lower rate, until all take part.")
     layer_lr_decay: float = _field(
-        1.0,
-        "layer-wise LR decay",
-        "Each layer below the top learns at this times the rate of the one above; 0.8 to 0.95 is usual.",
-        "against forgetting",
-        gt=0,
-        le=1,
-        word=("off", 1.0),
-    )
+        1.0, "layer-wise LR decay", "against forgetting", gt=0, le=1, word=("off", 1.0),
+        help="Each layer below the top learns at this times the rate of the one above; 0.8 to 0.95 is usual.")
 
     # --- retention probe
-    probe_share: float = _field(
-        0.03,
-        "probe share",
-        "Share of the training time that watching for forgetting may take.",
-        "retention probe",
-        ge=0,
-        le=0.5,
-        word="off",
-    )
-    probe_suite: str = _field(
-        "everyday",
-        "probe suite",
-        "What is asked during the run: a suite's name or a file of questions.",
-        "retention probe",
-        min_length=1,
-    )
-    stop_on_retention: bool = _field(
-        False,
-        "stop on forgetting",
-        "Stops when retention is under the threshold at two probes in a row and chance does not explain it.",
-        "retention probe",
-    )
-    retention_threshold: float = _field(
-        0.9,
-        "retention threshold",
-        "Retention under this counts as forgetting.",
-        "retention probe",
-        gt=0,
-        le=1,
-    )
+    probe_share: float = _field(0.03, "probe share", "retention probe", ge=0, le=0.5, word="off",
+        help="Share of the training time that watching for forgetting may take.")
+    probe_suite: str = _field("everyday", "probe suite", "retention probe", min_length=1,
+        help="What is asked during the run: a suite's name or a file of questions.")
+    stop_on_retention: bool = _field(False, "stop on forgetting", "retention probe",
+        help="Stops when retention is under the threshold at two probes in a row and chance does not explain it.")
+    retention_threshold: float = _field(0.9, "retention threshold", "retention probe", gt=0, le=1,
+        help="Retention under this counts as forgetting.")
+    # fmt: on
 
     @property
     def effective_batch_size(self) -> int:
