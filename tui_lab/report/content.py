@@ -23,7 +23,8 @@ from tui_lab.retention.results import SuiteResult
 from tui_lab.retention.stored import HeldOutItem, StoredResults, read_results
 from tui_lab.runs import cost_so_far, wording
 from tui_lab.runs.event_parts import JsonValue, ScoredExample
-from tui_lab.runs.flags import Flag, flags
+from tui_lab.runs.flag_rules.flag import Flag
+from tui_lab.runs.flags import flags
 from tui_lab.runs.folder import Run
 from tui_lab.runs.schema import RunEvent, SampleEvent, kind_of
 from tui_lab.runs.state import ENDED, RunState, Watcher

@@ -17,7 +17,8 @@ from textual.widgets import Static
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.runs import commands
-from tui_lab.runs.flags import Flag, flags
+from tui_lab.runs.flag_rules.flag import Flag
+from tui_lab.runs.flags import flags
 from tui_lab.runs.folder import Run, is_locked, list_runs, open_run
 from tui_lab.runs.state import ENDED, RunState, Watcher
 from tui_lab.ui.screens.pane import Pane

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from tui_lab.core.format import decimal, interval
 from tui_lab.retention.statistics import Interval
-from tui_lab.runs.flags import Flag
+from tui_lab.runs.flag_rules.flag import Flag
 from tui_lab.runs.state import RunState
 from tui_lab.runs.verdicts import BASELINE, VERDICTS
 from tui_lab.ui.views.spans import TextSpan, labelled

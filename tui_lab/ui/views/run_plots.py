@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from tui_lab.core.format import memory_name
 from tui_lab.retention.statistics import Interval
 from tui_lab.runs.curves import Curve, Track
-from tui_lab.runs.flags import Flag
+from tui_lab.runs.flag_rules.flag import Flag
 from tui_lab.runs.state import RunState
 from tui_lab.ui.views.plot_series import LineStyle, PlotMark, PlotOptions, PlotSeries
 from tui_lab.ui.views.run import MEMORY_ROLES

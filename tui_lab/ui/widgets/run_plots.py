@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tui_lab.runs.flags import Flag
+from tui_lab.runs.flag_rules.flag import Flag
 from tui_lab.runs.state import RunState
 from tui_lab.ui.views.run_plots import EMPTY_AT_END, MARKED, PLOTS, last_step, run_marks
 from tui_lab.ui.widgets.plot import Plot
