@@ -391,6 +391,7 @@ _SOURCES: dict[str, Source] = {
     "SWEEP": sweeps,
     "NAME=VALUE": settings,
     "FILE": data_sets,
+    "FILE.jsonl": files,
     "FOLDER": folders,
     "PRESET": presets,
 }

@@ -341,6 +341,41 @@ A run stores its results in its own folder.""",
     retention.option("--revision", "NAME", "a commit or branch of a hub model")
     retention.flag("--no-acquisition", "skip the held-out rows of the run's own task")
 
+    predict = commands.add(
+        "predict",
+        "predict.run",
+        "answer every row of a data set with base and tuned model, and score the answers",
+        runs_dir=True,
+        examples="""\
+  tui-lab predict rows.jsonl --run latest                  base and tuned, greedy
+  tui-lab predict rows.jsonl --model pocket                a model alone
+  tui-lab predict support --split validation --run latest  the held-out rows of a bundled set
+  tui-lab predict rows.csv --run latest --lane "top-p p=0.9 seed=1" --out sampled.jsonl
+The answers go to a file of JSON lines, one a row. An interrupted prediction continues when the command is
+repeated.""",
+    )
+    predict.add_argument("data", metavar="FILE", help="a file, a folder, a bundled set or a hub name")
+    add_model_options(predict)
+    add_accept_option(predict)
+    predict.option("--run", "RUN", "the run whose result answers beside its base")
+    predict.option("--adapter", "RUN", "a run, an adapter folder or a hub id in place of --run")
+    predict.option("--lane", "LANE", "a decoding strategy (default greedy)", "greedy")
+    predict.option("--out", "FILE.jsonl", "where the answers go (default predictions-NAME.jsonl)")
+    predict.flag("--force", "replace a file with other settings")
+    predict.count("--limit", "answer the first N rows (default all)")
+    predict.choice("--split", ("all", "train", "validation"), "all", "which rows (default all)")
+    predict.option("--format", "NAME", "the rows' format (default auto)", "auto")
+    predict.option("--columns", "NAME=COLUMN,…", "which column is which, as question=prompt,answer=reply", "")
+    predict.count("--max-new-tokens", "tokens of an answer at most (default: as in the run, else 128)")
+    predict.count("--batch", "rows that are decoded together at most (default 32)", 32)
+    predict.choice(
+        "--quantization",
+        ("auto", "none", "nf4"),
+        "auto",
+        "how the weights are stored (default: as in the run)",
+    )
+    predict.option("--revision", "NAME", "a commit or branch of a hub model")
+
     strength = commands.add(
         "strength",
         "strength.run",

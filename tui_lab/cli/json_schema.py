@@ -21,6 +21,7 @@ from tui_lab.cli import (
     generate,
     import_recipe,
     logs,
+    predict,
     queue_answers,
     report,
     retention,
@@ -33,6 +34,7 @@ from tui_lab.cli import (
 )
 from tui_lab.cli.output import CommandError
 from tui_lab.cli.results import RunResult, RunsAnswer
+from tui_lab.evaluation.prediction_file import Prediction, PredictionSettings
 from tui_lab.runs.schema import KnownEvent, RunEvent
 
 Schema: TypeAlias = dict[str, Any]
@@ -79,6 +81,9 @@ ANSWERS = (
     AnswerKind(generate.Generation, "generate"),
     AnswerKind(retention.RetentionAnswer, "retention"),
     AnswerKind(retention.SuitesAnswer, "retention --list"),
+    AnswerKind(predict.PredictionsAnswer, "predict"),
+    AnswerKind(PredictionSettings, "predict: the first line of its file"),
+    AnswerKind(Prediction, "predict: a row of its file"),
     AnswerKind(strength.StrengthAnswer, "strength"),
     AnswerKind(strength.SavedAnswer, "strength --save"),
     AnswerKind(export.ExportAnswer, "export"),

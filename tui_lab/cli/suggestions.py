@@ -13,7 +13,7 @@ COMMAND_ALIASES = {
     "finetune": "train", "fine-tune": "train", "tune": "train", "fit": "train", "sft": "train",
     "ls": "runs", "list": "runs", "ps": "runs", "status": "runs", "history": "runs",
     "attach": "watch", "follow": "watch", "tail": "logs", "log": "logs", "kill": "stop", "cancel": "stop",
-    "chat": "generate", "infer": "generate", "inference": "generate", "predict": "generate",
+    "chat": "generate", "infer": "generate", "inference": "generate",
     "run": "train", "eval": "retention", "evaluate": "retention", "benchmark": "retention",
     "estimate": "forecast", "plan": "forecast", "merge": "export", "convert": "export", "fuse": "export",
     "config": "settings", "configure": "settings", "where": "locate", "paths": "locate", "check": "doctor",

@@ -123,6 +123,15 @@ class DecodingSession:
             total += kv_bytes(model.config, lane.strategy.rows, len(request.prompt_ids) + new, size)
         return total
 
+    def context_of(self, names: Sequence[str]) -> int | None:
+        """Tokens of a prompt and its answer that fit all of these; None if no context is known."""
+        contexts = []
+        for name in names:
+            adapter = self.adapters.get(name)
+            virtual = adapter.virtual.length if adapter and adapter.virtual else 0
+            contexts.append(remaining_context(self.model_of(name).config, 0, virtual))
+        return min((each for each in contexts if each is not None), default=None)
+
     def model_of(self, name: str) -> CausalModel:
         """The weights that a lane on ``name`` runs on: another model, or the base (also for adapters)."""
         return self.others.get(name, self.model)

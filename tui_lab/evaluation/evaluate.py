@@ -24,8 +24,9 @@ from tui_lab.core.versions import versions_of
 from tui_lab.data.rows import Model, Tokenizer
 from tui_lab.evaluation import prompts, score_cache
 from tui_lab.evaluation.records import EvaluationAnswer, EvaluationRequest
-from tui_lab.evaluation.request import EvaluationTarget, resolve_target
+from tui_lab.evaluation.request import EvaluationTarget, accepted_changes, resolve_target
 from tui_lab.evaluation.score_cache import LoadConfig, ScoreFile
+from tui_lab.evaluation.weights import load_weights
 from tui_lab.hardware import memory_budget
 from tui_lab.retention import results
 from tui_lab.retention.results import SuiteResult
@@ -33,7 +34,6 @@ from tui_lab.retention.scoring.metrics import ItemScore
 from tui_lab.retention.stored import ACQUISITION, FOLDER, AcquisitionResult
 from tui_lab.retention.suites import registry
 from tui_lab.retention.suites.records import Suite
-from tui_lab.runs import inputs
 from tui_lab.runs.folder import Run
 from tui_lab.runs.references import ModelReference
 from tui_lab.runs.state import Watcher
@@ -64,18 +64,6 @@ def evaluate(
     suites = [registry.load(name, request.limit) for name in request.suites]
     target = resolve_target(request)
     return _Evaluation(request, target, suites, _Progress(on_progress), cancelled).run()
-
-
-def _accepted_changes(target: EvaluationTarget) -> list[str]:
-    """What has changed since the tuned weights were saved. Raises LabError unless that was accepted."""
-    tuned, base = target.tuned, target.base
-    if tuned is None:
-        return []
-    if target.run is not None:
-        found = inputs.changed_of_run(target.run, target.run.recipe(), base.location)
-    else:
-        found = inputs.changed_of_reference(tuned, base.location, base.revision)
-    return inputs.require_unchanged(found, sanitize(target.name))
 
 
 class _Progress:
@@ -136,21 +124,7 @@ class _Models:
         return self._tokenizer
 
     def _load(self, source: ModelReference, label: str) -> Model:
-        from tui_lab.models import catalog
-        from tui_lab.models.load_progress import report_load_progress
-        from tui_lab.models.loading import ModelSource, Precision, load_model, quiet_libraries
-
-        name, how = sanitize(label), self._target.how
-        self._progress.report(f"loading {name}")
-        reported = report_load_progress(self._progress.report, name, source.location, source.revision)
-        with quiet_libraries(), reported:
-            model = load_model(
-                ModelSource(source.location, source.revision),
-                Precision(how.dtype, four_bit=how.quantization == "nf4"),
-                allow_large=self._allow_large,
-            )
-        catalog.check_size(source.location, model.num_parameters(), self._allow_large)
-        return model
+        return load_weights(source, label, self._target.how, self._allow_large, self._progress.report)
 
 
 class _Evaluation:
@@ -169,7 +143,7 @@ class _Evaluation:
         self._models = _Models(target, request.allow_large, progress)
         self._seconds: dict[str, float] = {}  # of scoring, by the hash of the suite
         self._warnings: dict[str, list[str]] = {suite.sha256: [] for suite in suites}
-        self._notes = _accepted_changes(target)  # warnings of all suites
+        self._notes = accepted_changes(target)  # warnings of all suites
 
     def run(self) -> EvaluationAnswer:
         before = [self._scores(suite, tuned=False) for suite in self._suites]

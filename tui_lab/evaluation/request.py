@@ -15,7 +15,7 @@ from tui_lab.evaluation import score_cache
 from tui_lab.evaluation.records import EvaluationRequest
 from tui_lab.evaluation.score_cache import LoadConfig
 from tui_lab.retention.verdict import THRESHOLD
-from tui_lab.runs import folder
+from tui_lab.runs import folder, inputs
 from tui_lab.runs.folder import Run
 from tui_lab.runs.references import ModelReference, adapter_target, model_target
 
@@ -93,6 +93,19 @@ def resolve_target(request: EvaluationRequest) -> EvaluationTarget:
         how=_load_config(quantization, request.dtype, base),
         threshold=threshold,
     )
+
+
+def accepted_changes(target: EvaluationTarget, data: bool = True) -> list[str]:
+    """What has changed since the tuned weights were saved, the run's data included or not. Raises LabError
+    unless that was accepted."""
+    tuned, base = target.tuned, target.base
+    if tuned is None:
+        return []
+    if target.run is not None:
+        found = inputs.changed_of_run(target.run, target.run.recipe(), base.location, data)
+    else:
+        found = inputs.changed_of_reference(tuned, base.location, base.revision)
+    return inputs.require_unchanged(found, sanitize(target.name))
 
 
 def _run_of(name: str, runs_dir: Path | None) -> Run | None:

@@ -1,0 +1,175 @@
+"""Predictions: greedy answers equal those of transformers, an interrupted prediction gives the same file, and
+what cannot be answered or continued is named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+from tests.cli.json_check import problems
+from tui_lab.core.errors import LabError
+from tui_lab.data import templates
+from tui_lab.data.formats import read
+from tui_lab.decoding.session import DecodingSession
+from tui_lab.evaluation import predict as module
+from tui_lab.evaluation.predict import Interrupted, PredictionRequest, predict
+from tui_lab.evaluation.prediction_summary import PredictionSummary
+from tui_lab.evaluation.records import EvaluationRequest
+from tui_lab.pocket import MODEL_DIR
+
+QUESTIONS = (
+    ("What colour is the sky?", "blue"),
+    ("Where is my parcel? I have waited for a week.", "on its way"),
+    ("What colour is the sea?", "blue"),
+    ("What is two and two?", "four"),
+    ("Name a fruit.", "apple"),
+    ("What colour is the sun?", "yellow"),
+    ("Which number comes after nine?", "ten"),
+)
+#: More tokens than the context of the bundled model.
+TOO_LONG = "word " * 3000
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return rows_in(tmp_path / "rows.jsonl", QUESTIONS)
+
+
+def rows_in(path: Path, rows: Any) -> Path:
+    path.write_text("".join(json.dumps({"question": q, "answer": a}) + "\n" for q, a in rows))
+    return path
+
+
+def ask(data: Path, adapter: Path | None, cancelled: Any = lambda: False, **values: Any) -> PredictionSummary:
+    values = {"max_new_tokens": 6, "out": str(data.with_name("out.jsonl"))} | values
+    target = EvaluationRequest(model="pocket", adapter=str(adapter or ""), dtype="float32")
+    return predict(PredictionRequest(str(data), target, **values), lambda *_: None, cancelled)
+
+
+def lines(path: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Path(path).read_text().splitlines()]
+
+
+def test_greedy_equals_generate_of_transformers(
+    runs_dir: Path, data: Path, adapters: dict[str, Path]
+) -> None:
+    found = ask(data, adapters["own"])
+    model = AutoModelForCausalLM.from_pretrained(MODEL_DIR, dtype=torch.float32, use_safetensors=True)
+    tokenizer = templates.load_for(str(MODEL_DIR))
+    stops = templates.stop_ids(tokenizer, model)
+
+    def answer(model: Any, example: Any) -> str:
+        ids = torch.tensor([templates.prompt_ids(tokenizer, example)])
+        out = model.generate(ids, max_new_tokens=6, do_sample=False, eos_token_id=stops, pad_token_id=0)
+        return str(tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True))
+
+    examples = read(str(data)).rows
+    settings, *rows = lines(found.path)
+    assert settings["kind"] == "prediction_settings" and len(rows) == len(examples) == len(QUESTIONS)
+    assert not any(problems(each) for each in (settings, *rows)), "the file is in the schema"
+    assert [row["row"] for row in rows] == [1, 2, 3, 4, 5, 6, 7] and rows[1]["place"] == "line 2"
+    assert [(row["prompt"], row["expected"]) for row in rows] == list(QUESTIONS)
+    assert [row["base"]["text"] for row in rows] == [answer(model, example) for example in examples]
+    tuned = PeftModel.from_pretrained(model, adapters["own"])
+    assert [row["tuned"]["text"] for row in rows] == [answer(tuned, example) for example in examples]
+    assert found.differ == sum(row["base"]["text"] != row["tuned"]["text"] for row in rows) > 0
+    right = [row["base"]["score"] for row in rows]
+    assert (
+        found.metrics["exact"].base.value == sum(right) / len(rows) and next(iter(found.metrics)) == "exact"
+    )
+
+
+@pytest.mark.parametrize("lane", ["greedy", "top-p p=0.9"])
+def test_a_cut_file_is_continued_to_the_same_file(
+    runs_dir: Path, data: Path, adapters: dict[str, Path], lane: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Path(ask(data, adapters["own"], lane=lane, batch_rows=2).path)
+    whole = place.read_bytes()
+    kept = whole.splitlines(keepends=True)
+    place.write_bytes(b"".join((*kept[:3], kept[5], kept[6][:40])))
+    assert ask(data, adapters["own"], lane=lane, batch_rows=2).resumed == 3
+    assert place.read_bytes() == whole
+
+    place.write_bytes(b"".join((*kept[:2], b'{"kind": "prediction", "row": "x"}\n', *kept[2:])))
+    monkeypatch.setattr(module, "load_weights", pytest.fail)  # all rows are there
+    assert ask(data, adapters["own"], lane=lane, batch_rows=2).rows == 7
+    assert place.read_bytes() == whole, "a damaged line is dropped"
+
+
+def test_an_interrupted_prediction_goes_on(runs_dir: Path, data: Path) -> None:
+    whole = Path(ask(data, None, out=str(data.with_name("whole.jsonl"))).path).read_bytes()
+    place = data.with_name("out.jsonl")
+    with pytest.raises(Interrupted):
+        ask(data, None, cancelled=lambda: len(lines(str(place))) > 3)
+    before = len(lines(str(place))) - 1
+    assert 0 < before < len(QUESTIONS)
+    found = ask(data, None)
+    assert found.resumed == before and place.read_bytes() == whole
+    assert all(row["tuned"] is None for row in lines(found.path)[1:])
+    assert found.metrics["exact"].difference is None
+
+
+def test_samples_do_not_depend_on_the_batch(runs_dir: Path, data: Path) -> None:
+    one, many = (
+        ask(data, None, lane="sample seed=5", batch_rows=rows, out=str(data.with_name(f"{rows}.jsonl")))
+        for rows in (1, 8)
+    )
+    assert lines(one.path) == lines(many.path)
+
+
+def test_limit_and_a_longer_data_set(runs_dir: Path, data: Path) -> None:
+    assert ask(data, None, limit=2).rows == 2
+    assert (ask(data, None, limit=4).resumed, ask(data, None).rows) == (2, 7)
+    rows_in(data, QUESTIONS[:5])
+    with pytest.raises(LabError, match="changed: the rows; --force replaces it"):
+        ask(data, None)
+    assert ask(data, None, force=True).rows == 5
+
+
+def test_what_cannot_be_continued_is_refused(runs_dir: Path, data: Path) -> None:
+    ask(data, None, limit=1)
+    with pytest.raises(LabError, match=r"changed: the lane \(greedy, now beam num_beams=2\), max_new_tokens"):
+        ask(data, None, lane="beam num_beams=2", max_new_tokens=7, limit=1)
+    own = data.with_name("own.jsonl")
+    own.write_text("mine")
+    with pytest.raises(LabError, match="is no file of predictions"):
+        ask(data, None, out=str(own))
+    assert own.read_text() == "mine"
+    with pytest.raises(LabError, match="without on="):
+        ask(data, None, lane="greedy on=base")
+    with pytest.raises(LabError, match="cannot be written"):
+        ask(data, None, out=str(data.parent))
+
+
+def test_a_row_beyond_the_context_is_skipped(runs_dir: Path, data: Path) -> None:
+    rows_in(data, (QUESTIONS[0], (TOO_LONG, "x"), QUESTIONS[1]))
+    found = ask(data, None)
+    assert (found.rows, found.skipped, found.scored) == (3, 1, 2)
+    [place] = found.skipped_places
+    assert place.startswith("line 2: the prompt has 3") and "the model's context is" in place
+    assert lines(found.path)[2]["base"] is None
+    assert ask(data, None).resumed == 3
+
+
+def test_out_of_memory_halves_the_batch(runs_dir: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows_in(data, [QUESTIONS[0]] * 5)
+    decode, sizes = DecodingSession.decode, []
+
+    def small(self: DecodingSession, request: Any, *rest: Any) -> Any:
+        sizes.append(len(request.lanes))
+        if len(request.lanes) > most:
+            raise RuntimeError("CUDA out of memory")
+        return decode(self, request, *rest)
+
+    monkeypatch.setattr(DecodingSession, "decode", small)
+    most = 2
+    assert ask(data, None).rows == 5 and sizes == [5, 2, 2, 1]
+    most = 0
+    with pytest.raises(LabError, match="line 1 does not fit into memory, even alone"):
+        ask(data, None, max_new_tokens=5, force=True)

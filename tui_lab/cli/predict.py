@@ -1,0 +1,123 @@
+"""``tui-lab predict``: the answers of a base and of what was made of it to every row of a data set. They go
+to a file, progress to stderr, and the scores to stdout as a table or as one JSON object."""
+
+from __future__ import annotations
+
+import argparse
+import re
+
+from msgspec.structs import asdict
+
+from tui_lab.cli.interrupt import interruptible
+from tui_lab.cli.output import Progress, json_line, print_text, table
+from tui_lab.core import format
+from tui_lab.core.errors import LabError
+from tui_lab.core.sanitize import sanitize
+from tui_lab.evaluation.prediction_summary import PredictedMetric, PredictionSummary
+from tui_lab.evaluation.records import EvaluationRequest
+from tui_lab.models import catalog, download
+from tui_lab.retention.statistics import Interval
+
+
+class PredictionsAnswer(PredictionSummary, tag_field="kind", tag="predictions", kw_only=True, frozen=True):
+    """The scores of ``predict``; the answers are in the file."""
+
+    v: int = 1
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command; the exit code. Raises LabError for invalid input."""
+    if args.adapter and args.run:
+        raise LabError("--adapter and --run both name the tuned model: use one of them")
+    for name, value in (("--max-new-tokens", args.max_new_tokens), ("--batch", args.batch)):
+        if value is not None and value < 1:
+            raise LabError(f"{name} must be at least 1, not {value}")
+    if args.model and catalog.is_hub_id(args.model):
+        download.check_reachable(catalog.find(args.model, args.allow_large).loadable, args.revision)
+    from tui_lab.evaluation.predict import Interrupted, PredictionRequest, predict
+    from tui_lab.hardware.memory_budget import take_gpu
+    from tui_lab.models.loading import quiet_libraries
+
+    request = PredictionRequest(
+        data=args.data,
+        target=EvaluationRequest(
+            run=args.run,
+            model=args.model,
+            revision=args.revision,
+            adapter=args.adapter,
+            dtype=args.dtype,
+            quantization=args.quantization,
+            allow_large=args.allow_large,
+            runs_dir=str(args.runs_dir or ""),
+        ),
+        out=args.out or default_file(args.data),
+        data_format=args.format,
+        columns=args.columns,
+        split=args.split,
+        limit=args.limit or 0,
+        lane=args.lane,
+        max_new_tokens=args.max_new_tokens or 0,
+        batch_rows=args.batch,
+        force=args.force,
+    )
+    progress = Progress()
+    take_gpu()
+    with interruptible() as cancelled:
+        try:
+            with quiet_libraries():
+                found = predict(request, progress.on_progress, cancelled)
+        except Interrupted:
+            raise KeyboardInterrupt("interrupted; repeat the command to continue") from None
+        finally:
+            progress.close()
+    if args.json:
+        json_line(PredictionsAnswer(**asdict(found)))
+    else:
+        _print(found)
+    return 0
+
+
+def default_file(data: str) -> str:
+    """The file of predictions for a data set, in the present folder."""
+    stem = re.sub(r"[^A-Za-z0-9._@-]+", "-", re.split(r"[/\\]", data.rstrip("/\\"))[-1]).strip("-.")
+    for ending in (".gz", ".bz2", ".xz", ".zst", ".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt"):
+        stem = stem.removesuffix(ending)
+    return f"predictions-{stem[:80] or 'data'}.jsonl"
+
+
+def _print(found: PredictionSummary) -> None:
+    settings = found.settings
+    models = sanitize(settings.model) + (f" → {sanitize(settings.tuned)}" if settings.tuned else "")
+    resumed = f", {found.resumed:,} of them from before" if found.resumed else ""
+    lines = [
+        f"{sanitize(settings.data)}: {format.plural(found.rows, 'row')}{resumed} · {models} · {settings.lane}"
+    ]
+    if settings.tuned:
+        lines.append(f"{found.differ:,} of {found.rows - found.skipped:,} answers differ")
+    print_text("\n".join(lines))
+    if found.metrics:
+        headers, right = ["metric", "n", "base"], [1]
+        if settings.tuned:
+            headers += ["tuned", "difference", "better", "worse"]
+            right += [5, 6]
+        rows = [_row(name, each, found.scored) for name, each in found.metrics.items()]
+        table(headers, rows, right)
+    print_text(f"written to {sanitize(found.path)}")
+    if found.skipped:
+        more = found.skipped - len(found.skipped_places)
+        places = [sanitize(place) for place in found.skipped_places] + ([f"{more:,} more"] if more else [])
+        print_text(f"  note: {format.plural(found.skipped, 'row')} without answer: {'; '.join(places)}")
+    for note in found.notes:
+        print_text(f"  note: {sanitize(note)}")
+
+
+def _row(name: str, metric: PredictedMetric, scored: int) -> tuple[str, ...]:
+    cells = (name, f"{scored:,}", _interval(metric.base))
+    if metric.tuned is None or metric.difference is None:
+        return cells
+    compared = (_interval(metric.tuned), _interval(metric.difference))
+    return (*cells, *compared, f"{metric.better:,}", f"{metric.worse:,}")
+
+
+def _interval(found: Interval) -> str:
+    return format.interval(found.value, found.low, found.high, 3)

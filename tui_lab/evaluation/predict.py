@@ -1,0 +1,370 @@
+"""Predictions: the answers of a base and of what was made of it to every row of a data set, scored where the
+row has a reference, in a file (see :mod:`~tui_lab.evaluation.prediction_file`). Rows are asked as the tuned
+model was trained, and those with prompts of one length are decoded together. An interrupted prediction goes
+on, and gives the same file."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from tui_lab.core import job_protocol
+from tui_lab.core.errors import LabError
+from tui_lab.core.out_of_memory import free_memory, is_out_of_memory
+from tui_lab.core.paths import expanded
+from tui_lab.core.sanitize import sanitize
+from tui_lab.data import scoring
+from tui_lab.data.examples import Example
+from tui_lab.data.formats import OpenedData, open_data
+from tui_lab.data.rows import Tokenizer
+from tui_lab.decoding import strategies
+from tui_lab.decoding.strategies import MAX_SEED, Lane
+from tui_lab.evaluation import prompts
+from tui_lab.evaluation.prediction_file import (
+    PredictedAnswer,
+    Prediction,
+    PredictionFile,
+    PredictionSettings,
+)
+from tui_lab.evaluation.prediction_summary import PredictionSummary, summarise
+from tui_lab.evaluation.records import EvaluationRequest
+from tui_lab.evaluation.request import EvaluationTarget, accepted_changes, resolve_target
+from tui_lab.evaluation.weights import load_weights
+
+if TYPE_CHECKING:
+    from tui_lab.decoding.records import LaneResult
+    from tui_lab.decoding.session import DecodingSession
+
+SPLITS = ("all", "train", "validation")
+BATCH_ROWS = 32
+DEFAULT_NEW_TOKENS = 128
+#: Rows, and characters of rows, among which batches of one length are made: what is in memory at once.
+WINDOW_ROWS, WINDOW_CHARS = 1024, 8_000_000
+#: The name of the tuned model among the lanes.
+TUNED = "tuned"
+#: Seconds between two progress reports.
+PROGRESS_INTERVAL_S = 0.2
+
+
+class Interrupted(Exception):
+    """The prediction was interrupted; what was answered is in the file."""
+
+
+class PredictionRequest(msgspec.Struct, frozen=True):
+    """What to predict. ``target``: the models; ``out``: the file; ``force``: a file there with other settings
+    is replaced."""
+
+    data: str
+    target: EvaluationRequest
+    out: str
+    data_format: str = "auto"
+    columns: str = ""
+    split: str = "all"
+    limit: int = 0  # rows; 0 for all
+    lane: str = "greedy"
+    max_new_tokens: int = 0  # 0: as the run answers its held-out rows, else 128
+    batch_rows: int = BATCH_ROWS
+    force: bool = False
+
+    def parsed_lane(self) -> Lane:
+        """The lane, with a seed. Raises LabError."""
+        lane = strategies.parse(self.lane)
+        if lane.on:
+            raise LabError(
+                f"--lane {sanitize(self.lane)!r}: base and tuned model both answer, so without on="
+            )
+        return strategies.with_seeds((lane,), 0)[0]
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A row with the tokens that ask for its answer; ``skipped``: why it cannot be asked, "" where it can."""
+
+    number: int
+    example: Example
+    ids: tuple[int, ...] = ()
+    skipped: str = ""
+
+
+def predict(
+    request: PredictionRequest,
+    on_progress: job_protocol.OnProgress,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> PredictionSummary:
+    """Answers the rows that are not in the file yet. Raises Interrupted, and LabError."""
+    lane = request.parsed_lane()
+    target = resolve_target(request.target)
+    notes = accepted_changes(target, data=False)
+    on_progress(f"reading {sanitize(request.data)}")
+    opened = open_data(request.data, request.data_format, columns=request.columns)
+    count, digest = _identify(opened, request.split)
+    if not count:
+        raise LabError(f"{sanitize(request.data)} has no {request.split} rows" + _reason(opened))
+    total = min(count, request.limit or count)
+    base, tuned = target.base, target.tuned
+    tokenizer = prompts.measuring_tokenizer(base.location, base.revision, tuned.saved if tuned else None)
+    settings = PredictionSettings(
+        model=target.label,
+        tuned=target.name if tuned else "",
+        data=request.data,
+        lane=lane.text,
+        max_new_tokens=request.max_new_tokens or _new_tokens(target),
+        metric=_metric(opened),
+        loaded=str(target.how),
+        base_sha256=prompts.with_prompts(target.base_identity, tokenizer),
+        tuned_sha256=target.tuned_identity if tuned else "",
+        data_sha256=digest,
+    )
+    with PredictionFile(expanded(Path(request.out)), settings, request.force) as file:
+        done_before = len(file)
+        if any(number not in file for number in range(1, total + 1)):
+            predictor = _Predictor(request, target, lane, settings, tokenizer, on_progress, cancelled)
+            predictor.answer(_rows(opened, request.split, total), total, file)
+        file.finish()
+        return summarise(file, settings, done_before, [*opened.warnings(), *notes])
+
+
+# --- rows -----------------------------------------------------------------------------------------------
+
+
+def _rows(opened: OpenedData, split: str, limit: int | None = None) -> Iterator[Example]:
+    parts: list[Iterable[Example]] = []
+    if split in ("all", "train"):
+        parts.append(opened.train)
+    if split in ("all", "validation") and opened.validation is not None:
+        parts.append(opened.validation)
+    return itertools.islice(itertools.chain.from_iterable(parts), limit)
+
+
+def _identify(opened: OpenedData, split: str) -> tuple[int, str]:
+    """The number of rows, and a digest of what they ask and expect."""
+    count, digest = 0, hashlib.sha256()
+    for row in _rows(opened, split):
+        count += 1
+        parts = (row.messages, row.tools, row.text, row.prompt, row.completion)
+        digest.update(repr(parts).encode("utf-8", "surrogatepass"))
+    return count, digest.hexdigest()
+
+
+def _reason(opened: OpenedData) -> str:
+    return f": {'; '.join(found)}" if (found := opened.warnings()) else ""
+
+
+def _metric(opened: OpenedData) -> str:
+    """The metric that stands for the task, as in the scores of a run."""
+    return opened.scorer or ("rouge_l" if opened.plan.format == "text" else "exact")
+
+
+def _new_tokens(target: EvaluationTarget) -> int:
+    return target.run.recipe().sample_max_new_tokens if target.run is not None else DEFAULT_NEW_TOKENS
+
+
+def _windows(rows: Iterable[Example]) -> Iterator[list[tuple[int, Example]]]:
+    """The rows with their numbers, in parts that fit into memory; the same parts for the same rows."""
+    window: list[tuple[int, Example]] = []
+    chars = 0
+    for number, example in enumerate(rows, 1):
+        window.append((number, example))
+        chars += sum(len(message["content"]) for message in example.messages or ())
+        chars += sum(len(text or "") for text in (example.text, example.prompt, example.completion))
+        if len(window) >= WINDOW_ROWS or chars >= WINDOW_CHARS:
+            yield window
+            window, chars = [], 0
+    if window:
+        yield window
+
+
+def last_turn(example: Example) -> str:
+    """The text of a row's prompt, of a chat its last turn."""
+    prompt = example.generation_prompt
+    return prompt if isinstance(prompt, str) else prompt[-1]["content"] if prompt else ""
+
+
+# --- answers --------------------------------------------------------------------------------------------
+
+
+class _Predictor:
+    """Answers rows with both models, which it loads at the start."""
+
+    def __init__(
+        self,
+        request: PredictionRequest,
+        target: EvaluationTarget,
+        lane: Lane,
+        settings: PredictionSettings,
+        tokenizer: Tokenizer,
+        on_progress: job_protocol.OnProgress,
+        cancelled: Callable[[], bool],
+    ) -> None:
+        from tui_lab.data import templates
+
+        self._lane, self._settings, self._tokenizer = lane, settings, tokenizer
+        self._on_progress, self._cancelled = on_progress, cancelled
+        self._session = _load_session(target, request.target.allow_large, tokenizer, on_progress)
+        self._sides = ("", TUNED) if target.tuned is not None else ("",)
+        self._stop_ids = frozenset(templates.stop_ids(tokenizer, self._session.model))
+        self._batch_rows = max(1, request.batch_rows // lane.strategy.rows)
+        self._done = self._total = 0
+        self._reported_at = 0.0
+
+    def answer(self, rows: Iterable[Example], total: int, file: PredictionFile) -> None:
+        """Answers the rows that are not in the file. Raises Interrupted and LabError."""
+        self._done, self._total = sum(number in file for number in range(1, total + 1)), total
+        self._report(now=True)
+        for window in _windows(rows):
+            if all(number in file for number, _ in window):
+                continue
+            by_length: dict[int, list[_Row]] = {}
+            for number, example in window:
+                row = self._encoded(number, example)
+                if not row.skipped:
+                    by_length.setdefault(len(row.ids), []).append(row)
+                elif number not in file:
+                    file.add(self._skipped(row))
+                    self._count()
+            for _, same in sorted(by_length.items()):
+                self._answer_batches(same, file)
+
+    def _encoded(self, number: int, example: Example) -> _Row:
+        from tui_lab.data import templates
+
+        try:
+            ids = tuple(templates.prompt_ids(self._tokenizer, example))
+        except LabError as error:
+            return _Row(number, example, skipped=str(error))
+        if not ids:
+            return _Row(number, example, skipped="the prompt has no tokens")
+        context = self._session.context_of(self._sides)
+        if context is not None and len(ids) >= context:
+            reason = f"the prompt has {len(ids)} tokens and the model's context is {context}"
+            return _Row(number, example, ids, reason)
+        return _Row(number, example, ids)
+
+    def _answer_batches(self, rows: list[_Row], file: PredictionFile) -> None:
+        """Answers rows of one length, in batches that are the same whichever rows are in the file."""
+        at = 0
+        while at < len(rows):
+            batch = rows[at : at + self._batch_rows]
+            if all(row.number in file for row in batch):
+                at += len(batch)
+                continue
+            results = self._decode(batch)
+            if results is None:
+                self._batch_rows = max(1, min(self._batch_rows, len(batch)) // 2)
+                continue
+            for position, row in enumerate(batch):
+                if row.number not in file:
+                    file.add(self._prediction(row, [results[side][position] for side in self._sides]))
+                    self._count()
+            at += len(batch)
+
+    def _decode(self, batch: list[_Row]) -> dict[str, list[LaneResult]] | None:
+        """The answers of each side; None where the batch does not fit into memory. Raises LabError for a
+        single row that does not."""
+        from tui_lab.decoding.records import DecodingRequest
+        from tui_lab.decoding.session import NotEnoughMemoryError
+
+        pairs = [(row, side) for side in self._sides for row in batch]
+        request = DecodingRequest(
+            batch[0].ids,
+            tuple(self._lane_of(row, side) for row, side in pairs),
+            self._settings.max_new_tokens,
+            self._stop_ids,
+            lane_prompts=tuple(row.ids for row, _ in pairs),
+        )
+        try:
+            results = self._session.decode(request, lambda _: self._report(), self._cancelled)
+        except Exception as error:
+            if not (isinstance(error, NotEnoughMemoryError) or is_out_of_memory(error)):
+                raise
+            if len(batch) == 1:
+                raise LabError(
+                    f"{batch[0].example.place} does not fit into memory, even alone: take fewer "
+                    "--max-new-tokens or --quantization nf4; the file has what was answered before"
+                ) from None
+            error.__traceback__ = None  # it holds the tensors of the batch
+        else:
+            if any(result.finish_reason == "cancelled" for result in results.values()):
+                raise Interrupted
+            ordered = iter(results.values())
+            return {side: list(itertools.islice(ordered, len(batch))) for side in self._sides}
+        free_memory()
+        return None
+
+    def _lane_of(self, row: _Row, side: str) -> Lane:
+        """The lane of a row: each row has a seed of its own, the same for both models."""
+        seed = self._lane.seed
+        return replace(
+            self._lane, on=side, seed=None if seed is None else (seed + row.number - 1) % (MAX_SEED + 1)
+        )
+
+    # ---------------------------------------------------------------- records
+
+    def _prediction(self, row: _Row, results: list[LaneResult]) -> Prediction:
+        base, *tuned = (self._scored(row.example, result) for result in results)
+        return msgspec.structs.replace(
+            self._skipped(row), base=base, tuned=tuned[0] if tuned else None, skipped=""
+        )
+
+    def _skipped(self, row: _Row) -> Prediction:
+        return Prediction(
+            row=row.number,
+            place=row.example.place,
+            prompt=last_turn(row.example),
+            prompt_tokens=len(row.ids),
+            expected=row.example.expected,
+            skipped=row.skipped,
+        )
+
+    def _scored(self, example: Example, result: LaneResult) -> PredictedAnswer:
+        metric, answers, rows = self._settings.metric, [result.text.strip()], [example.as_chat()]
+        scores = {} if metric in scoring.SIMILARITY else {metric: scoring.scores(metric, answers, rows)}
+        scores |= scoring.similarity_scores(answers, rows)
+        return PredictedAnswer(
+            text=result.text,
+            tokens=len(result.token_ids),
+            finish_reason=result.finish_reason,
+            score=scores[metric][0],
+            scores={name: found[0] for name, found in scores.items()},
+        )
+
+    # ---------------------------------------------------------------- progress
+
+    def _count(self) -> None:
+        self._done += 1
+        self._report()
+
+    def _report(self, now: bool = False) -> None:
+        clock = time.monotonic()
+        if now or self._done == self._total or clock - self._reported_at >= PROGRESS_INTERVAL_S:
+            self._reported_at = clock
+            self._on_progress("answering rows", self._done, self._total)
+
+
+def _load_session(
+    target: EvaluationTarget, allow_large: bool, tokenizer: Tokenizer, on_progress: job_protocol.OnProgress
+) -> DecodingSession:
+    from tui_lab.decoding.session import DecodingSession
+
+    base, tuned = target.base, target.tuned
+    session = DecodingSession(
+        load_weights(base, target.label, target.how, allow_large, on_progress), tokenizer
+    )
+    if tuned is None:
+        return session
+    if tuned.adapter is None:
+        session.add_model(TUNED, load_weights(tuned, target.name, target.how, allow_large, on_progress))
+        return session
+    session.add_adapter_or_copy(
+        TUNED,
+        tuned.adapter,
+        lambda: load_weights(base, target.label, target.how, allow_large, on_progress),
+    )
+    return session

@@ -1,0 +1,105 @@
+"""What a file of predictions says: the scores of base and tuned model with intervals, and how many rows the
+tuned model answers better or worse. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from tui_lab.evaluation.prediction_file import PredictedAnswer, PredictionFile, PredictionSettings
+from tui_lab.retention import statistics
+from tui_lab.retention.statistics import Interval
+
+
+class PredictedMetric(msgspec.Struct, kw_only=True, frozen=True):
+    """The mean of a metric over the scored rows, 0 to 1, with 95 % intervals. ``difference``: tuned minus
+    base over the same rows; null without a tuned model. ``better`` and ``worse``: rows that the tuned model
+    answers with a higher and with a lower score."""
+
+    base: Interval
+    tuned: Interval | None = None
+    difference: Interval | None = None
+    better: int = 0
+    worse: int = 0
+
+
+class PredictionSummary(msgspec.Struct, kw_only=True, frozen=True):
+    """A file of predictions. ``rows``: in the file, ``resumed`` of them from before; ``skipped``: without an
+    answer; ``scored``: with a reference; ``differ``: whose two answers are different texts. ``metrics``: the
+    metric of the data first."""
+
+    path: str
+    settings: PredictionSettings
+    rows: int
+    resumed: int
+    skipped: int
+    skipped_places: list[str]
+    scored: int
+    differ: int
+    metrics: dict[str, PredictedMetric]
+    notes: list[str]
+
+
+#: Skipped rows that are named.
+_NAMED = 5
+
+
+def summarise(
+    file: PredictionFile, settings: PredictionSettings, resumed: int, notes: list[str]
+) -> PredictionSummary:
+    """The summary of all rows in the file. Raises LabError."""
+    rows = skipped = differ = 0
+    places: list[str] = []
+    scores: dict[str, list[tuple[float, ...]]] = {}  # of each scored row: base, tuned
+    for prediction in file.predictions():
+        rows += 1
+        if prediction.base is None:
+            skipped += 1
+            places += [f"{prediction.place}: {prediction.skipped}"] * (skipped <= _NAMED)
+            continue
+        answers = [prediction.base, *([prediction.tuned] if prediction.tuned is not None else [])]
+        differ += len({answer.text for answer in answers}) > 1
+        for name in _ordered(prediction.base, settings.metric):
+            scores.setdefault(name, []).append(tuple(answer.scores[name] for answer in answers))
+    return PredictionSummary(
+        path=str(file.path),
+        settings=settings,
+        rows=rows,
+        resumed=resumed,
+        skipped=skipped,
+        skipped_places=places,
+        scored=len(scores.get(settings.metric, ())),
+        differ=differ,
+        metrics={name: _metric(found) for name, found in scores.items()},
+        notes=notes,
+    )
+
+
+def _ordered(answer: PredictedAnswer, first: str) -> list[str]:
+    return sorted(answer.scores, key=lambda name: name != first)
+
+
+def _metric(scores: Sequence[tuple[float, ...]]) -> PredictedMetric:
+    binary = all(score in (0.0, 1.0) for row in scores for score in row)
+    sides = [[row[side] for row in scores] for side in range(len(scores[0]))]
+    base, *others = (
+        statistics.wilson(sum(side), len(side)) if binary else statistics.mean_interval(side)
+        for side in sides
+    )
+    if not others:
+        return PredictedMetric(base=base)
+    before, after = sides
+    changes = [now - was for was, now in zip(before, after, strict=True)]
+    if binary:
+        pairs = statistics.paired([score == 1 for score in before], [score == 1 for score in after])
+        difference = statistics.difference(pairs)
+    else:
+        difference = statistics.mean_interval(changes)
+    return PredictedMetric(
+        base=base,
+        tuned=others[0],
+        difference=difference,
+        better=sum(change > 0 for change in changes),
+        worse=sum(change < 0 for change in changes),
+    )
