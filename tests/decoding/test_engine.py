@@ -212,6 +212,39 @@ def test_refusals_come_at_once(tiny_model: Any) -> None:
         lockstep(model, (3, 4))
 
 
+@pytest.mark.parametrize("method", ["lora", "prefix"])
+def test_prompts_of_one_length_share_a_batch(tiny_model: Any, tmp_path: Any, method: str) -> None:
+    """Lanes with prompts of their own, on the base and on an adapter, equal each of them alone."""
+    model = tiny_model("gemma2", sharpness=6.0)
+    stage = DecodingSession(model, NoText())
+    stage.add_adapter("x", adapter_folder(model, config_of(method, "gemma2"), tmp_path / method))
+    strategies = (Greedy(), Greedy(1.5), Beam(2, repetition_penalty=1.5), Contrastive(), Sample())
+    prompts, lanes = [], []
+    for seed, strategy in enumerate(strategies):
+        for on in ("", "x"):
+            prompts.append(prompt_of(14, seed))
+            lanes.append(Lane(strategy, seed, on=on))
+    request = DecodingRequest(prompts[0], tuple(lanes), 12, STOPS, lane_prompts=tuple(prompts))
+    together = stage.decode(request)
+    for number, (prompt, lane) in enumerate(zip(prompts, lanes, strict=True)):
+        alone = stage.decode(DecodingRequest(prompt, (lane,), 12, STOPS))[0]
+        assert alone.token_ids == together[number].token_ids, lane.text
+    assert len({result.token_ids for result in together.values()}) > 6
+
+
+def test_prompts_of_a_batch_must_fit(tiny_model: Any) -> None:
+    model = tiny_model("llama")
+    request = DecodingRequest((3, 4), (Lane(), Lane()), lane_prompts=((3, 4), (3, 4, 5)))
+    with pytest.raises(LabError, match="must have the same length"):
+        Lockstep(model, request, numbers)
+    request = DecodingRequest((3, 4), (Lane(), Lane()), lane_prompts=((3, 4),))
+    with pytest.raises(LabError, match="1 prompts for 2 lanes"):
+        Lockstep(model, request, numbers)
+    request = DecodingRequest((3, 4), (Lane(), Lane()), lane_prompts=((3, 4), (3, 160)))
+    with pytest.raises(LabError, match="beyond the model's vocabulary"):
+        Lockstep(model, request, numbers)
+
+
 def test_rows_beyond_memory_are_refused(tiny_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_model("llama")
     stage = DecodingSession(model, NoText())

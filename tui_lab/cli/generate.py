@@ -149,7 +149,6 @@ def _load_session(
 ) -> tuple[DecodingSession, list[str]]:
     """Loads everything, also how each is prompted; the session, and the names of the models that lanes can
     run on besides the base: "tuned", with a number for several adapters."""
-    from tui_lab.decoding.adapters import NeedsSeparateModel, load_in_place
     from tui_lab.decoding.session import DecodingSession
     from tui_lab.hardware.cuda_support import torch_device
     from tui_lab.models.loading import NO_FOUR_BIT, ModelSource, Precision, has_four_bit, load_model
@@ -176,10 +175,7 @@ def _load_session(
         if target.adapter is None:
             session.add_model(name, weights(target))
         else:
-            try:
-                session.add_adapter(name, target.adapter)
-            except NeedsSeparateModel:
-                session.add_model(name, load_in_place(weights(model), target.adapter, name))
+            session.add_adapter_or_copy(name, target.adapter, lambda: weights(model))
         prompters.add(name, source, target.saved)
         names.append(name)
     return session, names

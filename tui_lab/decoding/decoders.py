@@ -195,7 +195,7 @@ class BeamDecoder:
         if self._strategy.repetition_penalty != 1.0:
             if self._seen is None:
                 self._seen = torch.zeros_like(logits, dtype=torch.bool)
-                self._seen[:, list(set(self._request.prompt_ids))] = True
+                self._seen[:, list(set(self.output.prompt))] = True
             log_probs = apply_repetition_penalty(raw, self._seen, self._strategy.repetition_penalty)
         return beams.propose(raw, log_probs, self._running_scores, self._candidates)
 

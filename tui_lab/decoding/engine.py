@@ -1,7 +1,8 @@
-"""The lockstep engine: all lanes of a prompt in one batch. The prompt is read once for each model or adapter
-that takes part; then each forward carries the rows of all lanes (one for greedy and sampling, n for beams, k
-for contrastive candidates). All rows are at the same position, so one cache serves them without padding or
-mask. Lanes that end leave the batch. Every sampling lane has its own random generator."""
+"""The lockstep engine: all lanes of a prompt, or of prompts of one length, in one batch. A prompt is read
+once for each model or adapter that takes part; then each forward carries the rows of all lanes (one for
+greedy and sampling, n for beams, k for contrastive candidates). All rows are at the same position, so one
+cache serves them without padding or mask. Lanes that end leave the batch. Every sampling lane has its own
+random generator."""
 
 from __future__ import annotations
 
@@ -42,6 +43,7 @@ class _Slot:
     """A lane in the batch. Exactly one of ``sampling`` and ``search`` is set."""
 
     lane_id: int
+    prompt: tuple[int, ...]
     source: int  # 0: the base, n: the n-th adapter
     sampling: SamplingDecoder | None
     search: SearchDecoder | None
@@ -141,11 +143,12 @@ class Lockstep:
         """The lanes in the order of their rows: those of the base first, then those of each adapter."""
         names = self._adapters.names if self._adapters else ()
         slots = []
-        for lane_id, lane in zip(lane_ids, self._request.lanes, strict=True):
-            output = LaneOutput(lane_id, lane, self._context)
+        for number, (lane_id, lane) in enumerate(zip(lane_ids, self._request.lanes, strict=True)):
+            prompt = self._request.prompt_of(number)
+            output = LaneOutput(lane_id, lane, prompt, self._context)
             source = names.index(lane.on) + 1 if lane.on in names else 0
             search = make_search_decoder(output)
-            slots.append(_Slot(lane_id, source, None if search else SamplingDecoder(output), search))
+            slots.append(_Slot(lane_id, prompt, source, None if search else SamplingDecoder(output), search))
         return sorted(slots, key=lambda slot: slot.source)
 
     def _adapter_rows(self, counts: Sequence[int]) -> AbstractContextManager[None]:
@@ -153,19 +156,23 @@ class Lockstep:
         return self._adapters.rows(counts) if self._adapters else nullcontext()
 
     def _read_prompt(self) -> _Batch:
-        """The prefill, one row for each source, and the first decision of every lane."""
+        """The prefill, one row for each prompt of each source, and the first decision of every lane."""
         self._started_at = time.perf_counter()
-        used = sorted({slot.source for slot in self._slots})
-        prompt = torch.tensor(self._request.prompt_ids, device=self._device).expand(len(used), -1)
-        with self._adapter_rows([int(source in used) for source in range(self._sources)]):
-            read = prefill(self._model, prompt, want_hidden=self._needs_hidden, virtual=self._virtual)
-        row_of = {source: row for row, source in enumerate(used)}
-        prompt_rows = [row_of[slot.source] for slot in self._slots for _ in range(slot.decoder.rows)]
+        used = list(dict.fromkeys((slot.source, slot.prompt) for slot in self._slots))  # by source
+        prompts = torch.tensor([prompt for _, prompt in used], device=self._device)
+        sources = [source for source, _ in used]
+        with self._adapter_rows([sources.count(source) for source in range(self._sources)]):
+            read = prefill(self._model, prompts, want_hidden=self._needs_hidden, virtual=self._virtual)
+        row_of = {each: row for row, each in enumerate(used)}
+        rows = [row_of[slot.source, slot.prompt] for slot in self._slots]
+        prompt_rows = [
+            row for row, slot in zip(rows, self._slots, strict=True) for _ in range(slot.decoder.rows)
+        ]
         capacity = read.cache.length + self._context.limit
         read.cache.expand(prompt_rows, aligned(capacity) if self._mode.fixed else capacity)
-        for slot in self._slots:
+        for row, slot in zip(rows, self._slots, strict=True):
             if slot.search:
-                slot.search.start(read.hidden[row_of[slot.source]] if read.hidden is not None else None)
+                slot.search.start(read.hidden[row] if read.hidden is not None else None)
         next_tokens = torch.zeros(len(prompt_rows), dtype=torch.long, device=self._device)
         with torch.inference_mode():
             logits = read.logits[torch.tensor(prompt_rows, device=self._device)]
@@ -289,13 +296,17 @@ def validate_request(
     vocabulary = config.get_text_config(decoder=True).vocab_size
     if not request.prompt_ids:
         problems.append("the prompt is empty: type at least one word (this model has no start token)")
-    elif not all(0 <= token < vocabulary for token in request.prompt_ids):
+    elif not all(0 <= token < vocabulary for token in {*request.prompt_ids}.union(*request.lane_prompts)):
         problems.append(
             f"the prompt has tokens beyond the model's vocabulary of {vocabulary}: "
             "the tokenizer does not belong to the model"
         )
     if not request.lanes:
         problems.append("there is no lane: add at least one strategy")
+    if request.lane_prompts and len(request.lane_prompts) != len(request.lanes):
+        problems.append(f"there are {len(request.lane_prompts)} prompts for {len(request.lanes)} lanes")
+    if any(len(prompt) != len(request.prompt_ids) for prompt in request.lane_prompts):
+        problems.append("the prompts of a batch must have the same length")
     if request.max_new_tokens < 1:
         problems.append(f"max_new_tokens is at least 1, not {request.max_new_tokens}")
     available = remaining_context(config, len(request.prompt_ids), virtual.length if virtual else 0)

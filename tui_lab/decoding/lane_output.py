@@ -36,9 +36,10 @@ class LaneContext:
 class LaneOutput:
     """Collects the tokens of a lane, emits a record for each, and ends the lane at a stop or at the limit."""
 
-    def __init__(self, lane_id: int, lane: Lane, context: LaneContext) -> None:
+    def __init__(self, lane_id: int, lane: Lane, prompt: tuple[int, ...], context: LaneContext) -> None:
         self.lane_id = lane_id
         self.lane = lane
+        self.prompt = prompt  # token ids
         self.context = context
         self.tokens: list[TokenRecord] = []
         self.finish_reason: FinishReason | None = None

@@ -3,7 +3,8 @@ lane. They hold no tensors, so that a process can send them as JSON."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import msgspec
@@ -127,7 +128,10 @@ class DecodingSpeed(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class DecodingRequest:
-    """A prompt and the lanes that decode it. Lanes are numbered by their position in ``lanes``."""
+    """A prompt and the lanes that decode it. Lanes are numbered by their position in ``lanes``.
+
+    Lanes with prompts of their own share a batch where all have the same length: ``lane_prompts`` has one for
+    each lane, and ``prompt_ids`` is the first of them."""
 
     prompt_ids: tuple[int, ...]  # special tokens included
     lanes: tuple[Lane, ...]
@@ -135,6 +139,20 @@ class DecodingRequest:
     stop_ids: frozenset[int] = frozenset()
     stop_strings: tuple[str, ...] = ()
     inspect: int = 0  # number of alternatives to record for each token; 0 records none
+    lane_prompts: tuple[tuple[int, ...], ...] = ()  # none: all lanes have prompt_ids
+
+    def prompt_of(self, number: int) -> tuple[int, ...]:
+        """The prompt of a lane."""
+        return self.lane_prompts[number] if self.lane_prompts else self.prompt_ids
+
+    def of_lanes(self, numbers: Sequence[int]) -> DecodingRequest:
+        """The request of some of the lanes."""
+        return replace(
+            self,
+            prompt_ids=self.prompt_of(numbers[0]),
+            lanes=tuple(self.lanes[number] for number in numbers),
+            lane_prompts=tuple(self.prompt_of(number) for number in numbers) if self.lane_prompts else (),
+        )
 
 
 @dataclass(frozen=True)

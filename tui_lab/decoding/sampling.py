@@ -206,11 +206,10 @@ class BatchedSampler:
 
     def _seen_tokens(self, vocabulary: int) -> torch.Tensor:
         """For each penalised row, which tokens are in the prompt or in the answer so far, (p, V)."""
-        prompt = self._context.request.prompt_ids
         penalised = [d for d in self._decoders if d.parameters.repetition_penalty != 1.0]
         seen = torch.zeros((len(penalised), vocabulary), dtype=torch.bool, device=self._context.device)
         for row, decoder in enumerate(penalised):
-            ids = {*prompt, *(t.token_id for t in decoder.output.tokens)}
+            ids = {*decoder.output.prompt, *(t.token_id for t in decoder.output.tokens)}
             seen[row, list(ids)] = True
         return seen
 

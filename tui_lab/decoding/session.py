@@ -5,14 +5,19 @@ batches as possible, checks that they fit into memory, and decodes them, one ste
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
-from tui_lab.decoding.adapters import Adapter, AdapterSplit, load_adapter
+from tui_lab.decoding.adapters import (
+    Adapter,
+    AdapterSplit,
+    NeedsSeparateModel,
+    load_adapter,
+    load_in_place,
+)
 from tui_lab.decoding.context import remaining_context
 from tui_lab.decoding.detokenize import SupportsDecode, decoder_of
 from tui_lab.decoding.engine import Lockstep, decode_all, validate_request
@@ -25,6 +30,10 @@ from tui_lab.hardware.memory_budget import free_bytes
 BASE = "base"
 #: Share of the free memory that keys and values may take; the forward itself needs some too.
 _KV_SHARE = 0.8
+
+
+class NotEnoughMemoryError(LabError):
+    """The keys and values of a request do not fit into the free memory."""
 
 
 class DecodingSession:
@@ -62,6 +71,14 @@ class DecodingSession:
             )
         self._require_free(name)
         self.others[name] = model.train(False)
+
+    def add_adapter_or_copy(self, name: str, folder: Path, load: Callable[[], CausalModel]) -> None:
+        """Adds an adapter to the batch of the base, or to a copy of it that ``load`` returns where it cannot
+        share the batch. Raises LabError as :meth:`add_adapter`."""
+        try:
+            self.add_adapter(name, folder)
+        except NeedsSeparateModel:
+            self.add_model(name, load_in_place(load(), folder, name))
 
     def remove(self, name: str) -> None:
         """Removes an adapter or a model. Raises LabError if there is none of this name."""
@@ -104,7 +121,7 @@ class DecodingSession:
         if free is not None and needed > _KV_SHARE * free:
             rows = sum(lane.strategy.rows for lane in lanes.values())
             longest = max(len(g.request.prompt_ids) + g.request.max_new_tokens for g in groups)
-            raise LabError(
+            raise NotEnoughMemoryError(
                 f"{rows} rows of {longest} tokens need "
                 f"{needed / 1e9:.1f} GB for keys and values and {free / 1e9:.1f} GB are free: "
                 "take fewer lanes or beams, fewer new tokens, or a shorter prompt"
@@ -189,7 +206,7 @@ class DecodingSession:
             engines.append(
                 Lockstep(
                     self.model_of(name),
-                    replace(group.request, lanes=tuple(group.request.lanes[at] for at in members)),
+                    group.request.of_lanes(members),
                     self.decode_text,
                     emit,
                     lane_ids=[group.lane_ids[at] for at in members],
