@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.data.conftest import CHATML, byte_tokenizer
-from tui_lab.data import masks, templates
+from tui_lab.data import masks, row_tokens, templates
 from tui_lab.data.encoding import encode_batch, encode_by_marks, marks_of
 from tui_lab.data.examples import Example
 from tui_lab.pocket import MODEL_DIR
@@ -56,7 +56,7 @@ def test_a_batch_gives_what_each_row_gives(tokenizer: Any, examples: list[Exampl
     assert len(batch) == len(examples)
     for example, found in zip(examples, batch, strict=True):
         try:
-            expected = templates.encode(tokenizer, example)
+            expected = row_tokens.encode(tokenizer, example)
         except masks.Unrenderable as error:
             assert isinstance(found, masks.Unrenderable) and str(found) == str(error)
             continue
@@ -64,19 +64,19 @@ def test_a_batch_gives_what_each_row_gives(tokenizer: Any, examples: list[Exampl
         assert found.ids.tolist() == expected.input_ids
         assert found.labels.tolist() == expected.labels, (example, expected)
         assert (found.trained, found.apart) == (expected.trained, expected.apart)
-        assert found.cut(4).ids.tolist() == templates.cut(expected, 4).input_ids
-        for one, other in zip(found.windows(4), templates.windows(expected, 4), strict=True):
+        assert found.cut(4).ids.tolist() == row_tokens.cut(expected, 4).input_ids
+        for one, other in zip(found.windows(4), row_tokens.windows(expected, 4), strict=True):
             assert (one.ids.tolist(), one.labels.tolist()) == (other.input_ids, other.labels)
 
 
 def test_chats_with_control_tokens_need_no_offsets() -> None:
     tokenizer = byte_tokenizer(CHATML)
     rows = dict(
-        enumerate(templates.render_row(tokenizer, chat(["a", "b", "c", answer])) for answer in ("d", "\nd"))
+        enumerate(row_tokens.render_row(tokenizer, chat(["a", "b", "c", answer])) for answer in ("d", "\nd"))
     )
     found = encode_by_marks(tokenizer.backend_tokenizer, marks_of(tokenizer), rows)
-    assert found[0].ids.tolist() == templates.encode_row(tokenizer, rows[0]).input_ids
-    assert found[0].labels.tolist() == templates.encode_row(tokenizer, rows[0]).labels
+    assert found[0].ids.tolist() == row_tokens.encode_row(tokenizer, rows[0]).input_ids
+    assert found[0].labels.tolist() == row_tokens.encode_row(tokenizer, rows[0]).labels
 
 
 def test_a_control_token_that_begins_a_longer_one_is_not_mistaken_for_it() -> None:
@@ -86,6 +86,6 @@ def test_a_control_token_that_begins_a_longer_one_is_not_mistaken_for_it() -> No
     )
     row = chat(["<|im_end|>! and <|im_end|>", "a <|im_end|>! b"])
     [found] = encode_batch(tokenizer, [row])
-    expected = templates.encode(tokenizer, row)
+    expected = row_tokens.encode(tokenizer, row)
     assert not isinstance(found, masks.Unrenderable)
     assert (found.ids.tolist(), found.labels.tolist()) == (expected.input_ids, expected.labels)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.data.conftest import byte_tokenizer
 from tui_lab.core.errors import LabError
-from tui_lab.data import examples, formats, templates
+from tui_lab.data import examples, formats, row_tokens, templates
 from tui_lab.data import prepare as prepare_module
 from tui_lab.data.files import RawData
 from tui_lab.data.formats import Example, OpenedData, open_raw
@@ -61,7 +61,7 @@ def test_everything_is_counted_and_named(chatml: Any) -> None:
     assert "spelling out control tokens of this tokenizer" in text and "(line 27)" in text
     assert "line 22" in text and "no column answer" in text
     assert summary.train_tokens == sum(len(row["input_ids"]) for row in found.train)
-    expected = sum(label != templates.IGNORED for row in found.train for label in row["labels"][1:])
+    expected = sum(label != row_tokens.IGNORED for row in found.train for label in row["labels"][1:])
     assert summary.train_trained_tokens == expected > 0
     assert all(len(row["input_ids"]) == len(row["labels"]) <= 64 for row in [*found.train, *found.validation])
     assert summary.template_source == templates.OWN and summary.end_of_turn == "<|im_end|>"
@@ -188,7 +188,7 @@ def test_any_rows_are_prepared_or_refused(rows: Any, max_length: int, fraction: 
     for row in [*found.train, *found.validation]:
         assert len(row["input_ids"]) == len(row["labels"]) <= max_length and trained_tokens(row) > 0
         assert all(
-            label in (templates.IGNORED, token)
+            label in (row_tokens.IGNORED, token)
             for token, label in zip(row["input_ids"], row["labels"], strict=True)
         )
 
@@ -240,11 +240,11 @@ def summed_loss(trainer: Any, spoil: bool = False) -> tuple[float, int, Counter[
             logits = trainer.model(**batch, use_cache=False).logits
         targets = labels[:, 1:]
         losses = torch.nn.functional.cross_entropy(
-            logits[:, :-1].transpose(1, 2).float(), targets, ignore_index=templates.IGNORED, reduction="none"
+            logits[:, :-1].transpose(1, 2).float(), targets, ignore_index=row_tokens.IGNORED, reduction="none"
         )
         total += float(losses.sum())
-        count += int((targets != templates.IGNORED).sum())
-        learnt.update(targets[targets != templates.IGNORED].tolist())
+        count += int((targets != row_tokens.IGNORED).sum())
+        learnt.update(targets[targets != row_tokens.IGNORED].tolist())
         batches += 1
     return total, count, learnt, batches
 
@@ -267,7 +267,7 @@ def test_packed_and_unpacked_rows_give_the_same_loss(ending_with_padding: Any, t
     prepared = prepare(source_of(rows), tokenizer, max_length=96, validation_fraction=0)
     expected: Counter[int] = Counter()
     for row in prepared.train:
-        expected.update(label for label in row["labels"][1:] if label != templates.IGNORED)
+        expected.update(label for label in row["labels"][1:] if label != row_tokens.IGNORED)
     plain = summed_loss(trainer_for(list(prepared.train), tokenizer, tmp_path / "plain", False))
     trainer = trainer_for(list(prepared.train), tokenizer, tmp_path / "packed", True)
     packed = summed_loss(trainer)

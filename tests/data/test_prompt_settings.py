@@ -9,7 +9,7 @@ import pytest
 
 from tests.data.conftest import CHATML, byte_tokenizer
 from tui_lab.core.errors import LabError
-from tui_lab.data import prompt_settings, templates
+from tui_lab.data import prompt_settings, row_tokens, templates
 from tui_lab.data.prepared_cache import prepare_recipe
 from tui_lab.data.prompt_settings import PromptSettings
 from tui_lab.recipes.recipe import Recipe
@@ -47,8 +47,8 @@ def test_the_next_attempt_prepares_the_same_rows(tmp_path: Path) -> None:
     second = prepare_recipe(recipe, later, 256, saved=tmp_path)
     assert [row["input_ids"] for row in second.train] == [row["input_ids"] for row in first.train]
     question = [{"role": "user", "content": "Hi?"}]
-    asked = templates.prompt_text(later, question)
-    assert asked.startswith("[on]2020") and asked == templates.prompt_text(tokenizer, question)
+    asked = row_tokens.prompt_text(later, question)
+    assert asked.startswith("[on]2020") and asked == row_tokens.prompt_text(tokenizer, question)
     other = prepare_recipe(recipe.changed(thinking="off"), later, 256, saved=tmp_path)
     assert not other.summary.thinking and any("thinking is off" in text for text in other.warnings)
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tui_lab.core.errors import LabError
-from tui_lab.data import formats, replay, templates
+from tui_lab.data import formats, replay, row_tokens, templates
 from tui_lab.data.store import TokenRows
 from tui_lab.pocket import MODEL_DIR
 from tui_lab.pocket.builder.corpus import Corpus
@@ -33,7 +33,7 @@ def test_fraction_is_of_all_rows(fraction: float, wanted: int) -> None:
 
 
 def _taught(tokenizer: Any, row: dict[str, list[int]]) -> str:
-    return str(tokenizer.decode([label for label in row["labels"] if label != templates.IGNORED]))
+    return str(tokenizer.decode([label for label in row["labels"] if label != row_tokens.IGNORED]))
 
 
 def test_corpus_rows_are_reproducible_and_within_length(tokenizer: Any) -> None:

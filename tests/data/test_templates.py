@@ -5,19 +5,17 @@ from __future__ import annotations
 import json
 import re
 from importlib import resources
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from tests.data.conftest import CHATML, SPECIALS, byte_tokenizer
+from tests.data.conftest import CHATML, byte_tokenizer
+from tests.data.rows import chat, encode, trained_texts
 from tui_lab.core.errors import LabError
-from tui_lab.data import chat_template, masks, templates
+from tui_lab.data import chat_template, masks, row_tokens, templates
 from tui_lab.data.formats import Example
 from tui_lab.data.prompt_settings import PromptSettings, with_defaults
-from tui_lab.data.templates import IGNORED
+from tui_lab.data.row_tokens import IGNORED
 from tui_lab.models import checkpoint
 
 TURNS = (
@@ -27,30 +25,6 @@ TURNS = (
     {"role": "user", "content": "More?"},
     {"role": "assistant", "content": "Answer two."},
 )
-
-
-def encode(tokenizer: Any, example: Example, max_length: int) -> templates.Encoded:
-    return templates.cut(templates.encode(tokenizer, example), max_length)
-
-
-def chat(*turns: str, system: str = "") -> Example:
-    roles = ("user", "assistant")
-    messages = [{"role": roles[i % 2], "content": text} for i, text in enumerate(turns)]
-    return Example(messages=tuple([{"role": "system", "content": system}] * bool(system) + messages))
-
-
-def trained_texts(tokenizer: Any, encoded: templates.Encoded) -> list[str]:
-    """The trained stretches, decoded: independent of `pieces`."""
-    runs: list[list[int]] = []
-    open_run = False
-    for token, label in zip(encoded.input_ids, encoded.labels, strict=True):
-        assert label in (IGNORED, token)
-        if label != IGNORED:
-            if not open_run:
-                runs.append([])
-            runs[-1].append(token)
-        open_run = label != IGNORED
-    return [tokenizer.decode(run) for run in runs]
 
 
 def test_hand_worked_mask_of_a_chat(chatml: Any) -> None:
@@ -155,8 +129,8 @@ def test_every_template_that_trl_knows(name: str) -> None:
     closing = templates.renderer_of(tokenizer).closing or tokenizer.eos_token
     for shape, messages in SHAPES.items():
         example = Example(messages=messages, tools=(TOOL,) if shape == "tools" else ())  # type: ignore[arg-type]
-        encoded = templates.encode(tokenizer, example)
-        asked = templates.prompt_ids(tokenizer, example)
+        encoded = row_tokens.encode(tokenizer, example)
+        asked = row_tokens.prompt_ids(tokenizer, example)
         assert encoded.input_ids[: len(asked)] == asked and encoded.prompt == len(asked), shape
         assert all(label == IGNORED for label in encoded.labels[len(asked) - 1 : len(asked)]), shape
         text, found = tokenizer.decode(encoded.input_ids), trained_texts(tokenizer, encoded)
@@ -164,7 +138,7 @@ def test_every_template_that_trl_knows(name: str) -> None:
             if message["role"] in ("system", "user"):
                 assert message["content"] in text, (shape, message)
         assert "Answer two." in found[-1] and found[-1].partition("Answer two.")[2] == closing, (shape, found)
-        assert tokenizer.convert_tokens_to_ids(closing) in templates.stop_ids(tokenizer)
+        assert tokenizer.convert_tokens_to_ids(closing) in row_tokens.stop_ids(tokenizer)
         if shape == "tools":
             assert len(found) == 2 and "weather" in found[0] and "Rome" in found[0], found
         if "Answer one." in str(messages) and name not in ONLY_LAST:
@@ -179,7 +153,7 @@ def test_every_template_that_trl_knows(name: str) -> None:
 
 def test_tools_become_text_where_the_template_does_not_know_them(chatml: Any) -> None:
     example = Example(messages=(TURNS[0], *SHAPES["tools"]), tools=(TOOL,))  # type: ignore[arg-type]
-    encoded = templates.encode(chatml, example)
+    encoded = row_tokens.encode(chatml, example)
     text = chatml.decode(encoded.input_ids)
     assert text.startswith(
         f"<|im_start|>system\n{TURNS[0]['content']}\n\nYou can call these tools:\n<tools>\n"
@@ -188,7 +162,7 @@ def test_tools_become_text_where_the_template_does_not_know_them(chatml: Any) ->
     assert "<|im_start|>user\n<tool_response>\nsunny\n</tool_response><|im_end|>" in text
     call = '<tool_call>\n{"name": "weather", "arguments": {"city": "Rome"}}\n</tool_call><|im_end|>'
     assert trained_texts(chatml, encoded) == [call, "Answer two.<|im_end|>"]
-    asked = templates.prompt_ids(chatml, example)
+    asked = row_tokens.prompt_ids(chatml, example)
     assert encoded.input_ids[: len(asked)] == asked
     assert templates.renderer_of(chatml).notes[masks.TOOLS_AS_TEXT] == 1
 
@@ -198,7 +172,7 @@ def test_a_tool_without_description_and_parameters_suits_templates_that_read_the
     templates.set_template(tokenizer)
     bare = {"type": "function", "function": {"name": "weather"}}
     example = Example(messages=SHAPES["tools"], tools=(bare,))  # type: ignore[arg-type]
-    assert "type weather" in tokenizer.decode(templates.encode(tokenizer, example).input_ids)
+    assert "type weather" in tokenizer.decode(row_tokens.encode(tokenizer, example).input_ids)
     assert templates.renderer_of(tokenizer).notes[masks.TOOLS_AS_TEXT] == 0
 
 
@@ -207,7 +181,7 @@ def test_text_before_a_call_is_trained_with_the_call() -> None:
     templates.set_template(tokenizer)
     call = {"role": "assistant", "content": "I look.", "tool_calls": [CALL]}
     shape = (SHAPES["tools"][0], call, *SHAPES["tools"][2:])
-    found = trained_texts(tokenizer, templates.encode(tokenizer, Example(messages=shape, tools=(TOOL,))))  # type: ignore[arg-type]
+    found = trained_texts(tokenizer, row_tokens.encode(tokenizer, Example(messages=shape, tools=(TOOL,))))  # type: ignore[arg-type]
     assert found[0].startswith("I look.") and "Rome" in found[0] and found[0].endswith("<|im_end|>")
 
 
@@ -286,7 +260,7 @@ def test_generation_prompt_is_what_training_saw(name: str) -> None:
     tokenizer = byte_tokenizer(TEMPLATES[name][0])
     templates.set_template(tokenizer)
     encoded = encode(tokenizer, Example(messages=TURNS), 500)
-    prompt = templates.prompt_ids(tokenizer, list(TURNS[:-1]))
+    prompt = row_tokens.prompt_ids(tokenizer, list(TURNS[:-1]))
     last = (
         len(encoded.labels) - 1 - encoded.labels[::-1].index(IGNORED)
         if encoded.labels[-1] != IGNORED
@@ -398,77 +372,6 @@ def test_weight_zero_keeps_a_turn_out(chatml: Any) -> None:
     assert trained_texts(chatml, encoded) == ["Answer two.<|im_end|>"]
 
 
-def test_prompt_and_completion(base: Any) -> None:
-    encoded = encode(base, Example(prompt="The answer is", completion=" Paris."), 100)
-    assert base.decode(encoded.input_ids) == "The answer is Paris.<|endoftext|>"
-    assert trained_texts(base, encoded) == [" Paris.<|endoftext|>"]
-    assert templates.prompt_ids(base, "The answer is") == encoded.input_ids[: encoded.labels.count(IGNORED)]
-
-
-def test_a_cut_chat_keeps_what_fits(chatml: Any) -> None:
-    encoded = encode(chatml, chat("Hi?", "Paris is the answer."), 500)
-    first = encoded.labels.index(next(label for label in encoded.labels if label != IGNORED))
-    short = encode(chatml, chat("Hi?", "Paris is the answer."), first + 2)
-    assert short.truncated and short.trained == 2 and short.input_ids == encoded.input_ids[: first + 2]
-    assert encode(chatml, chat("Hi?", "Paris is the answer."), first).trained == 0
-
-
-@given(length=st.integers(0, 60), size=st.integers(2, 20))
-def test_windows_train_every_token_once(length: int, size: int) -> None:
-    ids = list(range(100, 100 + length))
-    parts = templates.windows(templates.Encoded(ids, list(ids)), size)
-    learnt = [label for part in parts for label in part.labels[1:] if label != IGNORED]
-    assert learnt == ids[1:]
-    assert all(len(part.input_ids) <= size for part in parts)
-    assert all(len(part.input_ids) >= 2 for part in parts) or length < 2
-
-
-WILD = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
-
-
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(question=WILD, answer=WILD.filter(str.strip), system=WILD, kind=st.sampled_from(["chatml", "base"]))
-def test_any_row_trains_the_answer_and_its_end(
-    question: str, answer: str, system: str, kind: str, chatml: Any, base: Any
-) -> None:
-    if any(special in text for special in SPECIALS for text in (question, answer, system)):
-        return
-    tokenizer = {"chatml": chatml, "base": base}[kind]
-    if kind == "base":
-        templates.set_template(tokenizer)
-    encoded = encode(tokenizer, chat(question, answer, system=system), 10_000)
-    end = tokenizer.eos_token
-    [text] = trained_texts(tokenizer, encoded)
-    shown = answer.strip() if kind == "base" else answer
-    assert text.endswith(end) and encoded.input_ids.count(tokenizer.eos_token_id) >= 1
-    # Blanks at the start may have melted into the header's newline; that token is not trained.
-    assert shown.endswith(text.removesuffix(end)) and shown.lstrip() in text
-    assert "".join(piece for piece, _ in templates.pieces(tokenizer, encoded)) == tokenizer.decode(
-        encoded.input_ids
-    )
-
-
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(text=st.text(st.sampled_from("a é日😀👨\u200d\ufffd\n"), min_size=1, max_size=30))
-def test_pieces_never_break_a_character(text: str, base: Any) -> None:
-    encoded = encode(base, Example(text=text), 10_000)
-    found = templates.pieces(base, encoded)
-    assert "".join(piece for piece, _ in found) == text + "<|endoftext|>"
-    assert sum("\ufffd" in piece for piece, _ in found) <= text.count("\ufffd")
-
-
-def test_pieces_of_real_tokenizers(shared: Any) -> None:
-    for folder in ("tokenizers/qwen2", "tokenizers/gpt2", "models/stories260K"):
-        tokenizer = templates.load_tokenizer(shared / folder)
-        encoded = encode(
-            tokenizer, chat("Was? 日本", "Größe 👨‍👩‍👧 über  alles\n\n Ende", system="Sei nett"), 500
-        )
-        found = templates.pieces(tokenizer, encoded)
-        assert "".join(piece for piece, _ in found) == tokenizer.decode(encoded.input_ids)
-        learnt = "".join(piece for piece, trained in found if trained)
-        assert learnt.strip() == "Größe 👨‍👩‍👧 über  alles\n\n Ende" + tokenizer.eos_token
-
-
 HOSTILE = {
     "nested loops": "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
     "a doubled text": "{% set n = namespace(s='ab') %}{% for i in range(60) %}"
@@ -532,14 +435,14 @@ def test_rendering_equals_that_of_transformers(chatml: Any) -> None:
 def test_the_date_of_a_run_is_fixed(tmp_path: Any) -> None:
     tokenizer = byte_tokenizer("{{ strftime_now('%Y-%m-%d') }} {{ date_string }}|" + CHATML)
     templates.use_settings(tokenizer, PromptSettings(date="2026-02-03"))
-    text = templates.prompt_text(tokenizer, [{"role": "user", "content": "Q"}])
+    text = row_tokens.prompt_text(tokenizer, [{"role": "user", "content": "Q"}])
     assert text.startswith("2026-02-03 03 Feb 2026|")
     assert templates.identity(tokenizer) == "2026-02-03"
     tokenizer.save_pretrained(tmp_path)
     templates.save_settings(tokenizer, tmp_path)
     other = byte_tokenizer()
     assert templates.use_saved(other, tmp_path)
-    assert templates.prompt_text(other, [{"role": "user", "content": "Q"}]) == text
+    assert row_tokens.prompt_text(other, [{"role": "user", "content": "Q"}]) == text
     assert templates.identity(other) != "", "scores under another template are not those of the bare model"
 
 
@@ -554,24 +457,24 @@ def test_thinking_by_the_data_on_or_off() -> None:
         ("off", thought, header + empty, "Answer two."),
     ):
         templates.use_settings(tokenizer, PromptSettings(mode=mode))  # type: ignore[arg-type]
-        encoded = templates.encode(tokenizer, example)
+        encoded = row_tokens.encode(tokenizer, example)
         [found] = trained_texts(tokenizer, encoded)
-        asked = tokenizer.decode(templates.prompt_ids(tokenizer, example))
+        asked = tokenizer.decode(row_tokens.prompt_ids(tokenizer, example))
         assert (found, asked.endswith(prompt)) == (answer + "<|im_end|>", True), (mode, found)
     templates.use_settings(tokenizer, PromptSettings())
     templates.renderer_of(tokenizer).reset_counts()
     for example in (plain, thought, thought):
-        templates.encode(tokenizer, example)
+        row_tokens.encode(tokenizer, example)
     templates.settle_thinking(tokenizer)
     assert templates.settings_of(tokenizer).thinking
     question = [{"role": "user", "content": "Hi?"}]
-    assert templates.prompt_text(tokenizer, question).endswith(header)
-    assert templates.prompt_text(tokenizer, question, thinking=False).endswith(empty)
+    assert row_tokens.prompt_text(tokenizer, question).endswith(header)
+    assert row_tokens.prompt_text(tokenizer, question, thinking=False).endswith(empty)
 
 
 def test_reasoning_that_a_template_does_not_know_is_trained_in_the_text(chatml: Any) -> None:
     example = Example(messages=SHAPES["thinking"])  # type: ignore[arg-type]
-    [found] = trained_texts(chatml, templates.encode(chatml, example))
+    [found] = trained_texts(chatml, row_tokens.encode(chatml, example))
     assert found == "<think>\nReason two.\n</think>\n\nAnswer two.<|im_end|>"
     assert templates.renderer_of(chatml).notes[masks.INLINED] == 1
 
@@ -580,65 +483,10 @@ def test_an_r1_distillate_is_asked_as_it_is_trained() -> None:
     """Its prompt opens a thinking block that its rendering of a finished chat leaves out."""
     tokenizer = trl_tokenizer("deepseek_r1_distill")
     for shape, answer in (("plain", "</think>\n\n"), ("thinking", "Reason two.\n</think>\n\n")):
-        encoded = templates.encode(tokenizer, Example(messages=SHAPES[shape]))  # type: ignore[arg-type]
+        encoded = row_tokens.encode(tokenizer, Example(messages=SHAPES[shape]))  # type: ignore[arg-type]
         assert tokenizer.decode(encoded.input_ids[: encoded.prompt]).endswith("<think>\n")
         [found] = trained_texts(tokenizer, encoded)
         assert found.startswith(answer + "Answer two.")
-
-
-@pytest.mark.parametrize(("prompt", "completion"), [("A: ", "Bo"), ("The ans", "wer is"), ("x\n", "\ny")])
-def test_prompt_and_completion_are_apart_where_the_border_is_inside_a_token(
-    base: Any, prompt: str, completion: str
-) -> None:
-    encoded = templates.encode(base, Example(prompt=prompt, completion=completion))
-    asked = templates.prompt_ids(base, prompt)
-    assert encoded.input_ids[: len(asked)] == asked == base(prompt)["input_ids"]
-    assert trained_texts(base, encoded) == [completion + "<|endoftext|>"]
-    assert encoded.apart == (base(prompt + completion)["input_ids"][: len(asked)] != asked)
-
-
-def test_a_sentencepiece_answer_gets_no_blank_of_its_own(shared: Any) -> None:
-    tokenizer = templates.load_tokenizer(shared / "models" / "stories260K")
-    encoded = templates.encode(tokenizer, Example(prompt="Once up", completion="on a time"))
-    asked = templates.prompt_ids(tokenizer, "Once up")
-    assert encoded.input_ids[: len(asked)] == asked
-    assert tokenizer.decode(encoded.input_ids, skip_special_tokens=True) == "Once upon a time"
-
-
-def test_start_and_end_tokens_are_not_doubled() -> None:
-    from tokenizers.processors import TemplateProcessing
-
-    tokenizer = byte_tokenizer(bos_token="<s>", eos_token="</s>")
-    tokenizer._tokenizer.post_processor = TemplateProcessing(
-        single="<s> $A", special_tokens=[("<s>", tokenizer.bos_token_id)]
-    )
-    start, end = tokenizer.bos_token_id, tokenizer.eos_token_id
-    for example in (
-        Example(text="<s>[INST] Hi? [/INST] Yes.</s>"),
-        Example(text="<s>[INST] Hi? [/INST] Yes.</s>\n"),
-        Example(prompt="<s>Hi?", completion="Yes.</s>"),
-        Example(prompt="<s>Hi?", completion="Yes."),
-    ):
-        ids = templates.encode(tokenizer, example).input_ids
-        assert (ids.count(start), ids.count(end)) == (1, 1) and ids[0] == start
-    assert templates.prompt_ids(tokenizer, "<s>Once")[:2].count(start) == 1
-    closed = templates.encode(tokenizer, Example(prompt="a", completion="b<|im_end|>"))
-    assert end not in closed.input_ids and trained_texts(tokenizer, closed) == ["b<|im_end|>"]
-
-
-def test_lone_surrogates_are_replaced_everywhere(chatml: Any) -> None:
-    bad = "a \ud83d b"
-    example = Example(
-        messages=(
-            {"role": "system", "content": bad},
-            {"role": "user", "content": bad},
-            {"role": "assistant", "content": bad, "reasoning_content": bad},
-        )
-    )
-    assert chatml.decode(templates.encode(chatml, example).input_ids).count("a ? b") == 4
-    for shaped in (Example(text=bad), Example(prompt=bad, completion=bad)):
-        assert "a ? b" in chatml.decode(templates.encode(chatml, shaped).input_ids)
-    assert templates.prompt_ids(chatml, bad) == templates.prompt_ids(chatml, "a ? b")
 
 
 def test_chat_template_json_is_used(tmp_path: Any) -> None:
@@ -654,16 +502,6 @@ def test_a_sentencepiece_folder_says_what_to_install(tmp_path: Any, monkeypatch:
         templates.load_tokenizer(tmp_path)
 
 
-def test_end_tokens_that_are_no_numbers_are_ignored() -> None:
-    model = SimpleNamespace(
-        generation_config=SimpleNamespace(eos_token_id=float("inf")), config=SimpleNamespace(eos_token_id=2)
-    )
-    tokenizer = SimpleNamespace(eos_token_id=7, chat_template=None)
-    assert templates.stop_ids(tokenizer, model, chat=False) == [7]  # type: ignore[arg-type]
-    model.generation_config.eos_token_id = [5, "x", 3]
-    assert templates.stop_ids(tokenizer, model, chat=False) == [3, 5]  # type: ignore[arg-type]
-
-
 @pytest.mark.parametrize("name", ["qwen3", "glm4moe", "llama3_2", "gemma4_v5", "qwen2_5"])
 def test_an_exported_template_asks_as_the_run_without_being_told(name: str) -> None:
     """Rendered by transformers alone, which knows nothing of the run's settings."""
@@ -673,7 +511,7 @@ def test_an_exported_template_asks_as_the_run_without_being_told(name: str) -> N
     for asks in (PromptSettings(thinking=False, date="2026-02-03"), PromptSettings(thinking=True)):
         tokenizer = trl_tokenizer(name)
         templates.use_settings(tokenizer, asks)
-        wanted = templates.prompt_text(tokenizer, question)
+        wanted = row_tokens.prompt_text(tokenizer, question)
         exported = with_defaults(tokenizer.chat_template, asks)
         assert with_defaults(exported, asks) == exported
         special = tokenizer.special_tokens_map

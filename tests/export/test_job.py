@@ -23,7 +23,7 @@ from tests.export.conftest import check_here
 from tests.training import architectures
 from tui_lab.core.errors import LabError
 from tui_lab.core.records import from_plain, to_json
-from tui_lab.data import templates
+from tui_lab.data import row_tokens, templates
 from tui_lab.decoding.adapters import load_peft_model
 from tui_lab.export import check as export_check
 from tui_lab.export import compare, job, records, staging, weights
@@ -74,10 +74,10 @@ def own_answers(run: runs.Run, prompts: list[str]) -> list[list[int]]:
     source = sources.SavedRun.open(run)
     model = sources.load_as_trained(source, sources.trained_setup(source))
     tokenizer = source.tokenizer()
-    ends = templates.stop_ids(tokenizer)
+    ends = row_tokens.stop_ids(tokenizer)
     found = []
     for text in prompts:
-        ids = templates.prompt_ids(tokenizer, [{"role": "user", "content": text}])
+        ids = row_tokens.prompt_ids(tokenizer, [{"role": "user", "content": text}])
         found.append(export_check.greedy(model, ids, 24, stop_ids=ends, pad_id=1))
     return found
 
@@ -99,7 +99,7 @@ def test_adapter_and_merged_model_answer_like_the_run_with_transformers_and_peft
     # and they are not those of the base
     base_model = AutoModelForCausalLM.from_pretrained(MODEL_DIR, dtype="float32", use_safetensors=True)
     tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
-    ids = templates.prompt_ids(tokenizer, [{"role": "user", "content": prompts[0]}])
+    ids = row_tokens.prompt_ids(tokenizer, [{"role": "user", "content": prompts[0]}])
     assert export_check.greedy(base_model, ids, 24, stop_ids=[2], pad_id=1) != own[0]
 
     for result in (adapter, merged):
@@ -114,7 +114,7 @@ def test_adapter_and_merged_model_answer_like_the_run_with_transformers_and_peft
         # what loads it with the lab asks in the same way, and notices other weights
         asking = templates.load_for(str(MODEL_DIR), saved=path)
         question = [{"role": "user", "content": prompts[0]}]
-        assert templates.prompt_ids(asking, question) == templates.prompt_ids(tokenizer, question)
+        assert row_tokens.prompt_ids(asking, question) == row_tokens.prompt_ids(tokenizer, question)
         assert inputs.changed_beside(path) == [] and inputs.read_card(path).run == run.id  # type: ignore[union-attr]
         assert (path / "chat_template.jinja").read_text() == (MODEL_DIR / "chat_template.jinja").read_text()
         for file in [path, *path.rglob("*")]:

@@ -1,5 +1,5 @@
 """Encodes rows in batches, by the tokenizer's own threads, to the same tokens and labels as
-:func:`tui_lab.data.templates.encode` gives one row.
+:func:`tui_lab.data.row_tokens.encode` gives one row.
 
 Only the borders of the trained spans are looked up in the tokenizer's offsets; lists of all offsets would
 take longer than the tokenizer itself."""
@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tui_lab.core.subprocesses import temporary_environment
-from tui_lab.data import masks, templates
+from tui_lab.data import masks, row_tokens
 from tui_lab.data.examples import Example
 from tui_lab.data.masks import Span, mask_of
+from tui_lab.data.row_tokens import IGNORED, RenderedRow
 from tui_lab.data.rows import Tokenizer
-from tui_lab.data.templates import IGNORED, RenderedRow
 
 TokenArray = NDArray[np.int32]
 #: Children of the lab have the threads of tokenizers switched off, because they may fork later.
@@ -52,7 +52,7 @@ class EncodedArrays:
         return EncodedArrays(self.ids[:max_length], self.labels[:max_length], self.apart)
 
     def windows(self, max_length: int) -> list[EncodedArrays]:
-        """A long raw text as pieces of at most ``max_length`` tokens, see :func:`templates.windows`."""
+        """A long raw text as pieces of at most ``max_length`` tokens, see :func:`row_tokens.windows`."""
         if len(self.ids) <= max_length:
             return [self]
         pieces = []
@@ -72,7 +72,7 @@ def encode_batch(
     found: dict[int, EncodedArrays | masks.Unrenderable] = {}
     for at, example in enumerate(examples):
         try:
-            rows[at] = templates.render_row(tokenizer, example)
+            rows[at] = row_tokens.render_row(tokenizer, example)
         except masks.Unrenderable as error:
             found[at] = error
     with temporary_environment(PARALLEL):
@@ -91,7 +91,7 @@ def encode_batch(
 def _encoded(tokenizer: Tokenizer, row: RenderedRow, whole: Any, prompt: list[int]) -> EncodedArrays:
     ids: list[int] = whole.ids
     if ids[: len(prompt)] != prompt:
-        one = templates.encode_row(tokenizer, row)
+        one = row_tokens.encode_row(tokenizer, row)
         return EncodedArrays(
             np.array(one.input_ids, dtype=np.int32), np.array(one.labels, dtype=np.int32), one.apart
         )

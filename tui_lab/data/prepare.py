@@ -21,7 +21,7 @@ import numpy as np
 from tui_lab.core.errors import LabError
 from tui_lab.core.format import plural
 from tui_lab.data import examples as limits
-from tui_lab.data import masks, templates
+from tui_lab.data import masks, row_tokens, templates
 from tui_lab.data.duplicates import Indices, RowKeys, hash_row, text_of
 from tui_lab.data.encoding import (
     EncodedArrays,
@@ -436,8 +436,8 @@ def unlike_prompts(tokenizer: Tokenizer, parts: Sequence[Sequence[Example]]) -> 
                 continue
             checked += 1
             try:
-                asked = templates.prompt_ids(tokenizer, example)
-                alike = templates.encode(tokenizer, example).input_ids[: len(asked)] == asked
+                asked = row_tokens.prompt_ids(tokenizer, example)
+                alike = row_tokens.encode(tokenizer, example).input_ids[: len(asked)] == asked
             except (LabError, masks.Unrenderable):
                 alike = False
             if not alike:
@@ -466,4 +466,4 @@ def passages(example: Example, size: int) -> list[Example]:
 
 def trained_tokens(row: TokenRow) -> int:
     """How many labels of a row give a loss (the first one never does)."""
-    return sum(label != templates.IGNORED for label in row["labels"][1:])
+    return sum(label != row_tokens.IGNORED for label in row["labels"][1:])

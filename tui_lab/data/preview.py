@@ -291,21 +291,21 @@ def _own_validation(opened: OpenedData) -> int | None:
 
 
 def _encode_row(tokenizer: Tokenizer, example: Example, max_length: int, index: int) -> PreviewRow:
-    from tui_lab.data import templates
+    from tui_lab.data import row_tokens
     from tui_lab.data.masks import Unrenderable
     from tui_lab.data.prepare import bounded_texts
 
     example = next(bounded_texts([example]), example)  # of a very long text the first piece
     try:
-        row = templates.encode(tokenizer, example)
+        row = row_tokens.encode(tokenizer, example)
     except Unrenderable as error:
         return PreviewRow(index, example.place, [], 0, 0, error=str(error))
-    encoded = templates.cut(row, max_length)
-    windows = len(templates.windows(row, max_length)) if example.text is not None else 1
+    encoded = row_tokens.cut(row, max_length)
+    windows = len(row_tokens.windows(row, max_length)) if example.text is not None else 1
     return PreviewRow(
         index=index,
         place=example.place,
-        pieces=templates.pieces(tokenizer, encoded),
+        pieces=row_tokens.pieces(tokenizer, encoded),
         tokens=len(row.input_ids),
         trained=encoded.trained,
         truncated=encoded.truncated and windows == 1,
@@ -316,14 +316,14 @@ def _encode_row(tokenizer: Tokenizer, example: Example, max_length: int, index: 
 def _suggested_length(opened: OpenedData, tokenizer: Tokenizer) -> int:
     """A maximum length, in steps of :data:`SUGGESTED_STEP` tokens, that holds :data:`SUGGESTED_SHARE` of the
     first rows; 0 where none can be encoded."""
-    from tui_lab.data import templates
+    from tui_lab.data import row_tokens
     from tui_lab.data.masks import Unrenderable
     from tui_lab.data.prepare import bounded_texts
 
     lengths = []
     for example in itertools.islice(opened.train, MEASURED_ROWS):
         try:
-            row = templates.encode(tokenizer, next(bounded_texts([example]), example))
+            row = row_tokens.encode(tokenizer, next(bounded_texts([example]), example))
         except Unrenderable:
             continue
         lengths.append(len(row.input_ids))

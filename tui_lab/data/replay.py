@@ -15,7 +15,7 @@ from importlib import resources
 import msgspec
 
 from tui_lab.core.errors import LabError
-from tui_lab.data import formats, masks, templates
+from tui_lab.data import formats, masks, row_tokens
 from tui_lab.data.prepare import trained_tokens
 from tui_lab.data.rows import Tokenizer, TokenRow
 from tui_lab.data.store import TokenRows
@@ -53,7 +53,7 @@ def max_trained_tokens(task: TokenRows) -> int:
 
 def truncate(row: TokenRow, trained: int) -> TokenRow:
     """The row up to its ``trained``-th trained token."""
-    at = [i for i, label in enumerate(row["labels"]) if i and label != templates.IGNORED]
+    at = [i for i, label in enumerate(row["labels"]) if i and label != row_tokens.IGNORED]
     end = at[trained - 1] + 1 if len(at) > trained else len(row["labels"])
     return {"input_ids": row["input_ids"][:end], "labels": row["labels"][:end]}
 
@@ -116,18 +116,18 @@ def _encode_segments(tokenizer: Tokenizer, document: list[tuple[str, bool]], max
     encoded = tokenizer([text for text, _ in document], add_special_tokens=False)["input_ids"]
     for part, (_, trained) in zip(encoded, document, strict=True):
         ids += part
-        labels += part if trained else [templates.IGNORED] * len(part)
+        labels += part if trained else [row_tokens.IGNORED] * len(part)
     return {"input_ids": ids[:max_length], "labels": labels[:max_length]}
 
 
 def _encoded(tokenizer: Tokenizer, example: formats.Example, max_length: int) -> list[TokenRow]:
     """The rows of one example: a long text gives several, what cannot be rendered or trained none."""
     try:
-        encoded = templates.encode(tokenizer, example)
+        encoded = row_tokens.encode(tokenizer, example)
     except masks.Unrenderable:
         return []
     text = example.text is not None
-    parts = templates.windows(encoded, max_length) if text else [templates.cut(encoded, max_length)]
+    parts = row_tokens.windows(encoded, max_length) if text else [row_tokens.cut(encoded, max_length)]
     return [{"input_ids": part.input_ids, "labels": part.labels} for part in parts if part.trained]
 
 

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from tui_lab.data.duplicates import Indices
 from tui_lab.data.formats import Example
+from tui_lab.data.row_tokens import IGNORED
 from tui_lab.data.rows import TokenRow
-from tui_lab.data.templates import IGNORED
 
 ROWS_A_BATCH = 512
 EXAMPLES_A_BATCH = 128

@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from tui_lab.data import scoring, templates
+from tui_lab.data import row_tokens, scoring
 from tui_lab.data.formats import Example
 from tui_lab.data.prepared_cache import prepare_recipe
 from tui_lab.data.rows import ChatRow, Model, Tokenizer
@@ -39,13 +39,13 @@ class HeldOutTask:
 
         from tui_lab.decoding.generate import generate_answers
 
-        prompts = [templates.prompt_ids(self.tokenizer, example) for example in self.examples]
+        prompts = [row_tokens.prompt_ids(self.tokenizer, example) for example in self.examples]
         with torch.no_grad(), evaluation_mode(model):
             return generate_answers(
                 model,
                 self.tokenizer,
                 prompts,
-                stop_ids=templates.stop_ids(self.tokenizer),
+                stop_ids=row_tokens.stop_ids(self.tokenizer),
                 max_new_tokens=self._recipe.sample_max_new_tokens,
             )
 

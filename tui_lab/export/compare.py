@@ -15,7 +15,7 @@ import msgspec
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.core.subprocesses import child_environment
-from tui_lab.data import templates
+from tui_lab.data import row_tokens, templates
 from tui_lab.data.masks import template_variables
 from tui_lab.export import check, records
 from tui_lab.export.check import CheckAnswer, CheckSpec, Tokenizer
@@ -145,7 +145,7 @@ def _tokens(answer: CheckAnswer, tokenizer: Tokenizer) -> ExportCheck:
 def _end_of_turn(answer: CheckAnswer, tokenizer: Tokenizer) -> ExportCheck:
     names = [sanitize(str(tokenizer.convert_ids_to_tokens(stop))) for stop in answer.stop_ids]
     stops = all(length == check.FORCED_AT for length in answer.forced.values())
-    complete = set(templates.stop_ids(tokenizer)) <= set(answer.stop_ids)
+    complete = set(row_tokens.stop_ids(tokenizer)) <= set(answer.stop_ids)
     return ExportCheck(
         "end_of_turn",
         stops and complete,

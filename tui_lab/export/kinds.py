@@ -174,7 +174,7 @@ def _provide_base(task: ExportTask) -> list[str]:
 
 def _write_whole_model(task: ExportTask, folder: Path) -> WrittenModel:
     """Merges, writes and checks the whole model. Raises LabError."""
-    from tui_lab.data import templates
+    from tui_lab.data import row_tokens
 
     source, dtype = task.source, task.request.dtype
     outcome = ExportOutcome()
@@ -190,7 +190,7 @@ def _write_whole_model(task: ExportTask, folder: Path) -> WrittenModel:
         weights.write_model(model, folder, dtype)
         settings = _write_settings(task.tokenizer, model, folder)
         inputs.copy_card(source.path, folder)
-        stop_ids = templates.stop_ids(task.tokenizer, model)
+        stop_ids = row_tokens.stop_ids(task.tokenizer, model)
         outcome.figures.architecture = _architecture(model)
         del model
         free_memory()
@@ -278,7 +278,7 @@ def _note_gap(source: SavedRun, reference: Reference, answer: CheckAnswer, outco
 
 def _check_gguf(task: ExportTask, outcome: ExportOutcome, converter: Path, file: Path, merged: Path) -> None:
     """Reads the GGUF file back and checks its metadata and weights. Raises LabError."""
-    from tui_lab.data import templates
+    from tui_lab.data import row_tokens
 
     task.on_progress("reading the GGUF file back")
     info = outcome.figures.gguf = gguf.read_back(converter, file, merged)
@@ -293,7 +293,7 @@ def _check_gguf(task: ExportTask, outcome: ExportOutcome, converter: Path, file:
         ),
         ExportCheck(
             "gguf_end",
-            info.eos in templates.stop_ids(task.tokenizer),
+            info.eos in row_tokens.stop_ids(task.tokenizer),
             "its end token is one that ends a turn of the run",
         ),
     ]

@@ -46,7 +46,7 @@ def compute_reference(
     LabError."""
     from safetensors.torch import save_file
 
-    from tui_lab.data import templates
+    from tui_lab.data import row_tokens
 
     setup = sources.trained_setup(source)
     device, dtype = sources.device_for_exact(source.entry.parameters or 0)
@@ -57,7 +57,7 @@ def compute_reference(
     if differs:
         trained = _counted(on_progress, "computing with the run as it was trained", text)
         own = sources.load_as_trained(source, setup)
-        stops = templates.stop_ids(tokenizer, own)
+        stops = row_tokens.stop_ids(tokenizer, own)
         positions = _positions(own, 2 * len(text.rows))
         for at, ids in enumerate(text.rows):
             logits[f"own.{at}"] = check.last_logits(own, ids, positions)
@@ -67,7 +67,7 @@ def compute_reference(
         free_memory()
     unrounded = _counted(on_progress, "computing with the run's unrounded weights", text)
     exact = sources.load_exact(source, device, dtype)
-    stops = stops or templates.stop_ids(tokenizer, exact)
+    stops = stops or row_tokens.stop_ids(tokenizer, exact)
     positions = _positions(exact, len(text.rows) * (2 if differs else 1))
     for at, ids in enumerate(text.rows):
         logits[f"exact.{at}"] = check.last_logits(exact, ids, positions)

@@ -165,7 +165,7 @@ class ComparedText:
 
 def compared_text(source: SavedRun, tokenizer: Tokenizer) -> ComparedText:
     """Held-out rows of the run, or plain prompts where its data cannot be read any more."""
-    from tui_lab.data import templates
+    from tui_lab.data import row_tokens
     from tui_lab.data.masks import Unrenderable
     from tui_lab.evaluation.acquisition import HeldOutTask
 
@@ -177,14 +177,14 @@ def compared_text(source: SavedRun, tokenizer: Tokenizer) -> ComparedText:
     pairs: list[tuple[list[int], list[int]]] = []
     for example in examples:
         with contextlib.suppress(Unrenderable, LabError):
-            prompt = templates.prompt_ids(tokenizer, example)
-            row = templates.encode(tokenizer, example).input_ids
+            prompt = row_tokens.prompt_ids(tokenizer, example)
+            row = row_tokens.encode(tokenizer, example).input_ids
             if prompt and len(row) > 1:
                 pairs.append((prompt, row))
     held_out = bool(pairs)
     if not pairs:
         chats = [[{"role": "user", "content": text}] for text in PLAIN_PROMPTS]
-        pairs = [(ids, ids) for ids in (templates.prompt_ids(tokenizer, chat) for chat in chats)]
+        pairs = [(ids, ids) for ids in (row_tokens.prompt_ids(tokenizer, chat) for chat in chats)]
     pairs.sort(key=lambda pair: len(pair[0]))  # short prompts are fast and fit any context
     return ComparedText(
         rows=[row[:ROW_TOKENS] for _, row in pairs[:ROWS]],

@@ -32,7 +32,7 @@ def generation_config(model: Model, tokenizer: Tokenizer) -> GenerationConfig:
     """The base model's generation settings with the stop tokens of the run's template."""
     from transformers import GenerationConfig
 
-    from tui_lab.data.templates import stop_ids
+    from tui_lab.data.row_tokens import stop_ids
 
     base = model.generation_config
     ends = stop_ids(tokenizer, model)

@@ -12,7 +12,7 @@ import msgspec
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tui_lab.core.errors import LabError
-from tui_lab.data import templates
+from tui_lab.data import row_tokens, templates
 from tui_lab.data.prompt_settings import ThinkingMode
 from tui_lab.decoding.records import DecodingRequest, LaneGroup
 from tui_lab.decoding.session import BASE
@@ -137,8 +137,8 @@ def encode(model: PreTrainedModel, prompter: Prompter, asked: Asked) -> EncodedP
         if asked.system:
             raise LabError("a system prompt needs the chat template, which is off: drop one of the two")
         return EncodedPrompt(
-            templates.prompt_ids(tokenizer, asked.prompt),
-            frozenset(templates.stop_ids(tokenizer, model, chat=False)),
+            row_tokens.prompt_ids(tokenizer, asked.prompt),
+            frozenset(row_tokens.stop_ids(tokenizer, model, chat=False)),
         )
     if not tokenizer.chat_template:
         templates.set_template(tokenizer)
@@ -150,8 +150,8 @@ def encode(model: PreTrainedModel, prompter: Prompter, asked: Asked) -> EncodedP
         ]
     messages.append({"role": "user", "content": asked.prompt})
     on = None if asked.thinking == "auto" else asked.thinking == "on"
-    ids = templates.prompt_ids(tokenizer, messages, on)
-    return EncodedPrompt(ids, frozenset(templates.stop_ids(tokenizer, model)))
+    ids = row_tokens.prompt_ids(tokenizer, messages, on)
+    return EncodedPrompt(ids, frozenset(row_tokens.stop_ids(tokenizer, model)))
 
 
 def encode_cut(
@@ -181,5 +181,5 @@ def encode_cut(
 
 def prompt_pieces(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> tuple[str, ...]:
     """The text of a prompt's tokens, special tokens included; tokens of one character are one piece."""
-    encoded = templates.Encoded(list(ids), [templates.IGNORED] * len(ids))
-    return tuple(text for text, _trained in templates.pieces(tokenizer, encoded))
+    encoded = row_tokens.Encoded(list(ids), [row_tokens.IGNORED] * len(ids))
+    return tuple(text for text, _trained in row_tokens.pieces(tokenizer, encoded))

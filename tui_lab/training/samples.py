@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 
 from tui_lab.core.out_of_memory import free_memory, is_out_of_memory
-from tui_lab.data import scoring, templates
+from tui_lab.data import row_tokens, scoring
 from tui_lab.data.formats import Example
 from tui_lab.data.prepare import PreparedData
 from tui_lab.data.rows import ChatMessage
@@ -125,7 +125,7 @@ class TaskEvaluator:
             report(done, len(ids))
             return False
 
-        ids = [templates.prompt_ids(self._tokenizer, prompt) for prompt in prompts]
+        ids = [row_tokens.prompt_ids(self._tokenizer, prompt) for prompt in prompts]
         rows = min(ROWS_A_BATCH, len(ids))
         while rows:
             try:
@@ -134,7 +134,7 @@ class TaskEvaluator:
                         trainer.model,
                         self._tokenizer,
                         ids,
-                        stop_ids=templates.stop_ids(self._tokenizer),
+                        stop_ids=row_tokens.stop_ids(self._tokenizer),
                         max_new_tokens=self._recipe.sample_max_new_tokens,
                         rows_a_batch=rows,
                         cancelled=at_token,

@@ -93,9 +93,9 @@ class Encoder:
 
     def chat_text(self, item: Item) -> str:
         """The item's messages rendered by the chat template, with the generation prompt."""
-        from tui_lab.data import templates
+        from tui_lab.data import row_tokens
 
-        return templates.prompt_text(self._tokenizer, item.messages)
+        return row_tokens.prompt_text(self._tokenizer, item.messages)
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
         """The tokens of each text; a text that spells out its start token gets no second one."""

@@ -39,10 +39,10 @@ def answer_items(
 
     Raises Cancelled, and LabError where one answer does not fit the memory.
     """
-    from tui_lab.data import templates
+    from tui_lab.data import row_tokens
 
     chat = bool(tokenizer.chat_template)
-    stops = templates.stop_ids(tokenizer, model, chat=chat)
+    stops = row_tokens.stop_ids(tokenizer, model, chat=chat)
     positions = row_length(model, tokenizer)
     by_length: dict[int, list[int]] = {}
     for at in waiting:
@@ -91,11 +91,11 @@ def _new_tokens(item: Item) -> int:
 
 
 def _prompt(tokenizer: Tokenizer, item: Item, chat: bool) -> list[int]:
-    from tui_lab.data import templates
+    from tui_lab.data import row_tokens
 
     if chat and item.messages:
-        return templates.prompt_ids(tokenizer, item.messages)
-    return templates.prompt_ids(tokenizer, item.context)
+        return row_tokens.prompt_ids(tokenizer, item.messages)
+    return row_tokens.prompt_ids(tokenizer, item.context)
 
 
 def _score(item: Item, text: str, chat: bool) -> ItemScore:
