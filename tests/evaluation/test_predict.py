@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from tests.cli.json_check import problems
 from tui_lab.core.errors import LabError
-from tui_lab.data import templates
+from tui_lab.data import row_tokens, templates
 from tui_lab.data.formats import read
 from tui_lab.decoding.session import DecodingSession
 from tui_lab.evaluation import predict as module
@@ -62,10 +62,10 @@ def test_greedy_equals_generate_of_transformers(
     found = ask(data, adapters["own"])
     model = AutoModelForCausalLM.from_pretrained(MODEL_DIR, dtype=torch.float32, use_safetensors=True)
     tokenizer = templates.load_for(str(MODEL_DIR))
-    stops = templates.stop_ids(tokenizer, model)
+    stops = row_tokens.stop_ids(tokenizer, model)
 
     def answer(model: Any, example: Any) -> str:
-        ids = torch.tensor([templates.prompt_ids(tokenizer, example)])
+        ids = torch.tensor([row_tokens.prompt_ids(tokenizer, example)])
         out = model.generate(ids, max_new_tokens=6, do_sample=False, eos_token_id=stops, pad_token_id=0)
         return str(tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True))
 

@@ -203,13 +203,13 @@ class _Predictor:
         on_progress: job_protocol.OnProgress,
         cancelled: Callable[[], bool],
     ) -> None:
-        from tui_lab.data import templates
+        from tui_lab.data import row_tokens
 
         self._lane, self._settings, self._tokenizer = lane, settings, tokenizer
         self._on_progress, self._cancelled = on_progress, cancelled
         self._session = _load_session(target, request.target.allow_large, tokenizer, on_progress)
         self._sides = ("", TUNED) if target.tuned is not None else ("",)
-        self._stop_ids = frozenset(templates.stop_ids(tokenizer, self._session.model))
+        self._stop_ids = frozenset(row_tokens.stop_ids(tokenizer, self._session.model))
         self._batch_rows = max(1, request.batch_rows // lane.strategy.rows)
         self._done = self._total = 0
         self._reported_at = 0.0
@@ -233,10 +233,10 @@ class _Predictor:
                 self._answer_batches(same, file)
 
     def _encoded(self, number: int, example: Example) -> _Row:
-        from tui_lab.data import templates
+        from tui_lab.data import row_tokens
 
         try:
-            ids = tuple(templates.prompt_ids(self._tokenizer, example))
+            ids = tuple(row_tokens.prompt_ids(self._tokenizer, example))
         except LabError as error:
             return _Row(number, example, skipped=str(error))
         if not ids:
