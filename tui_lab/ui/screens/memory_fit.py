@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     FoundRemedies = tuple[Recipe, tuple[Remedy, ...], LargestFit | None]
 
 #: Seconds between two readings of the free memory, and after a keystroke until remedies are worked out.
-READ_EVERY_S, THINK_AFTER_S = 3.0, 0.12
+READ_EVERY_S, THINK_AFTER_S = 6.0, 0.12
 #: A smaller relative change of the free memory is not shown.
 SHOWN_CHANGE = 0.01
 #: Actions whose keys the bar names.

@@ -308,8 +308,8 @@ def _set_variables_that_differ(sheet: Stylesheet, variables: dict[str, str]) -> 
 
 
 def keep_parsed_styles() -> None:
-    """A style sheet is parsed again only when the colours change. Textual does it whenever a pane is shown,
-    and keeps 64 of them, fewer than the lab has."""
+    """A style sheet is parsed again only when the colours change. Textual does it whenever a pane is first
+    shown, and keeps 64 of them, fewer than the lab has."""
     Stylesheet.__init__ = _make_style_sheet_that_keeps  # type: ignore[method-assign,assignment]
     Stylesheet.set_variables = _set_variables_that_differ  # type: ignore[method-assign,assignment]
     Stylesheet.reparse = Stylesheet.parse  # type: ignore[method-assign]

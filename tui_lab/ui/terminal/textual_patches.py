@@ -3,7 +3,7 @@ ends the app when Page up or Page down is pressed; a long word does in a window 
 is already due when it is made, such as that of a message that is shown again just as it expires, loops
 without end. The end of the app waits for a terminal that is not read. Two pending changes of the window's
 size chase each other, and a widget that always has messages lets nothing else run. All style sheets are
-parsed again whenever a pane is shown."""
+parsed again whenever a pane is first shown."""
 
 from __future__ import annotations
 
