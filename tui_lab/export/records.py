@@ -187,8 +187,7 @@ def sentences(result: ExportResult) -> list[str]:
     """A result as lines of text, the most important first: what was written, what is noted on it, such as how
     far it is from the run, how it is used, and what was checked."""
     size = format.size(sum(file.bytes for file in result.files.values()))
-    at = "" if result.strength == 1 else f" at strength {result.strength:g}"
-    lines = [f"{result.title}{at} written to {result.path} ({size})"]
+    lines = [f"{result.title} written to {result.path} ({size})"]
     lines += [f"not passed: {check.text}" for check in result.checks if not check.passed]
     lines += [f"note: {note}" for note in result.notes]
     lines += [f"use: {line}" for line in result.use]

@@ -223,6 +223,21 @@ async def test_deleting_after_a_question(own_folders: Path) -> None:
         await until(lambda: pane.current is not None and said(app, pane.current.path))
 
 
+async def test_nothing_of_a_deleted_run_stays_on_train(own_folders: Path) -> None:
+    make("gone")
+    app = LabApp(pane="train")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(lambda: "R Go again" in screen_text(app) and bool(app.run_line[1]))
+        await pilot.press("6")
+        pane = await ready(app, 1)
+        await pilot.press("delete", "y")
+        await until(lambda: not pane.table.runs and not list_runs())
+        await pilot.press("3")
+        await until(lambda: "No run yet" in screen_text(app))
+        text = screen_text(app)
+        assert "Go again" not in text and "finished" not in text and app.run_line == ("", "")
+
+
 async def test_what_was_deleted_before_is_chosen_from_the_trash(own_folders: Path) -> None:
     gone = make("gone")
     removal.delete(gone)

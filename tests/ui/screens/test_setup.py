@@ -377,6 +377,23 @@ async def test_a_file_that_is_not_there_is_said(jobs_here: None, tmp_path: Path)
         await until(lambda: "✗" in screen_text(app) and "nothing.jsonl" in screen_text(app), 300)
 
 
+async def test_rows_without_a_format_are_an_obstacle_until_other_data_is_chosen(
+    jobs_here: None, tmp_path: Path
+) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"left": 1, "middle": 2}\n' * 3)
+    app = LabApp()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await ready(app)
+        pane(app)._named("data", str(file))
+        chooser = pane(app).query_one("#data-list", Chooser)
+        assert chooser.list.highlighted == len(chooser.items) - 1, "the cursor is on what was typed"
+        await until(lambda: "The rows of rows.jsonl cannot be used" in screen_text(app), 30)
+        assert "starts the run" not in screen_text(app)
+        await pilot.press("u")
+        await until(lambda: "starts the run" in screen_text(app))
+
+
 async def test_what_cannot_be_started_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(run: Run, environment: object = None) -> Any:
         raise LabError("run x: its folder cannot be written (Read-only file system)")

@@ -47,6 +47,7 @@ def test_one_obstacle_with_its_key() -> None:
         ),
         (summary(), Access(problem="it is gated"), "✗ it is gated · m chooses another"),
         (over, Access(problem="no such file", of="data"), "✗ no such file · d chooses another"),
+        (summary(), Access(problem="no format", of="rows"), "✗ no format · d shows why"),
         (summary(lora_r=0), Access(), "✗ lora_r"),
         (summary(model="no-such"), Access(), "✗ model 'no-such' is not known"),
         (summary(), Access(asking="checking gemma…"), "◌ checking gemma…"),

@@ -24,7 +24,7 @@ from tui_lab.retention.results import SuiteComparison, SuiteResult
 from tui_lab.retention.stored import StrengthPoint
 from tui_lab.runs.folder import Run, is_locked, list_runs, open_run
 from tui_lab.runs.state import Watcher
-from tui_lab.ui.actions.registry import bindings
+from tui_lab.ui.actions.registry import bindings, first_key
 from tui_lab.ui.screens.pane import Pane
 from tui_lab.ui.terminal.textual_internals import call_after_layout
 from tui_lab.ui.views import empty, retention, retention_data, retention_forest
@@ -477,7 +477,7 @@ class RetentionPane(Pane):
             for warning in answer.get("warnings") or ():
                 self.notice(warning, "warning")
             if saved := answer.get("saved"):
-                self.notice(f"Saved as {saved}. {self.keys('app.export')} exports it.")
+                self.notice(f"Saved as {saved}. {first_key('app.export', self.keymap)} exports it.")
         finally:
             if self.is_mounted:
                 self._set_progress("")

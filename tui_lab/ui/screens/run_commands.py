@@ -12,6 +12,7 @@ from tui_lab.core.errors import LabError
 from tui_lab.runs import commands, notes, removal
 from tui_lab.runs.folder import Run
 from tui_lab.runs.index import RunSummary
+from tui_lab.runs.notes import short_name
 from tui_lab.runs.queue import queue
 from tui_lab.ui.screens.pane import Pane
 from tui_lab.ui.views import empty as empty_text
@@ -205,7 +206,7 @@ class RunCommands:
             self._pane.notice(problem, "error")
         if runs:
             self.restored = runs[0].id
-            self._pane.notice(f"Restored: {runs[0].id if len(runs) == 1 else f'{len(runs)} runs'}.")
+            self._pane.notice(f"Restored: {short_name(runs[0]) if len(runs) == 1 else f'{len(runs)} runs'}.")
         self._pane.update_footer()
         self._selection.read_folders()
 

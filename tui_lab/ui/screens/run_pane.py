@@ -140,8 +140,7 @@ class RunPane(Pane):
         except LabError as error:
             self.notice(error, "error")
         if run is None:
-            self.watcher = None
-            self._draw_state()
+            self._show_none()
             if self._timer is not None:
                 self._timer.stop()
             if self.is_current:  # somebody may start one elsewhere
@@ -156,6 +155,16 @@ class RunPane(Pane):
         self.forget_run()
         self.refresh_bindings()  # a replay has more
         self._poll()
+
+    def _show_none(self) -> None:
+        """There is no run, or no more: its curves, figures and next steps go."""
+        if self.watcher is not None:
+            self.watcher, self.status, self._flags = None, "", []
+            self.forget_run()
+            RunPane.draw_run(self, "", RunState())
+            self.lab.run_line = ("", "")
+            self.update_footer()
+        self._draw_state()
 
     def _look_for_one(self) -> None:
         """While there is no run: shows the first that anybody starts."""
@@ -206,7 +215,7 @@ class RunPane(Pane):
         self.draw_run(self.watcher.run.id, state)
 
     def on_screen_resume(self) -> None:
-        if self.watcher is None:
+        if self.watcher is None or not self.watcher.run.path.is_dir():
             self._open(self.lab.run_id)
         elif self.lab.run_id:
             self._open(self.lab.run_id)

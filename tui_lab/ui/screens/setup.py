@@ -22,6 +22,7 @@ from tui_lab.ui.screens.setup_earlier import GoingOn
 from tui_lab.ui.screens.setup_marks import FitMarks, MarkRequest
 from tui_lab.ui.screens.setup_preview import DataPreview
 from tui_lab.ui.screens.setup_start import RunStarter
+from tui_lab.ui.views.access import Access
 from tui_lab.ui.widgets.chooser import Chooser
 from tui_lab.ui.widgets.panel import as_panel
 from tui_lab.ui.widgets.tab_bar import TabBar
@@ -98,7 +99,7 @@ class SetupPane(Pane):
         self.memory = MemoryFit(self, self)
         self.starter = RunStarter(self, self.memory, lambda: self.summary)
         self.marks = FitMarks(self, self._show_marks)
-        self.data_preview = DataPreview(self, lambda: self.preview, self.memory.set_data)
+        self.data_preview = DataPreview(self, lambda: self.preview, self.memory.set_data, self._show_summary)
         self.access = AccessCheck(self, self._show_summary)
         self.going_on = GoingOn(self, lambda: self.overrides, self._take_over)
 
@@ -351,7 +352,11 @@ class SetupPane(Pane):
 
     def _show_summary(self) -> None:
         if self.summary is not None:
-            self.summary_view.show(self.summary, self.access.found)
+            access = self.access.found
+            if not access.problem and self.data_preview.has_failed(self.values):
+                name = Path(str(self.values["data"])).name
+                access = Access(problem=f"The rows of {name} cannot be used", of="rows")
+            self.summary_view.show(self.summary, access)
 
     def _remember(self) -> None:
         """Keeps what was chosen before, for :meth:`action_undo`."""

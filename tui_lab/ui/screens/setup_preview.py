@@ -21,29 +21,38 @@ _KEYS = (
 )  # fmt: skip
 
 
+def _request(values: Mapping[str, object]) -> dict[str, object]:
+    return {key: values[key] for key in _KEYS if key in values} | {"rows": PREVIEW_ROWS}
+
+
 class DataPreview:
-    """``view`` shows the rows; ``counted`` takes what was counted, with the request."""
+    """``view`` shows the rows; ``counted`` takes what was counted, with the request; ``failed`` is called when
+    rows could not be read."""
 
     def __init__(
         self,
         pane: Pane,
         view: Callable[[], Preview],
         counted: Callable[[Mapping[str, object], PreviewFacts], object],
+        failed: Callable[[], object],
     ) -> None:
-        self._pane, self._view, self._counted = pane, view, counted
+        self._pane, self._view, self._counted, self._on_failure = pane, view, counted, failed
         self._shown: object = None  # the request
+        self._failed: object = None  # the request whose rows could not be read
 
     def show(self, values: Mapping[str, object]) -> None:
         """Shows the data of a recipe, unless it is shown already."""
-        request: dict[str, object] = {key: values[key] for key in _KEYS if key in values} | {
-            "rows": PREVIEW_ROWS
-        }
+        request = _request(values)
         if request != self._shown:
             self._shown = request
             self._pane.run_worker(
                 self._run(request), exclusive=True, group="preview", description="preview the data",
                 exit_on_error=False,
             )  # fmt: skip
+
+    def has_failed(self, values: Mapping[str, object]) -> bool:
+        """Whether the data of a recipe was read and its rows cannot be used."""
+        return self._failed is not None and _request(values) == self._failed
 
     async def _run(self, request: dict[str, object]) -> None:
         from tui_lab.core.job_client import run_job
@@ -61,7 +70,9 @@ class DataPreview:
             )
         except LabError as error:
             self._shown = None  # asking again tries again
+            self._failed = request
             view.show_text(f"✗ {error}", "$text-error")
+            self._on_failure()
         else:
             view.show_answer(answer)
             self._counted(request, answer.facts)

@@ -99,6 +99,7 @@ class TrainPane(RunPane):
     def forget_run(self) -> None:
         self._about = []
         self._window = PlotWindow()
+        self.query_one(MemoryView).show_run(RunState(), "")
         for feed in self.query(Feed):
             feed.replace([])
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Access:
     """What is known of the files that a run needs. ``asking``: what is being asked; ``problem``: why it
-    could not begin, and ``of`` whether that is its "model" or its "data"; ``missing_bytes``: what is
+    could not begin, and ``of`` whether that is its "model", its "data" or the "rows" of it; ``missing_bytes``: what is
     downloaded first."""
 
     asking: str = ""

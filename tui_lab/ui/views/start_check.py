@@ -35,10 +35,11 @@ def headline(
     if shown is not None and (problem := shown.estimate.budget.problem):
         return Content.styled(f"✗ No run can start here: {sanitize(problem)}", "$text-error")
     if access.problem:
-        section = "data" if access.of == "data" else "models"
+        section = "models" if access.of == "model" else "data"
+        does = "shows why" if access.of == "rows" else "chooses another"
         return Content.assemble(
             (f"✗ {sanitize(access.problem)}", "$text-error"),
-            (_key(keys, section, "chooses another"), "$text-muted"),
+            (_key(keys, section, does), "$text-muted"),
         )
     if shown is not None and shown.estimate.verdict == OVER:
         return verdict(shown)
