@@ -26,8 +26,8 @@ def _request(values: Mapping[str, object]) -> dict[str, object]:
 
 
 class DataPreview:
-    """``view`` shows the rows; ``counted`` takes what was counted, with the request; ``failed`` is called when
-    rows could not be read."""
+    """``view`` shows the rows; ``counted`` takes what was counted, with the request; ``failed`` is called
+    when rows could not be read."""
 
     def __init__(
         self,
