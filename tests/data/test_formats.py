@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 
 from tui_lab.core.errors import LabError
 from tui_lab.data import formats, hub, streams
-from tui_lab.data.files import split_documents
 
 CHAT = [{"role": "user", "content": "Hi?"}, {"role": "assistant", "content": "Hello."}]
 ROWS: dict[str, dict[str, Any]] = {
@@ -103,7 +102,11 @@ def test_plain_text_is_split_at_blank_lines_or_at_its_marks(tmp_path: Path) -> N
     (tmp_path / "a.txt").write_bytes("\ufeffOne,\r\nstill one.\r\n \r\n\r\nTwo.\n".encode())
     assert [row.text for row in formats.read(str(tmp_path / "a.txt")).rows] == ["One,\nstill one.", "Two.\n"]
     marked = "One.\n\nStill one.\n<|endoftext|>\nTwo.\n<|endoftext|>\n"
-    assert [text for _, text in split_documents(marked)] == ["One.\n\nStill one.\n", "\nTwo.\n"]
+    (tmp_path / "b.txt").write_text(marked)
+    assert [row.text for row in formats.read(str(tmp_path / "b.txt")).rows] == [
+        "One.\n\nStill one.\n",
+        "\nTwo.\n",
+    ]
 
 
 def test_semicolons_and_quoted_line_breaks_in_a_table(tmp_path: Path) -> None:

@@ -23,7 +23,6 @@ from tui_lab.runs import verdicts
 
 #: Forgotten items that are printed; -o json has all.
 _MAX_FLIPS = 5
-_SIDES = ("base", "tuned")
 
 
 class RetentionAnswer(EvaluationAnswer, tag_field="kind", tag="retention", kw_only=True, frozen=True):

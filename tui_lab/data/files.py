@@ -33,7 +33,6 @@ MAX_JSON_BYTES = 512 << 20  # a file that is one JSON value has to be read as a 
 PARQUET_ROWS = 256  # rows decoded at once
 SMALL_PARQUET_BYTES = 64 << 20  # of larger files the values are written out at once, which is faster
 LARGE_BATCH_BYTES = 64 << 20  # rows of more than that become Python values one at a time
-_BLANK_LINES = re.compile(r"\n[ \t]*(?:\n[ \t]*)+")
 _DELIMITERS = ",;\t|"
 
 RAGGED_CELLS = (
@@ -132,12 +131,8 @@ def _without_blank_start(path: Path, found: Iterator[str]) -> Iterator[Line]:
     raise LabError(f"{path} holds nothing but blank space: there is nothing to train on.")
 
 
-def split_documents(text: str) -> list[FileRecord]:
-    """Plain text into documents: at ``<|endoftext|>`` where the file uses it, else at blank lines."""
-    return list(_documents(enumerate(text.splitlines(keepends=True), 1)))
-
-
 def _documents(found: Iterator[Line]) -> Iterator[FileRecord]:
+    """Plain text into documents: at ``<|endoftext|>`` where the file uses it, else at blank lines."""
     head: list[Line] = []
     size = 0
     for line in found:

@@ -129,11 +129,6 @@ def _named(places: list[str], count: int) -> str:
     return ", ".join(places) + (f" and {count - len(places)} more" if count > len(places) else "")
 
 
-def name_some(places: list[str]) -> str:
-    """ "line 3, line 9 and 4 more": the first few places, the others counted."""
-    return _named(places[:NAMED_ROWS], len(places))
-
-
 @dataclass
 class OpenedData:
     """A data set whose rows are read as a stream. The counts of ``train`` and ``validation`` are complete
@@ -238,11 +233,6 @@ def from_opened(opened: OpenedData) -> DataSource:
         columns=dict(opened.plan.uses),
         unused=list(opened.plan.unused),
     )
-
-
-def from_raw(raw: RawData, data_format: str = "auto", columns: str = "") -> DataSource:
-    """The examples of raw records, in memory. Raises LabError when no row can be used."""
-    return from_opened(open_raw(raw, data_format, columns))
 
 
 def open_data(

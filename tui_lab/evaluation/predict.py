@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from tui_lab.decoding.records import LaneResult
     from tui_lab.decoding.session import DecodingSession
 
-SPLITS = ("all", "train", "validation")
 BATCH_ROWS = 32
 DEFAULT_NEW_TOKENS = 128
 #: Rows, and characters of rows, among which batches of one length are made: what is in memory at once.

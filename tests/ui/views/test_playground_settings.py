@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from tui_lab.playground.messages import ChatTurn
-from tui_lab.ui.views.playground_settings import OPTIONS, PlaygroundSettings, shown, turned, typed
+from tui_lab.playground.messages import ChatTurn, PlaygroundStatus
+from tui_lab.ui.views.playground_settings import (
+    OPTIONS,
+    PlaygroundSettings,
+    shown,
+    status_line,
+    turned,
+    typed,
+)
 
 
 def test_every_option_is_shown_and_turns_back() -> None:
@@ -41,3 +48,18 @@ def test_the_request_has_what_the_options_say() -> None:
     assert not raw.is_chat, "plain text has no turns"
     assert raw.request("c", ("greedy",)).system == ""
     assert "plain text" in raw.summary
+
+
+def test_the_status_has_its_state_and_what_is_loaded_or_what_to_do() -> None:
+    settings = PlaygroundSettings(thinking="on")
+    assert status_line(PlaygroundStatus(), settings, "press enter").plain.endswith("  press enter")
+    loaded = PlaygroundStatus(
+        "ready", names=("base",), model="tiny\x1b[31m", dtype="float32", device="cpu", can_think=True
+    )
+    line = status_line(loaded, settings, "")
+    assert line.plain.startswith("✓ ready  tiny")
+    assert "\x1b" not in line.plain
+    assert line.plain.endswith("thinking on")
+    assert str(line.spans[0].style) == "bold $state-finished"
+    died = status_line(PlaygroundStatus("died", text="out of memory"), settings, "").plain
+    assert died == "✗ died  out of memory; the next run starts it again"

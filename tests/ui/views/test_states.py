@@ -9,14 +9,14 @@ from rich.cells import cell_len
 from tui_lab.forecast import remedies
 from tui_lab.runs.verdicts import VERDICTS
 from tui_lab.ui.terminal import themes
-from tui_lab.ui.views.states import ATTENTION, FIT_STATES, RUN_STATES, TABLES, run_state, state_text
+from tui_lab.ui.views.states import FIT_STATES, RUN_STATES, TABLES, run_state, state_text
 
 
 def test_a_state_has_one_cell_of_glyph_a_word_and_a_colour_of_the_theme() -> None:
     theme = themes.load_theme(themes.DEFAULT_THEME)
     assert theme is not None
     known = {*themes.SEMANTIC, *theme.to_color_system().generate()}
-    for state in (*(each for table in TABLES for each in table.values()), ATTENTION):
+    for state in (each for table in TABLES for each in table.values()):
         assert cell_len(state.glyph) == 1 and state.word, state
         assert not state.role or state.role in known, state
 

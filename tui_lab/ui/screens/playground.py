@@ -15,7 +15,6 @@ from textual.content import Content
 from textual.widgets import Static
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.sanitize import sanitize
 from tui_lab.decoding.strategies import FAMILIES, PRESETS, Lane
 from tui_lab.playground.messages import (
     ChatTurn,
@@ -29,9 +28,8 @@ from tui_lab.ui.actions.registry import ACTIONS, bindings
 from tui_lab.ui.screens.pane import Pane
 from tui_lab.ui.views import empty, lane_models
 from tui_lab.ui.views import lane_layout as places
-from tui_lab.ui.views.playground_settings import PlaygroundSettings, status_parts
+from tui_lab.ui.views.playground_settings import PlaygroundSettings, status_line
 from tui_lab.ui.views.saved_comparison import History, save
-from tui_lab.ui.views.states import PLAYGROUND_STATES
 from tui_lab.ui.widgets.lane_board import LaneBoard
 from tui_lab.ui.widgets.lane_view import LaneMemory, LaneView
 from tui_lab.ui.widgets.panel import as_panel, panel_title
@@ -44,7 +42,6 @@ if TYPE_CHECKING:
 FIRST_PROMPT = "Tell me a story about a cat."
 FIRST_SET = "six classics"
 MIDDLE = "Leave out its middle and keep beginning and end"
-HOST_COLOURS = {"busy": "$state-running", "died": "$state-failed", "ready": "$state-finished"}
 LANE_ACTIONS = {
     each.action.partition("(")[0]
     for each in ACTIONS
@@ -157,19 +154,8 @@ class PlaygroundPane(Pane):
         prompt.border_subtitle = Content(self.settings.summary)
 
     def _draw_status(self, known: PlaygroundStatus | None) -> None:
-        status = known or PlaygroundStatus()
-        parts = status_parts(status, self.settings)
-        if not parts:
-            parts.append(
-                f"no model is loaded: {self.keys('prompt.send')} loads the last one"
-                if self.client.wants
-                else empty.no_model(self.keymap)
-            )
-        look = PLAYGROUND_STATES[status.state]
-        state = f"{look.glyph} {look.word}"
-        shown = Content.assemble(
-            (state, f"bold {HOST_COLOURS.get(status.state, '')}"), "  ", sanitize(" · ".join(parts))
-        )
+        unloaded = empty.not_loaded_yet if self.client.wants else empty.no_model
+        shown = status_line(known or PlaygroundStatus(), self.settings, unloaded(self.keymap))
         if shown != self._status_shown:
             self._status_shown = shown
             self.query_one("#model-status", Static).update(shown, layout=False)

@@ -99,9 +99,9 @@ def _names_in(owner: object) -> set[str]:
 
 
 def missing_names() -> list[str]:
-    """A sentence for each private name that the installed Textual does not have."""
+    """A sentence for each name that the lab needs and the installed Textual does not have."""
     found = []
-    for owner, name, use in PRIVATE_NAMES:
+    for owner, name, use in (*PRIVATE_NAMES, *((*each, "a replacement of its own") for each in REPLACED)):
         if name not in _names_in(owner):
             where = getattr(owner, "__name__", str(owner))
             found.append(f"Textual has no {where}.{name} any more, which the lab uses for: {use}.")

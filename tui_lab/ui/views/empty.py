@@ -24,6 +24,7 @@ no_sweep = partial(filled, "{retention.sweep} measures the run at several streng
 no_points = partial(
     filled, "Runs appear here once acquisition and retention are measured: {retention.measure}."
 )
+not_loaded_yet = partial(filled, "no model is loaded: {prompt.send} loads the last one")
 no_model = partial(
     filled,
     "no model is loaded: {prompt.send} in the prompt loads the bundled one; in the lanes {playground.model} "

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from textual.content import Content
+
 from tui_lab.core.format import size
+from tui_lab.core.sanitize import sanitize
 from tui_lab.data.prompt_settings import ThinkingMode
 from tui_lab.playground.messages import ChatTurn, GenerateRequest, PlaygroundStatus
+from tui_lab.ui.views.states import PLAYGROUND_STATES
 
 LARGEST_LENGTH = 32_768
 _THINKING: dict[ThinkingMode, ThinkingMode] = {"auto": "on", "on": "off", "off": "auto"}
@@ -120,8 +124,16 @@ def typed(settings: PlaygroundSettings, name: str, text: str) -> PlaygroundSetti
     return f"New tokens are a whole number from 1 to {LARGEST_LENGTH:,}, not {text!r}."
 
 
-def status_parts(status: PlaygroundStatus, settings: PlaygroundSettings) -> list[str]:
-    """What is known of the playground process, the most important first; empty while nothing is loaded."""
+def status_line(status: PlaygroundStatus, settings: PlaygroundSettings, unloaded: str) -> Content:
+    """The state of the playground process, and what is known of it; ``unloaded`` where that is nothing."""
+    state = PLAYGROUND_STATES[status.state]
+    style = f"bold ${state.role}" if state.role else "bold"
+    parts = _status_parts(status, settings) or [unloaded]
+    return Content.assemble((f"{state.glyph} {state.word}", style), "  ", sanitize(" · ".join(parts)))
+
+
+def _status_parts(status: PlaygroundStatus, settings: PlaygroundSettings) -> list[str]:
+    """The most important first; empty while nothing is loaded."""
     parts = []
     if status.loaded:
         precision = "nf4" if status.quantization == "nf4" else status.dtype

@@ -16,13 +16,6 @@ from tui_lab.ui.views.forecast import ForecastView, verdict
 from tui_lab.ui.views.recipe_summary import RecipeSummary
 
 
-def can_start(summary: RecipeSummary, shown: ForecastView | None, access: Access) -> bool:
-    """Whether nothing is known that stops the run."""
-    if summary.refusals or access.problem or access.asking:
-        return False
-    return shown is None or not (shown.estimate.budget.problem or shown.estimate.verdict == OVER)
-
-
 def headline(
     summary: RecipeSummary, shown: ForecastView | None, access: Access, keys: Mapping[str, str]
 ) -> Content:

@@ -49,8 +49,6 @@ FIT_STATES = {
     "over": State("✗", "does not fit", "text-error"),
     "unknown": State("?", "unknown", "text-muted"),
 }
-#: What a person should look at.
-ATTENTION = State("!", "needs attention", "text-warning")
 TABLES = (RUN_STATES, PLAYGROUND_STATES, FIT_STATES)
 
 
