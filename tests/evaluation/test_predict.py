@@ -173,3 +173,42 @@ def test_out_of_memory_halves_the_batch(runs_dir: Path, data: Path, monkeypatch:
     most = 0
     with pytest.raises(LabError, match="line 1 does not fit into memory, even alone"):
         ask(data, None, max_new_tokens=5, force=True)
+
+
+@pytest.mark.parametrize(
+    ("row", "asked", "expected"),
+    [
+        ({"question": "Why?"}, "Why?", None),
+        ({"instruction": "Count.", "input": "a b"}, "Count.\n\na b", None),
+        ({"messages": [{"role": "user", "content": "Hi"}]}, "Hi", None),
+        ({"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]}, "a", "b"),
+        ({"prompt": "The sky is"}, "The sky is", None),
+        ({"prompt": "The sky is", "completion": " blue"}, "The sky is", " blue"),
+        ({"prompt": "a", "chosen": "b", "rejected": "c"}, "a", "b"),
+        ({"text": "one two three four five six seven eight nine"}, "one two three four five six seven eight",
+         "one two three four five six seven eight nine"),
+    ],
+)  # fmt: skip
+def test_every_shape_of_row(
+    runs_dir: Path, data: Path, row: dict[str, Any], asked: str, expected: str | None
+) -> None:
+    data.write_text(json.dumps(row) + "\n")
+    found = ask(data, None)
+    [made] = lines(found.path)[1:]
+    assert (made["prompt"], made["expected"]) == (asked, expected)
+    assert made["base"]["text"] and found.scored == (expected is not None)
+    assert (made["base"]["score"] is None) == (expected is None) == (made["base"]["scores"] == {})
+
+
+def test_a_chat_that_ends_with_the_user_is_answered(runs_dir: Path, data: Path) -> None:
+    chat = [{"role": role, "content": role[0]} for role in ("user", "assistant", "user")]
+    rows = [{"messages": chat}, {"messages": chat[:2]}, {"messages": [{"role": "moon", "content": "x"}]}]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = ask(data, None)
+    first, second = lines(found.path)[1:]
+    assert (first["expected"], second["expected"]) == (None, "a")
+    assert first["prompt_tokens"] > second["prompt_tokens"] and (found.rows, found.scored) == (2, 1)
+    assert any("line 3" in note for note in found.notes)
+    data.write_text('{"colour": "red"}\n')
+    with pytest.raises(LabError, match="has the columns colour; that is no format"):
+        ask(data, None)

@@ -5,10 +5,9 @@ on, and gives the same file."""
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +21,7 @@ from tui_lab.core.paths import expanded
 from tui_lab.core.sanitize import sanitize
 from tui_lab.data import scoring
 from tui_lab.data.examples import Example
-from tui_lab.data.formats import OpenedData, open_data
+from tui_lab.data.formats import OpenedData
 from tui_lab.data.rows import Tokenizer
 from tui_lab.decoding import strategies
 from tui_lab.decoding.strategies import MAX_SEED, Lane
@@ -32,6 +31,15 @@ from tui_lab.evaluation.prediction_file import (
     Prediction,
     PredictionFile,
     PredictionSettings,
+)
+from tui_lab.evaluation.prediction_rows import (
+    Split,
+    count_rows,
+    last_turn,
+    open_rows,
+    reference,
+    rows_of,
+    windows,
 )
 from tui_lab.evaluation.prediction_summary import PredictionSummary, summarise
 from tui_lab.evaluation.records import EvaluationRequest
@@ -44,8 +52,6 @@ if TYPE_CHECKING:
 
 BATCH_ROWS = 32
 DEFAULT_NEW_TOKENS = 128
-#: Rows, and characters of rows, among which batches of one length are made: what is in memory at once.
-WINDOW_ROWS, WINDOW_CHARS = 1024, 8_000_000
 #: The name of the tuned model among the lanes.
 TUNED = "tuned"
 #: Seconds between two progress reports.
@@ -65,7 +71,7 @@ class PredictionRequest(msgspec.Struct, frozen=True):
     out: str
     data_format: str = "auto"
     columns: str = ""
-    split: str = "all"
+    split: Split = "all"
     limit: int = 0  # rows; 0 for all
     lane: str = "greedy"
     max_new_tokens: int = 0  # 0: as the run answers its held-out rows, else 128
@@ -102,10 +108,9 @@ def predict(
     target = resolve_target(request.target)
     notes = accepted_changes(target, data=False)
     on_progress(f"reading {sanitize(request.data)}")
-    opened = open_data(request.data, request.data_format, columns=request.columns)
-    count, digest = _identify(opened, request.split)
-    if not count:
-        raise LabError(f"{sanitize(request.data)} has no {request.split} rows" + _reason(opened))
+    opened = open_rows(request.data, request.data_format, request.columns)
+    count, digest = count_rows(opened, request.split)
+    notes = [*opened.warnings(), *notes]
     total = min(count, request.limit or count)
     base, tuned = target.base, target.tuned
     tokenizer = prompts.measuring_tokenizer(base.location, base.revision, tuned.saved if tuned else None)
@@ -125,35 +130,9 @@ def predict(
         done_before = len(file)
         if any(number not in file for number in range(1, total + 1)):
             predictor = _Predictor(request, target, lane, settings, tokenizer, on_progress, cancelled)
-            predictor.answer(_rows(opened, request.split, total), total, file)
+            predictor.answer(rows_of(opened, request.split, total), total, file)
         file.finish()
-        return summarise(file, settings, done_before, [*opened.warnings(), *notes])
-
-
-# --- rows -----------------------------------------------------------------------------------------------
-
-
-def _rows(opened: OpenedData, split: str, limit: int | None = None) -> Iterator[Example]:
-    parts: list[Iterable[Example]] = []
-    if split in ("all", "train"):
-        parts.append(opened.train)
-    if split in ("all", "validation") and opened.validation is not None:
-        parts.append(opened.validation)
-    return itertools.islice(itertools.chain.from_iterable(parts), limit)
-
-
-def _identify(opened: OpenedData, split: str) -> tuple[int, str]:
-    """The number of rows, and a digest of what they ask and expect."""
-    count, digest = 0, hashlib.sha256()
-    for row in _rows(opened, split):
-        count += 1
-        parts = (row.messages, row.tools, row.text, row.prompt, row.completion)
-        digest.update(repr(parts).encode("utf-8", "surrogatepass"))
-    return count, digest.hexdigest()
-
-
-def _reason(opened: OpenedData) -> str:
-    return f": {'; '.join(found)}" if (found := opened.warnings()) else ""
+        return summarise(file, settings, done_before, notes)
 
 
 def _metric(opened: OpenedData) -> str:
@@ -163,27 +142,6 @@ def _metric(opened: OpenedData) -> str:
 
 def _new_tokens(target: EvaluationTarget) -> int:
     return target.run.recipe().sample_max_new_tokens if target.run is not None else DEFAULT_NEW_TOKENS
-
-
-def _windows(rows: Iterable[Example]) -> Iterator[list[tuple[int, Example]]]:
-    """The rows with their numbers, in parts that fit into memory; the same parts for the same rows."""
-    window: list[tuple[int, Example]] = []
-    chars = 0
-    for number, example in enumerate(rows, 1):
-        window.append((number, example))
-        chars += sum(len(message["content"]) for message in example.messages or ())
-        chars += sum(len(text or "") for text in (example.text, example.prompt, example.completion))
-        if len(window) >= WINDOW_ROWS or chars >= WINDOW_CHARS:
-            yield window
-            window, chars = [], 0
-    if window:
-        yield window
-
-
-def last_turn(example: Example) -> str:
-    """The text of a row's prompt, of a chat its last turn."""
-    prompt = example.generation_prompt
-    return prompt if isinstance(prompt, str) else prompt[-1]["content"] if prompt else ""
 
 
 # --- answers --------------------------------------------------------------------------------------------
@@ -217,7 +175,7 @@ class _Predictor:
         """Answers the rows that are not in the file. Raises Interrupted and LabError."""
         self._done, self._total = sum(number in file for number in range(1, total + 1)), total
         self._report(now=True)
-        for window in _windows(rows):
+        for window in windows(rows):
             if all(number in file for number, _ in window):
                 continue
             by_length: dict[int, list[_Row]] = {}
@@ -235,7 +193,9 @@ class _Predictor:
         from tui_lab.data import row_tokens
 
         try:
-            ids = tuple(row_tokens.prompt_ids(self._tokenizer, example))
+            # a row is asked as it is trained, thinking or not; one without an answer as a run's prompts are
+            bare = reference(example) is None and not example.tools
+            ids = tuple(row_tokens.prompt_ids(self._tokenizer, example.generation_prompt if bare else example))
         except LabError as error:
             return _Row(number, example, skipped=str(error))
         if not ids:
@@ -318,21 +278,21 @@ class _Predictor:
             place=row.example.place,
             prompt=last_turn(row.example),
             prompt_tokens=len(row.ids),
-            expected=row.example.expected,
+            expected=reference(row.example),
             skipped=row.skipped,
         )
 
     def _scored(self, example: Example, result: LaneResult) -> PredictedAnswer:
+        answer = PredictedAnswer(
+            text=result.text, tokens=len(result.token_ids), finish_reason=result.finish_reason
+        )
+        if reference(example) is None:
+            return answer
         metric, answers, rows = self._settings.metric, [result.text.strip()], [example.as_chat()]
         scores = {} if metric in scoring.SIMILARITY else {metric: scoring.scores(metric, answers, rows)}
         scores |= scoring.similarity_scores(answers, rows)
-        return PredictedAnswer(
-            text=result.text,
-            tokens=len(result.token_ids),
-            finish_reason=result.finish_reason,
-            score=scores[metric][0],
-            scores={name: found[0] for name, found in scores.items()},
-        )
+        firsts = {name: found[0] for name, found in scores.items()}
+        return msgspec.structs.replace(answer, score=firsts[metric], scores=firsts)
 
     # ---------------------------------------------------------------- progress
 
