@@ -47,7 +47,8 @@ def rows_in(path: Path, rows: Any) -> Path:
 
 
 def ask(data: Path, adapter: Path | None, cancelled: Any = lambda: False, **values: Any) -> PredictionSummary:
-    values = {"max_new_tokens": 6, "out": str(data.with_name("out.jsonl"))} | values
+    values.setdefault("max_new_tokens", 6)
+    values.setdefault("out", str(data.with_name("out.jsonl")))
     target = EvaluationRequest(model="pocket", adapter=str(adapter or ""), dtype="float32")
     return predict(PredictionRequest(str(data), target, **values), lambda *_: None, cancelled)
 
