@@ -33,7 +33,7 @@ from tui_lab.evaluation.prediction_file import (
     PredictionSettings,
 )
 from tui_lab.evaluation.prediction_rows import (
-    Split,
+    RowsOf,
     count_rows,
     last_turn,
     open_rows,
@@ -71,7 +71,7 @@ class PredictionRequest(msgspec.Struct, frozen=True):
     out: str
     data_format: str = "auto"
     columns: str = ""
-    split: Split = "all"
+    split: RowsOf = "all"
     limit: int = 0  # rows; 0 for all
     lane: str = "greedy"
     max_new_tokens: int = 0  # 0: as the run answers its held-out rows, else 128
@@ -195,7 +195,9 @@ class _Predictor:
         try:
             # a row is asked as it is trained, thinking or not; one without an answer as a run's prompts are
             bare = reference(example) is None and not example.tools
-            ids = tuple(row_tokens.prompt_ids(self._tokenizer, example.generation_prompt if bare else example))
+            ids = tuple(
+                row_tokens.prompt_ids(self._tokenizer, example.generation_prompt if bare else example)
+            )
         except LabError as error:
             return _Row(number, example, skipped=str(error))
         if not ids:

@@ -18,7 +18,7 @@ from tui_lab.data.rows import BadRow
 from tui_lab.data.sources import read_raw
 from tui_lab.data.turns import turns_of
 
-Split = Literal["all", "train", "validation"]
+RowsOf = Literal["all", "train", "validation"]
 #: No data set has this answer: its first character is of no script.
 NO_REFERENCE = "\ue0f7 no reference"
 #: Rows, and characters of rows, among which batches of one length are made: what is in memory at once.
@@ -71,7 +71,7 @@ def _with_last_turn(record: dict[str, object], opened: OpenedData) -> dict[str, 
     return {**record, column: [*turns, {"role": "assistant", "content": NO_REFERENCE}]}
 
 
-def rows_of(opened: OpenedData, split: Split, limit: int | None = None) -> Iterator[Example]:
+def rows_of(opened: OpenedData, split: RowsOf, limit: int | None = None) -> Iterator[Example]:
     """The rows of a split, at most ``limit``."""
     parts: list[Iterable[Example]] = []
     if split in ("all", "train"):
@@ -81,7 +81,7 @@ def rows_of(opened: OpenedData, split: Split, limit: int | None = None) -> Itera
     return itertools.islice(itertools.chain.from_iterable(parts), limit)
 
 
-def count_rows(opened: OpenedData, split: Split) -> tuple[int, str]:
+def count_rows(opened: OpenedData, split: RowsOf) -> tuple[int, str]:
     """The number of rows, and a digest of what they ask and expect. Raises LabError where there is none."""
     count, digest = 0, hashlib.sha256()
     for row in rows_of(opened, split):
