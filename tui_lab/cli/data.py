@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from msgspec.structs import asdict
 
@@ -12,6 +13,7 @@ from tui_lab.cli.options import EXIT_OK
 from tui_lab.cli.output import as_json, has_colours, print_text
 from tui_lab.core.sanitize import sanitize
 from tui_lab.data.preview import PreviewAnswer, PreviewFacts, PreviewRequest, PreviewRow
+from tui_lab.data.source_counts import source_line
 
 
 class DataPreviewAnswer(PreviewAnswer, tag_field="kind", tag="data_preview", kw_only=True, frozen=True):
@@ -32,6 +34,8 @@ def preview(args: argparse.Namespace) -> int:
         max_length=args.max_length,
         chat_template=args.chat_template,
         thinking=args.thinking,
+        mixture_by=args.by,
+        mixture_sampling=args.sampling,
     )
     answer = jobs.run_job("tui_lab.data.preview", request, answer=PreviewAnswer)
     if args.json:
@@ -40,6 +44,8 @@ def preview(args: argparse.Namespace) -> int:
     facts = answer.facts
     print_text(f"{sanitize(answer.data)}: {sanitize(answer.reason)}")
     print_text(f"  {_counts(facts)}")
+    for source in answer.sources:
+        print_text(f"  {sanitize(Path(source.name).name)}: {source_line(source, answer.sources)}")
     if facts.mean_tokens:
         lengths = f"{facts.mean_tokens} tokens a row, the longest {facts.longest_tokens}"
         print_text(f"  {lengths}; {facts.trained_tokens:,} of {facts.train_tokens:,} tokens are trained")

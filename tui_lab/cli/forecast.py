@@ -98,6 +98,8 @@ def _data(args: argparse.Namespace, recipe: Recipe) -> DataFacts | None:
         max_length=recipe.max_length,
         max_rows=recipe.max_rows,
         rows=0,
+        mixture_by=recipe.mixture_by,
+        mixture_sampling=recipe.mixture_sampling,
     )
     return data_of(jobs.run_job("tui_lab.data.preview", request, answer=PreviewAnswer).facts)
 

@@ -12,10 +12,12 @@ from pathlib import Path
 from tui_lab import __version__
 from tui_lab.cli.options import (
     CommandGroup,
+    DataAction,
     Parser,
     add_accept_option,
     add_allow_large_option,
     add_cpu_option,
+    add_data_option,
     add_lab_options,
     add_model_options,
     add_recipe_options,
@@ -49,6 +51,7 @@ def parser(commands: bool = True) -> Parser:
   tui-lab                                  opens the lab
   tui-lab train                            the default: the bundled model learns to talk like a pirate
   tui-lab train --model Qwen/Qwen2.5-0.5B --preset starter --data rows.jsonl --set lora_r=32
+  tui-lab train --data mine.jsonl:0.75 --data general.jsonl:0.25      trains on a mixture
   tui-lab data preview rows.jsonl          shows rows as the model sees them
   tui-lab runs                             lists the runs; `tui-lab watch latest` follows the newest""",
     )
@@ -186,7 +189,12 @@ def _add_show_commands(commands: CommandGroup) -> None:
     preview = CommandGroup(data, "actions").add(
         "preview", "data.preview", "show rows as the model sees them, with the trained tokens marked"
     )
-    preview.add_argument("data", metavar="FILE", help="a file, a folder, a bundled set or a hub name")
+    preview.add_argument(
+        "data", metavar="FILE", nargs="+", action=DataAction,
+        help="a file, a folder, a bundled set or a hub name; several, each as NAME:WEIGHT, are a mixture",
+    )  # fmt: skip
+    preview.choice("--by", ("rows", "tokens"), "rows", "what the weights of a mixture are shares of")
+    preview.choice("--sampling", ("down", "up"), "down", "leave rows of larger sets out, or repeat rows")
     preview.option("--model", "NAME", "whose tokenizer (default pocket)", "pocket")
     preview.option("--format", "NAME", "the rows' format (default auto)", "auto")
     preview.option("--columns", "NAME=COLUMN,…", "which column is which, as question=prompt,answer=reply", "")
@@ -256,7 +264,7 @@ TUI_LAB_PRICE_PER_HOUR sets the price per hour, TUI_LAB_GRID_G_CO2_PER_KWH the g
     forecast.option("--preset", "NAME", "a preset's name or file (default: a table of all)")
     add_set_option(forecast, "a recipe value that overrides the preset (repeatable)")
     forecast.option("--gpu", "CARD", 'a card, such as "RTX 4090", or the number of a GPU here')
-    forecast.option("--data", "NAME", "count the tokens of this data set for the time", None)
+    add_data_option(forecast, "count the tokens of this data set for the time (repeatable as NAME:WEIGHT)")
     forecast.flag("--probe", "count two real steps without weights: seconds")
     forecast.flag("--calibrate", "first measure ten steps for the time")
     add_allow_large_option(forecast)

@@ -266,11 +266,39 @@ def add_lab_options(parser: Parser) -> None:
         parser.add_argument(name, action=argparse.BooleanOptionalAction, help=help)
 
 
+class DataAction(argparse.Action):
+    """Joins the values of an option or argument that names data: several are a mixture."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        value: object,
+        _option: str | None = None,
+    ) -> None:
+        from tui_lab.recipes import mixture
+
+        given: list[str] = vars(namespace).setdefault("data_names", [])
+        given += map(str, value) if isinstance(value, list) else [str(value)]
+        try:
+            setattr(namespace, self.dest, mixture.from_options(given))
+        except LabError as error:
+            parser.error(str(error))
+
+
+def add_data_option(parser: Parser, help: str) -> None:
+    """``--data``, which can be repeated."""
+    parser.add_argument("--data", metavar="NAME", help=help, default=None, action=DataAction)
+
+
 def add_recipe_options(parser: Parser) -> None:
     """The parts of a recipe, for each command that starts runs."""
     parser.option("--model", "NAME", "pocket, a catalog name, a folder or a hub id", None)
     parser.option("--preset", "NAME", "a preset's name or a TOML file")
-    parser.option("--data", "NAME", "pirate, json, support, a file, a folder or a hub name", None)
+    add_data_option(
+        parser,
+        "pirate, json, support, a file, a folder or a hub name; repeatable as NAME:WEIGHT for a mixture",
+    )
     parser.add_argument(
         "--from", metavar="RUN", dest="from_run", default="",
         help="go on from what another run learned; retention is measured against the first base",

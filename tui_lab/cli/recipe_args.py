@@ -11,6 +11,7 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.paths import expanded
 from tui_lab.hardware.memory_budget import current
 from tui_lab.models import catalog, download
+from tui_lab.recipes import mixture
 from tui_lab.recipes.presets import DEFAULT_PRESET, load_preset, make_recipe
 from tui_lab.recipes.recipe import FIELDS, Recipe, RecipeError, parse_value
 from tui_lab.recipes.resolve import Resolution, resolve
@@ -109,7 +110,7 @@ def prepare_all(args: argparse.Namespace, grid: SweepGrid, action: str) -> list[
             except LabError as error:
                 problems.append(error)
         of_data = (recipe.data_format, recipe.max_rows, recipe.columns) if recipe else ("auto", 0, "")
-        if unreadable := data_error(data, *of_data):
+        if not mixture.problem_of(data) and (unreadable := data_error(data, *of_data)):
             problems.append(unreadable)
         if recipe and recipe.chat_template and not expanded(recipe.chat_template).is_file():
             problems.append(f"chat_template = {recipe.chat_template!r}: the file does not exist")
@@ -146,9 +147,15 @@ def _mistakes(found: dict[str, list[str]], many: int, action: str) -> str:
 
 def check_data(data: str, data_format: str, max_rows: int, columns: str = "") -> None:
     """Reads small local data completely, so that a damaged row is reported before a run is created, and the
-    first rows of other local data. Sets of the hub are checked by the run. Raises LabError."""
+    first rows of other local data, of each part of a mixture. Sets of the hub are checked by the run. Raises
+    LabError."""
     from tui_lab.data import bundled, formats, sources
 
+    parts = mixture.parts_of(data)
+    if len(parts) > 1:
+        for part in parts:
+            check_data(part.name, data_format, max_rows, columns)
+        return
     path = expanded(data)
     if data in bundled.NAMES:
         return

@@ -9,6 +9,7 @@ from tui_lab.data import hub, sources
 from tui_lab.data.bundled import NAMES
 from tui_lab.models import catalog, download
 from tui_lab.models.download import DownloadPlan
+from tui_lab.recipes import mixture
 from tui_lab.recipes.recipe import Recipe
 
 #: The value of ``replay_data`` that needs nothing: the bundled corpus.
@@ -18,7 +19,8 @@ AUTO = "auto"
 def data_of(recipe: Recipe) -> tuple[str, ...]:
     """The data sets that a run reads: its own, and general rows where it mixes them in or measures them."""
     general = (recipe.replay_data,) if recipe.replay_fraction or recipe.ewc_lambda else ()
-    named = [source for source in (recipe.data, *general) if source != AUTO and source not in NAMES]
+    parts = [part.name for part in mixture.parts_of(recipe.data)]
+    named = [source for source in (*parts, *general) if source != AUTO and source not in NAMES]
     return tuple(dict.fromkeys(named))
 
 

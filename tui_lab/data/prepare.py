@@ -67,8 +67,8 @@ class PreparedData:
 
     train: TokenRows
     validation: TokenRows
-    train_examples: StoredExamples
-    validation_examples: StoredExamples
+    train_examples: Sequence[Example]
+    validation_examples: Sequence[Example]
     summary: DataSummary
     warnings: list[str]
 

@@ -17,14 +17,16 @@ from tui_lab import __version__
 from tui_lab.core.errors import LabError
 from tui_lab.core.files import replace_folder
 from tui_lab.core.paths import cache_dir
-from tui_lab.data import formats, templates
+from tui_lab.data import formats, mixture, templates
 from tui_lab.data.formats import OpenedData
+from tui_lab.data.mixture import Mixing
 from tui_lab.data.prepare import Preparation, PreparedData, prepare
 from tui_lab.data.prompt_settings import ThinkingMode
 from tui_lab.data.rows import ChatMessage, Tokenizer
-from tui_lab.data.store import Store, open_store
+from tui_lab.data.store import Store, StoredExamples, open_store
 from tui_lab.data.summary import DataSummary
 from tui_lab.models import digests
+from tui_lab.recipes import mixture as mixture_text
 from tui_lab.recipes.recipe import Recipe
 
 LARGE_BYTES = 4 << 20  # files of less are prepared in memory
@@ -68,7 +70,12 @@ def prepare_recipe(
     folder where the run keeps its template and settings, which stand before those of the recipe. Raises
     LabError, see :func:`tui_lab.data.prepare.prepare`."""
     template_file, thinking = _how_asked(recipe, tokenizer, saved)
-    made = _prepared(recipe, tokenizer, max_length, on_progress, (template_file, thinking))
+    asked = (template_file, thinking)
+    parts = mixture_text.parts_of(recipe.data)
+    if len(parts) == 1:
+        made = _prepared(recipe, tokenizer, max_length, on_progress, asked)
+    else:
+        made = _mixed(recipe, tokenizer, max_length, on_progress, asked)
     if recipe.chat_template and not template_file:
         source = f"the file {Path(recipe.chat_template).name}, as kept with the run"
         made.summary = msgspec.structs.replace(made.summary, template_source=source)
@@ -77,6 +84,32 @@ def prepare_recipe(
     )
     templates.use_settings(tokenizer, settings)
     return made
+
+
+def _mixed(
+    recipe: Recipe,
+    tokenizer: Tokenizer,
+    max_length: int,
+    on_progress: OnRowCount | None,
+    asked: tuple[str, ThinkingMode | None],
+) -> PreparedData:
+    """The sets of a mixture, each prepared and cached by itself, and then mixed."""
+    parts = mixture_text.parts_of(recipe.data)
+    made: list[PreparedData] = []
+    for part in parts:
+        made.append(_prepared(recipe.changed(data=part.name), tokenizer, max_length, on_progress, asked))
+    return mixture.combine(recipe.data, parts, made, mixing_of(recipe))
+
+
+def mixing_of(recipe: Recipe) -> Mixing:
+    """How a recipe mixes its data sets."""
+    return Mixing(
+        recipe.mixture_by,
+        recipe.mixture_sampling,
+        recipe.seed,
+        recipe.sequences_per_row,
+        recipe.deduplicate,
+    )
 
 
 def _how_asked(recipe: Recipe, tokenizer: Tokenizer, saved: Path | None) -> tuple[str, ThinkingMode | None]:
@@ -180,11 +213,13 @@ def _digest(recipe: Recipe, tokenizer: Tokenizer, max_length: int, opened: Opene
 
 
 def _save(folder: Path, made: PreparedData) -> None:
+    examples = made.train_examples, made.validation_examples
+    assert isinstance(examples[0], StoredExamples) and isinstance(examples[1], StoredExamples)
     indices: dict[str, Any] = {
         "train": made.train.positions,
         "validation": made.validation.positions,
-        "train_examples": made.train_examples.positions,
-        "validation_examples": made.validation_examples.positions,
+        "train_examples": examples[0].positions,
+        "validation_examples": examples[1].positions,
     }
     np.savez(folder / "split.npz", **indices)
     (folder / "prepared.json").write_bytes(msgspec.json.encode(_Saved(made.summary, made.warnings)))

@@ -12,7 +12,7 @@ import itertools
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -22,6 +22,8 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.paths import expanded
 from tui_lab.data.prompt_settings import PromptSettings, ThinkingMode
 from tui_lab.data.rows import Tokenizer
+from tui_lab.data.source_counts import SourceCounts
+from tui_lab.recipes import mixture
 
 if TYPE_CHECKING:
     from tui_lab.data.formats import Example, OpenedData
@@ -53,6 +55,8 @@ class PreviewRequest(msgspec.Struct, frozen=True):
     deduplicate: bool = True
     seed: Annotated[int, Meta(ge=0)] = 42
     thinking: ThinkingMode = "auto"
+    mixture_by: Literal["rows", "tokens"] = "rows"
+    mixture_sampling: Literal["down", "up"] = "down"
 
 
 class PreviewRow(msgspec.Struct, frozen=True):
@@ -114,7 +118,8 @@ class PreviewFacts(msgspec.Struct, frozen=True):
 
 
 class PreviewAnswer(msgspec.Struct, frozen=True):
-    """The answer of the job. ``columns``: what each used column becomes; ``unused``: the other columns."""
+    """The answer of the job. ``columns``: what each used column becomes; ``unused``: the other columns;
+    ``sources``: the data sets of a mixture."""
 
     data: str
     format: str
@@ -125,6 +130,7 @@ class PreviewAnswer(msgspec.Struct, frozen=True):
     rows: list[PreviewRow]
     columns: dict[str, str] = {}
     unused: list[str] = []
+    sources: list[SourceCounts] = []
 
 
 def preview(request: PreviewRequest, on_progress: job_protocol.OnProgress) -> PreviewAnswer:
@@ -132,6 +138,15 @@ def preview(request: PreviewRequest, on_progress: job_protocol.OnProgress) -> Pr
     used."""
     if not request.data:
         raise LabError("The preview needs the name of a data set.")
+    if mixture.is_mixture(request.data):
+        from tui_lab.data.mixture_preview import preview_mixture
+
+        return preview_mixture(request, on_progress)
+    return preview_set(request, on_progress)
+
+
+def preview_set(request: PreviewRequest, on_progress: job_protocol.OnProgress) -> PreviewAnswer:
+    """The preview of one data set. Raises LabError."""
     from tui_lab.data import hub_download
 
     on_progress("reading the data")

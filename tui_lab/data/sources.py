@@ -72,11 +72,23 @@ def _missing(source: str, path: Path, bundled_names: list[str]) -> str:
         except OSError:
             siblings = []
         near = [str(path.parent / name) for name in difflib.get_close_matches(path.name, siblings, 1)]
-    hint = f" Did you mean {near[0]}?" if near else ""
+    hint = _weight_hint(source, bundled_names) or (f" Did you mean {near[0]}?" if near else "")
     return (
         f"There is no data file or folder {source}.{hint} Give a file ({', '.join(EXTENSIONS)}), a folder of "
         f"such files, a bundled set ({', '.join(bundled_names) or 'none'}) or a hub name (owner/name)."
     )
+
+
+def _weight_hint(source: str, bundled_names: list[str]) -> str:
+    """What is wrong with the weight of a set that is there; "" where that is not the cause."""
+    name, colon, weight = source.rpartition(":")
+    if not colon or not (name in bundled_names or (name and expanded(name).exists())):
+        return ""
+    try:
+        float(weight)
+    except ValueError:
+        return f" The weight {weight!r} of {name} is no number."
+    return f" A weight needs a second data set beside {name}."
 
 
 def _read_one(source: str, path: Path, max_rows: int, on_bytes: OnBytes | None) -> RawData:

@@ -130,6 +130,15 @@ class TokenRows(Sequence[TokenRow]):
         found: list[str | None] = self.table.column("task").take(pa.array(self.positions)).to_pylist()
         return [task or None for task in found]
 
+    def token_bytes(self) -> Iterator[bytes]:
+        """The tokens of each row."""
+        for first in range(0, len(self), ROWS_A_BATCH):
+            batch = self.table.take(pa.array(self.positions[first : first + ROWS_A_BATCH]))
+            column = batch.column("input_ids").combine_chunks()
+            tokens = np.asarray(column.flatten().to_numpy(zero_copy_only=False), dtype=np.int32)
+            ends = np.cumsum(np.asarray(column.value_lengths(), dtype=np.int64))
+            yield from (part.tobytes() for part in np.split(tokens, ends[:-1]))
+
     def dataset(self) -> Any:
         """The rows as a data set of ``datasets``, with the columns input_ids and labels."""
         from datasets import Dataset, concatenate_datasets

@@ -11,6 +11,7 @@ import msgspec
 from tui_lab.core.errors import LabError
 from tui_lab.core.format import plural
 from tui_lab.data import masks
+from tui_lab.data.source_counts import SourceCounts
 from tui_lab.data.split import Split
 
 NAMED_ROWS = 5  # rows that a sentence names; the others are counted
@@ -23,7 +24,7 @@ class DataSummary(msgspec.Struct, frozen=True, kw_only=True):
     tokens; trained tokens are those that give a loss. ``mask_methods``: rows by how their mask was found;
     ``columns``: what each used column of the source becomes, ``unused_columns``: the others;
     ``prompts_unlike``: of the ``prompts_checked`` rows those that do not begin with their prompt;
-    ``thinking``: what prompts without a row ask for."""
+    ``thinking``: what prompts without a row ask for; ``sources``: the data sets of a mixture."""
 
     name: str
     format: str
@@ -63,6 +64,7 @@ class DataSummary(msgspec.Struct, frozen=True, kw_only=True):
     prompts_unlike: int = 0
     thinking_rows: int = 0
     thinking: bool = False
+    sources: list[SourceCounts] = []
 
 
 class TooFewRows(LabError):

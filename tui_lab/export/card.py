@@ -12,6 +12,7 @@ from tui_lab.core.sanitize import sanitize
 from tui_lab.export.records import ExportCheck, ExportRequest
 from tui_lab.export.source import SavedRun
 from tui_lab.export.weights import LOCAL_BASE
+from tui_lab.recipes.mixture import short_name
 
 _LOAD_ADAPTER = """\
 import torch
@@ -64,7 +65,7 @@ def write_card(
     lines = [
         *front,
         "",
-        f"# {escape(source.base_name)}, tuned on {escape(Path(recipe.data).name)}",
+        f"# {escape(source.base_name)}, tuned on {escape(short_name(recipe.data))}",
         "",
         f"Made with tui-lab {__version__}: method {recipe.method}, {_steps(source)} steps{strength}. "
         f"`export.json` lists the checks with their figures, versions and checksums.",

@@ -338,7 +338,7 @@ def _liger(value: object) -> object:
 
 def _axolotl_data(value: object) -> object:
     if not isinstance(value, list) or len(value) != 1 or not isinstance(value[0], dict):
-        return _Refused("several sets: give one with --data")
+        return _Refused("several sets: give each as --data NAME:WEIGHT")
     path = value[0].get("data_files") or value[0].get("path")
     return path if isinstance(path, str) else _Refused("it names no file; give one with --data")
 

@@ -18,6 +18,7 @@ from pydantic_core import ErrorDetails
 
 from tui_lab.core import input_files
 from tui_lab.core.errors import LabError
+from tui_lab.recipes import mixture
 from tui_lab.recipes.fields import FieldInfo, describe
 from tui_lab.recipes.rules import REFUSALS
 from tui_lab.recipes.schema import FILLED_KEYS, RecipeSchema, Values
@@ -182,9 +183,11 @@ def _problem(error: ErrorDetails) -> RecipeProblem:
 
 def refusals(recipe: Recipe) -> list[RecipeProblem]:
     """Combinations in this recipe that cannot work, each naming the alternative."""
-    return [
+    found = [
         RecipeProblem(key, getattr(recipe, key), text) for applies, key, text in REFUSALS if applies(recipe)
     ]
+    problem = mixture.problem_of(recipe.data)
+    return [RecipeProblem("data", recipe.data, problem), *found] if problem else found
 
 
 #: What is wrong with a text that holds bytes of another encoding.

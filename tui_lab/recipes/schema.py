@@ -58,7 +58,11 @@ class RecipeSchema(BaseModel):
 
     # --- data
     data: str = _field("pirate", "data", "data", min_length=1,
-        help="A bundled set (pirate, json, support), a file or folder, or a hub name.")
+        help="A bundled set (pirate, json, support), a file or folder, or a hub name; several with weights: a.jsonl:0.75 + b.jsonl:0.25.")
+    mixture_by: Literal["rows", "tokens"] = _field("rows", "mixture by", "data",
+        help="What the weights of several data sets are shares of: training rows, or trained tokens.")
+    mixture_sampling: Literal["down", "up"] = _field("down", "mixture sampling", "data",
+        help="How the shares are reached: down leaves rows of the larger sets out, up repeats rows of the smaller ones.")
     data_format: Literal[
         "auto", "alpaca", "messages", "sharegpt", "prompt_completion", "question_answer", "text",
         "preference", "feedback"

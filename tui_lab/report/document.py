@@ -27,6 +27,8 @@ from tui_lab.core.format import (
     significant,
     size,
 )
+from tui_lab.data.source_counts import SourceCounts
+from tui_lab.recipes.mixture import short_name
 from tui_lab.report import retention
 from tui_lab.report.blocks import (
     AnswerPair,
@@ -377,12 +379,32 @@ def _data(report: ReportContent) -> Iterator[Block]:
         yield Paragraph("The run ended before it prepared its data.")
         return
     found = msgspec.to_builtins(report.log.data)
-    known = {k: v for k, v in found.items() if k not in ("v", "t", "kind") and v not in (None, "", {})}
+    known = {
+        k: v for k, v in found.items() if k not in ("v", "t", "kind", "sources") and v not in (None, "", {})
+    }
     pairs = [(name, _text(known[key])) for key, name in DATA_NAMES.items() if key in known]
     yield _pair_table("Training data", pairs)
+    if report.log.data.sources:
+        yield _sources(report.log.data.sources)
     rest = [(key.replace("_", " "), _text(v)) for key, v in known.items() if key not in DATA_NAMES]
     if rest:
         yield DetailsBlock("More about the data", (_pair_table("Other fields", rest),))
+
+
+def _sources(sources: Sequence[SourceCounts]) -> Table:
+    heads = ("data set", "weight", "rows trained", "of usable rows", "trained tokens", "held-out rows")
+    rows = [
+        (
+            short_name(each.name),
+            f"{each.weight:.0%}",
+            integer(each.train_rows),
+            integer(each.rows_usable),
+            integer(each.train_trained_tokens),
+            integer(each.validation_rows),
+        )
+        for each in sources
+    ]
+    return Table("Data sets of the mixture", heads, tuple(rows))
 
 
 def _machine(report: ReportContent) -> Iterator[Block]:

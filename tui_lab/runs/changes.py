@@ -74,7 +74,8 @@ _BATCH = ("per_device_train_batch_size", "gradient_accumulation_steps", "num_pro
 #: Fields that determine the rows; all other fields determine the shape of the checkpoint.
 _DATA = (
     "data", "data_format", "columns", "chat_template", "thinking", "validation_fraction", "max_rows",
-    "deduplicate", "packing", "seed", "replay_fraction", "replay_data", "preference_loss",
+    "deduplicate", "packing", "seed", "replay_fraction", "replay_data", "preference_loss", "mixture_by",
+    "mixture_sampling",
 )  # fmt: skip
 
 

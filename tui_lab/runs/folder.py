@@ -25,6 +25,7 @@ from tui_lab.core.paths import absolute, data_dir, expanded
 from tui_lab.core.privacy import holds_secret
 from tui_lab.data import bundled
 from tui_lab.models import catalog
+from tui_lab.recipes import mixture
 from tui_lab.recipes.recipe import Recipe, read_recipe
 from tui_lab.runs.events import has_ended
 
@@ -124,6 +125,8 @@ def runs_folder(directory: Path | None = None) -> Path:
 
 
 def _slug(text: str) -> str:
+    if mixture.is_mixture(text):
+        text = "-".join(_slug(part.name) for part in mixture.parts_of(text))
     name = Path(text).stem if "/" in text or "\\" in text else text
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:24].strip("-") or "run"
 
@@ -145,16 +148,23 @@ def _is_local(key: str, value: str) -> bool:
     return key != "data" or value not in bundled.NAMES
 
 
+def _absolute(key: str, value: str) -> str:
+    return str(expanded(value).resolve()) if _is_local(key, value) else value
+
+
 def absolute_paths(recipe: Recipe) -> Recipe:
-    """The recipe with absolute local paths: a run's process has another working directory."""
+    """The recipe with absolute local paths: a run's process has another working directory. Raises LabError
+    for a folder whose name cannot be part of a mixture."""
     changes = {
-        key: str(expanded(getattr(recipe, key)).resolve())
+        key: _absolute(key, getattr(recipe, key))
         for key in (
-            *("model", "data", "chat_template", "replay_data", "probe_suite", "accelerate_config"),
+            *("model", "chat_template", "replay_data", "probe_suite", "accelerate_config"),
             "from_run",
         )
-        if _is_local(key, getattr(recipe, key))
     }
+    parts = mixture.parts_of(recipe.data)
+    changes["data"] = mixture.joined(part._replace(name=_absolute("data", part.name)) for part in parts)
+    changes = {key: value for key, value in changes.items() if value != getattr(recipe, key)}
     return recipe.changed(**changes) if changes else recipe
 
 

@@ -25,6 +25,7 @@ from tui_lab.core.files import write_atomically
 from tui_lab.core.format import as_float, finite
 from tui_lab.core.records import from_json
 from tui_lab.forecast.cost import Prices
+from tui_lab.recipes.mixture import short_name
 from tui_lab.retention.statistics import Interval
 from tui_lab.runs import notes
 from tui_lab.runs.cost_so_far import cost_so_far
@@ -401,7 +402,7 @@ COLUMNS: dict[str, tuple[str, Callable[[RunSummary], Key]]] = {
     "name": ("name", lambda s: s.name.casefold()),
     "model": ("model", lambda s: s.model.rpartition("/")[2].casefold()),
     "preset": ("preset", lambda s: (s.preset or s.method).casefold()),
-    "data": ("data", lambda s: s.data.rpartition("/")[2].casefold()),
+    "data": ("data", lambda s: short_name(s.data).casefold()),
     "loss": ("loss", lambda s: s.loss),
     "validation": ("validation", lambda s: s.validation),
     "acquisition": ("acquisition", lambda s: s.score_end),

@@ -19,6 +19,7 @@ from tui_lab.core.paths import expanded
 from tui_lab.core.records import from_json, to_json
 from tui_lab.core.sanitize import sanitize
 from tui_lab.models import catalog, digests
+from tui_lab.recipes import mixture
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs.folder import Run
 from tui_lab.runs.references import ModelReference
@@ -37,6 +38,10 @@ _ROW_FIELDS = frozenset(
         "num_virtual_tokens", "model", "revision", "preference_loss",
     }
 )  # fmt: skip
+
+
+#: Those that change the rows of several data sets only.
+_MIXTURE_FIELDS = frozenset({"mixture_by", "mixture_sampling"})
 
 
 class InputsCard(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -58,8 +63,16 @@ def current_inputs(recipe: Recipe) -> InputsEvent:
     return InputsEvent(
         base=digests.weights_digest(base, recipe.revision),
         tokenizer=digests.tokenizer_digest(base, recipe.revision, recipe.chat_template),
-        data=digests.data_digest(recipe.data),
+        data=_data_digest(recipe.data),
     )
+
+
+def _data_digest(data: str) -> str:
+    """The digest of the data files of a recipe; "" where one of them is no local path."""
+    found = [digests.data_digest(part.name) for part in mixture.parts_of(data)]
+    if len(found) == 1:
+        return found[0]
+    return hashlib.sha256(" ".join(found).encode()).hexdigest() if all(found) else ""
 
 
 def changed_since(before: InputsEvent, now: InputsEvent, recipe: Recipe) -> list[str]:
@@ -73,7 +86,7 @@ def changed_since(before: InputsEvent, now: InputsEvent, recipe: Recipe) -> list
     if before.settings == now.settings and _differ(before.rows, now.rows):
         found.append(_rows_sentence(before, now))
     elif before.rows and now.rows and before.settings != now.settings and _differ(before.data, now.data):
-        found.append(f"the data file {sanitize(Path(recipe.data).name)} has changed since")
+        found.append(f"the data file {sanitize(mixture.short_name(recipe.data))} has changed since")
     return found
 
 
@@ -88,7 +101,8 @@ def _rows_sentence(before: InputsEvent, now: InputsEvent) -> str:
 
 def row_settings(recipe: Recipe, max_length: int) -> str:
     """The digest of the settings that shape the encoded rows."""
-    values = {key: value for key, value in recipe.model_dump().items() if key in _ROW_FIELDS}
+    shaping = _ROW_FIELDS | (_MIXTURE_FIELDS if mixture.is_mixture(recipe.data) else set())
+    values = {key: value for key, value in recipe.model_dump().items() if key in shaping}
     text = json.dumps([values, max_length, __version__], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -164,8 +178,8 @@ def changed_of_run(run: Run, recipe: Recipe, base: str, data: bool = True) -> li
     if card is None:
         return []
     found = changed_beside(folder, base, recipe.revision)
-    if data and _differ(card.data, digests.data_digest(recipe.data)):
-        found.append(f"the data file {sanitize(Path(recipe.data).name)} has changed since")
+    if data and _differ(card.data, _data_digest(recipe.data)):
+        found.append(f"the data file {sanitize(mixture.short_name(recipe.data))} has changed since")
     return found
 
 

@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
+from tui_lab.data.source_counts import SourceCounts
 from tui_lab.hardware.telemetry import GpuRecord, ProcessRecord
 from tui_lab.retention.statistics import Interval
 from tui_lab.retention.verdict import deciding
@@ -156,6 +157,7 @@ class DataEvent(RunEvent, tag="data", kw_only=True, frozen=True):
     prompts_unlike: int = 0
     thinking_rows: int = 0
     thinking: bool = False
+    sources: list[SourceCounts] = []
     replay_rows: int | None = None
     replay_source: str | None = None
 

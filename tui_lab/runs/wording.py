@@ -10,6 +10,8 @@ from collections.abc import Callable
 from tui_lab.core import format
 from tui_lab.core.format import interval, plural, significant
 from tui_lab.core.sanitize import sanitize
+from tui_lab.data.source_counts import source_line
+from tui_lab.recipes.mixture import short_name
 from tui_lab.retention.statistics import Interval
 from tui_lab.retention.verdict import CANNOT_TELL
 from tui_lab.runs.schema import (
@@ -174,7 +176,10 @@ def _data(event: DataEvent, text: Callable[[object], str]) -> str:
     unused = f"; not used: {', '.join(map(text, event.unused_columns))}" if event.unused_columns else ""
     rows = f"{plural(event.train_rows, 'row')} to train on, {event.validation_rows:,} held out"
     thinking = f"; {plural(event.thinking_rows, 'row')} with reasoning" if event.thinking_rows else ""
-    return f"{rows}{tokens}{thinking}{reason}{columns}{unused}"
+    sources = "".join(
+        f"; {text(short_name(each.name))} {source_line(each, event.sources)}" for each in event.sources
+    )
+    return f"{rows}{tokens}{thinking}{sources}{reason}{columns}{unused}"
 
 
 def _model(event: ModelEvent) -> str:

@@ -26,6 +26,7 @@ from tui_lab.forecast.fill_card import Filled
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.models import catalog, download, loading, module_stats, shapes, target_modules
 from tui_lab.models.download import DownloadProgress
+from tui_lab.recipes.mixture import short_name
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.recipes.resolve import METHODS_WITH_TARGETS, VALIDATIONS_A_RUN, resolve, validation_rows
 from tui_lab.runs import stages
@@ -90,7 +91,7 @@ def prepare_training(context: AttemptContext, device: DeviceFacts, on_step: OnSt
     """Everything before the first measurement, in order, with its events. Raises LabError."""
     recipe = resolve_recipe(context, device)
     download_model(context, recipe)
-    context.events.write(PhaseEvent(name="preparing_data", detail=Path(context.recipe.data).name))
+    context.events.write(PhaseEvent(name="preparing_data", detail=short_name(context.recipe.data)))
     data = prepare_data(context, recipe)
     filled = attempt_fill.plan(context, recipe, data.prepared)
     write_forecast(context, recipe, data.prepared, filled.recipe)
@@ -170,7 +171,7 @@ def prepare_data(context: AttemptContext, resolved: ResolvedRecipe) -> TrainingD
     """Tokenizer and encoded rows, general rows mixed in where the recipe wants them. Raises LabError."""
     recipe = context.recipe
     tokenizer = templates.load_tokenizer(resolved.source.location, recipe.revision)
-    name = Path(recipe.data).name
+    name = short_name(recipe.data)
 
     report = context.progress.of("preparing_data", "rows")
 

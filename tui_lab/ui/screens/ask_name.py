@@ -68,7 +68,7 @@ class DataNames:
     """Data: bundled sets, files, folders, and sets of the hub."""
 
     question = "Data: a JSON, JSONL, CSV, Parquet or text file, a folder, or a hub name"
-    example = "~/data/train.jsonl  or  owner/name"
+    example = "~/data/train.jsonl  or  owner/name  or  mine.jsonl:0.75 + general.jsonl:0.25"
 
     def near(self, text: str) -> list[str]:
         from tui_lab.data.bundled import NAMES
@@ -80,9 +80,11 @@ class DataNames:
     def check(self, text: str) -> str:
         from tui_lab.data import sources
         from tui_lab.data.bundled import NAMES
+        from tui_lab.recipes import mixture
 
-        if text not in NAMES:
-            sources.check_exists(text, NAMES)
+        for part in mixture.parts_of(text):
+            if part.name not in NAMES:
+                sources.check_exists(part.name, NAMES)
         return text
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from textual import on
@@ -13,6 +12,7 @@ from textual.app import ComposeResult
 from textual.containers import Container, Vertical
 from textual.widgets import OptionList
 
+from tui_lab.recipes.mixture import short_name
 from tui_lab.ui.actions.registry import bindings
 from tui_lab.ui.screens import setup_items as items
 from tui_lab.ui.screens.memory_fit import MemoryFit
@@ -313,7 +313,7 @@ class SetupPane(Pane):
     def _show_choice(self) -> None:
         tabs = self.query_one(TabBar)
         model, data = str(self.values.get("model", "")), str(self.values.get("data", ""))
-        chosen = {"models": model.rpartition("/")[2], "presets": self.preset, "data": Path(data).name}
+        chosen = {"models": model.rpartition("/")[2], "presets": self.preset, "data": short_name(data)}
         tabs.set_tabs(items.section_tabs(chosen, self.keymap))
         self._typed.append(data)  # that of an earlier run may be a file too
         self._show_data()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tui_lab.core.format import count, plural, size
 from tui_lab.core.sanitize import sanitize
+from tui_lab.recipes import mixture
 from tui_lab.ui.actions.registry import first_key
 from tui_lab.ui.views.states import FIT_STATES
 from tui_lab.ui.widgets.chooser import ChooserItem, Column
@@ -256,6 +257,8 @@ def data_item(name: str) -> ChooserItem:
     """Data that was typed: a file, a folder or a set of the hub."""
     from tui_lab.core.paths import expanded
 
+    if mixture.is_mixture(name):
+        return ChooserItem(name, (mixture.short_name(name), "mixture", "several sets"), f"data {name}")
     path = expanded(name)
     is_local = name.startswith(("/", "~", ".")) or path.suffix != "" or name.count("/") != 1
     if not is_local:

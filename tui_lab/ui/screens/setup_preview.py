@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tui_lab.core.errors import LabError
+from tui_lab.recipes.mixture import short_name
 from tui_lab.ui.screens.pane import Pane
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ PREVIEW_ROWS = 3
 _KEYS = (
     "data", "model", "data_format", "columns", "max_length", "chat_template", "max_rows", "revision",
     "validation_fraction", "deduplicate", "seed", "thinking",
+    "mixture_by", "mixture_sampling",
 )  # fmt: skip
 
 
@@ -59,7 +60,7 @@ class DataPreview:
         from tui_lab.data.preview import PreviewAnswer
 
         view = self._view()
-        name = Path(str(request["data"])).name
+        name = short_name(str(request["data"]))
         view.show_text(f"reading {name}…")
         try:
             answer = await run_job(

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from textual.content import Content
 
 from tui_lab.core.sanitize import sanitize
+from tui_lab.data.source_counts import source_line
+from tui_lab.recipes.mixture import short_name
 
 if TYPE_CHECKING:
     from tui_lab.data.preview import PreviewAnswer, PreviewFacts, PreviewRow
@@ -23,6 +25,10 @@ def preview_content(answer: PreviewAnswer) -> Content:
         (f": {sanitize(answer.reason)}\n", "$text-muted"),
         _counts(answer.facts),
         "\n",
+        *(
+            (f"{sanitize(short_name(source.name))}: {source_line(source, answer.sources)}\n", "")
+            for source in answer.sources
+        ),
         *_too_long(answer.facts),
     ]
     if answer.columns or answer.unused:

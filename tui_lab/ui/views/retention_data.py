@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from tui_lab.core import input_files
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
+from tui_lab.recipes.mixture import short_name
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.retention.advice import AdviceInput
 from tui_lab.retention.results import SuiteResult
@@ -117,7 +118,7 @@ def _strength_refused(report: RetentionReport) -> str:
 
 def label(recipe: Recipe | None, run_id: str) -> str:
     """A short label of a run."""
-    what = f"{recipe.preset or recipe.method} · {recipe.data.rpartition('/')[2]}" if recipe else ""
+    what = f"{recipe.preset or recipe.method} · {short_name(recipe.data)}" if recipe else ""
     return f"{run_time(run_id)}  {what}".strip()
 
 

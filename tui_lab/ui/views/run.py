@@ -18,6 +18,8 @@ from tui_lab.core.format import (
     phase,
     plural,
 )
+from tui_lab.data.source_counts import source_line
+from tui_lab.recipes.mixture import short_name
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs import crash_reason, wording
 from tui_lab.runs.schema import DataEvent, EndEvent, LadderEvent, RunEvent, SampleEvent, WarningEvent
@@ -205,6 +207,7 @@ def data_sizes(data: DataEvent) -> list[str]:
         sizes.append(f"{data.train_trained_tokens:,} tokens trained a pass")
     if data.longest_tokens:
         sizes.append(f"the longest row {data.longest_tokens} tokens")
+    sizes += [f"{short_name(each.name)} {source_line(each, data.sources)}" for each in data.sources]
     odd = {
         "rows bad": data.rows_bad,
         "rows empty": data.rows_empty,

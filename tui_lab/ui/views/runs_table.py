@@ -12,6 +12,7 @@ from rich.cells import cell_len
 
 from tui_lab.core.format import UNKNOWN, compact, duration, memory_name, metric_name, plural, size
 from tui_lab.core.sanitize import sanitize
+from tui_lab.recipes.mixture import short_name
 from tui_lab.runs.index import CURVE_POINTS, RunSummary, shape_values
 from tui_lab.runs.queue.sweep import describe, format_value
 from tui_lab.runs.queue.sweep_table import BEST, retention, score
@@ -81,7 +82,7 @@ COLUMNS: tuple[RunColumn, ...] = (
     RunColumn("from", "from", 13, 22, 2, parent, needed=False),
     RunColumn("model", "model", 7, 22, 0, lambda run: _last(run.model)),
     RunColumn("preset", "preset", 7, 14, 1, lambda run: sanitize(run.preset or run.method)),
-    RunColumn("data", "data", 7, 18, 1, lambda run: _last(run.data)),
+    RunColumn("data", "data", 7, 18, 1, lambda run: sanitize(short_name(run.data))),
     RunColumn("loss", "loss", 5, 5, 0, lambda run: compact(run.loss), True),
     RunColumn(
         CURVE,
@@ -242,7 +243,11 @@ def names(runs: Sequence[RunSummary], letters: Sequence[str]) -> list[str]:
     time and data."""
 
     def name(run: RunSummary) -> str:
-        unnamed = describe(run.sweep_values) if run.sweep else f"{run_time(run.id)} {_last(run.data)}"
+        unnamed = (
+            describe(run.sweep_values)
+            if run.sweep
+            else f"{run_time(run.id)} {sanitize(short_name(run.data))}"
+        )
         return sanitize(run.name or unnamed)
 
     return [f"{letter} {name(run)}" for run, letter in zip(runs, letters, strict=True)]
@@ -379,7 +384,8 @@ def delete_question(runs: Sequence[RunSummary], left_out: int, undo_key: str) ->
     waiting = sum(run.state == "queued" for run in runs)
     if len(runs) == 1:
         run = runs[0]
-        what = f"the run {sanitize(run.name) or run_time(run.id)} ({_last(run.model)}, {_last(run.data)})"
+        of = f"{_last(run.model)}, {sanitize(short_name(run.data))}"
+        what = f"the run {sanitize(run.name) or run_time(run.id)} ({of})"
         what = f"Remove {what} from the queue?" if waiting else f"Delete {what}?"
     else:
         what = f"Delete {len(runs)} runs?"
