@@ -61,3 +61,19 @@ def test_options_are_not_shortened(arguments: list[str]) -> None:
     """``--run`` would be ``--runs-dir``: the wrong model, or a new folder."""
     with pytest.raises(UsageError, match="there is no option"):
         parser().parse_args(arguments)
+
+
+@pytest.mark.parametrize("command", [["train"], ["queue", "add"], ["forecast"]])
+def test_several_data_sets_are_a_mixture(command: list[str]) -> None:
+    def data(*words: str) -> object:
+        return parser().parse_args([*command, *words]).data
+
+    assert data() is None and data("--data", "owner/name:x") == "owner/name:x"
+    assert data("--data", "a:0.75", "--data=b", "--data", "c:2") == "a:0.75 + b:1 + c:2"
+    with pytest.raises(UsageError, match="the weight of b is 0"):
+        data("--data", "a", "--data", "b:0")
+
+
+def test_the_preview_takes_several_data_sets() -> None:
+    assert parser().parse_args(["data", "preview", "a:3", "b:1", "--rows", "1"]).data == "a:3 + b:1"
+    assert parser().parse_args(["data", "preview", "a"]).data == "a"

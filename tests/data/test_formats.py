@@ -249,6 +249,11 @@ def test_missing_files_suggest_a_similar_name(tmp_path: Path) -> None:
         formats.read(str(tmp_path / "trian.jsonl"))
     with pytest.raises(LabError, match="Did you mean pirate"):
         formats.read("pirates")
+    here = tmp_path / "train.jsonl"
+    with pytest.raises(LabError, match=r"The weight 'much' of .*train\.jsonl is no number\."):
+        formats.read(f"{here}:much")
+    with pytest.raises(LabError, match=r"A weight needs a second data set beside .*train\.jsonl\."):
+        formats.read(f"{here}:0.5")
     with pytest.raises(LabError, match="No data set was given"):
         formats.read(" ")
     with pytest.raises(LabError, match="zero byte"):

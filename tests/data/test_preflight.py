@@ -20,6 +20,7 @@ def test_general_rows_count_where_they_are_used(tmp_path: Path) -> None:
         "b.jsonl",
     )
     assert preflight.data_of(Recipe(replay_data="b.jsonl", ewc_lambda=1.0)) == ("b.jsonl",)
+    assert preflight.data_of(Recipe(data="pirate:3 + a.jsonl:1 + x/y:z:2")) == ("a.jsonl", "x/y:z")
     assert preflight.data_of(Recipe(data="x/y", replay_data="x/y", replay_fraction=0.1)) == ("x/y",)
 
 

@@ -106,3 +106,28 @@ def test_a_length_is_suggested_where_rows_are_cut(model: str, tmp_path: Path) ->
     assert 300 < facts.suggested_length <= 448 and facts.suggested_length % 64 == 0
     longer = msgspec.structs.replace(request, max_length=facts.suggested_length)
     assert preview.preview(longer, lambda *_: None).facts.too_long_share == 0
+
+
+@pytest.mark.parametrize("by", ["rows", "tokens"])
+def test_a_mixture_shows_each_part(model: str, tmp_path: Path, by: str) -> None:
+    answers = {"a": "yes", "b": "a very long answer " * 4}
+    for name, answer in answers.items():
+        lines = [json.dumps({"question": f"{name}{n}{n * n}?", "answer": f"{answer}{n}"}) for n in range(20)]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
+    fields = {
+        "data": f"{tmp_path / 'a.jsonl'}:2 + {tmp_path / 'b.jsonl'}:1",
+        "model": model,
+        "rows": 3,
+        "deduplicate": False,
+        "mixture_by": by,
+    }
+    found = preview.preview(from_plain(fields, preview.PreviewRequest, "request"), lambda *_: None)
+    first, second = found.sources
+    assert first.train_rows == 18 and first.rows_usable == second.rows_usable == 18
+    assert second.train_rows == 9 if by == "rows" else second.train_rows < 9
+    assert found.facts.train_rows == first.train_rows + second.train_rows
+    assert found.facts.trained_tokens == first.train_trained_tokens + second.train_trained_tokens
+    if by == "tokens":
+        assert first.train_trained_tokens == pytest.approx(2 * second.train_trained_tokens, rel=0.05)
+    places = [row.place for row in found.rows]
+    assert places == [f"{name}.jsonl, line {n}" for name in answers for n in (1, 2)]

@@ -125,6 +125,9 @@ def test_local_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert folder.absolute_paths(Recipe(data="pirate")).data == "pirate"
     assert folder.absolute_paths(Recipe(data="owner/name")).data == "owner/name"
     assert folder.absolute_paths(Recipe(model="pocket")).model == "pocket"
+    mixed = folder.absolute_paths(Recipe(data="rows.jsonl:0.75 + pirate:0.25 + owner/name"))
+    assert mixed.data == f"{tmp_path / 'rows.jsonl'}:0.75 + pirate:0.25 + owner/name:1"
+    assert folder.absolute_paths(mixed) == mixed
 
 
 def test_the_log_tail_is_the_end_of_the_newest_attempt(tmp_path: Path) -> None:

@@ -105,6 +105,21 @@ def test_each_change_is_a_sentence(now: dict[str, object], sentence: str) -> Non
     assert "; ".join(found) == sentence
 
 
+def test_a_mixture_has_the_digest_of_all_its_files(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(name)
+    recipe = Recipe(data=f"{tmp_path / 'a'}:3 + {tmp_path / 'b'}:1")
+    before = inputs.current_inputs(recipe).data
+    assert before and inputs.current_inputs(recipe.changed(data=f"{tmp_path / 'a'}:1 + pirate")).data == ""
+    (tmp_path / "b").write_text("changed")
+    assert inputs.current_inputs(recipe).data != before
+    # the keys of a mixture are no settings of a single set, so that rows of earlier runs are still compared
+    one = recipe.changed(data=str(tmp_path / "a"))
+    for each, same in ((one, True), (recipe, False)):
+        other = each.changed(mixture_sampling="up")
+        assert (inputs.row_settings(each, 64) == inputs.row_settings(other, 64)) is same
+
+
 def test_settings_of_rows_are_told_from_others() -> None:
     recipe = Recipe()
     before = inputs.row_settings(recipe, 256)
