@@ -1,4 +1,4 @@
-"""Mixtures: the shares are those of the weights, the same seed gives the same rows, and no row of one set is a
+"""Mixtures: shares are those of the weights, the same seed gives the same rows, no row of one set is a
 validation row of another."""
 
 from __future__ import annotations

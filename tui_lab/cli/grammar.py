@@ -12,11 +12,11 @@ from pathlib import Path
 from tui_lab import __version__
 from tui_lab.cli.options import (
     CommandGroup,
-    DataAction,
     Parser,
     add_accept_option,
     add_allow_large_option,
     add_cpu_option,
+    add_data_argument,
     add_data_option,
     add_lab_options,
     add_model_options,
@@ -189,12 +189,7 @@ def _add_show_commands(commands: CommandGroup) -> None:
     preview = CommandGroup(data, "actions").add(
         "preview", "data.preview", "show rows as the model sees them, with the trained tokens marked"
     )
-    preview.add_argument(
-        "data", metavar="FILE", nargs="+", action=DataAction,
-        help="a file, a folder, a bundled set or a hub name; several, each as NAME:WEIGHT, are a mixture",
-    )  # fmt: skip
-    preview.choice("--by", ("rows", "tokens"), "rows", "what the weights of a mixture are shares of")
-    preview.choice("--sampling", ("down", "up"), "down", "leave rows of larger sets out, or repeat rows")
+    add_data_argument(preview)
     preview.option("--model", "NAME", "whose tokenizer (default pocket)", "pocket")
     preview.option("--format", "NAME", "the rows' format (default auto)", "auto")
     preview.option("--columns", "NAME=COLUMN,…", "which column is which, as question=prompt,answer=reply", "")

@@ -266,7 +266,7 @@ def add_lab_options(parser: Parser) -> None:
         parser.add_argument(name, action=argparse.BooleanOptionalAction, help=help)
 
 
-class DataAction(argparse.Action):
+class _Data(argparse.Action):
     """Joins the values of an option or argument that names data: several are a mixture."""
 
     def __call__(
@@ -288,7 +288,17 @@ class DataAction(argparse.Action):
 
 def add_data_option(parser: Parser, help: str) -> None:
     """``--data``, which can be repeated."""
-    parser.add_argument("--data", metavar="NAME", help=help, default=None, action=DataAction)
+    parser.add_argument("--data", metavar="NAME", help=help, default=None, action=_Data)
+
+
+def add_data_argument(parser: Parser) -> None:
+    """The data of a preview, and how it is mixed."""
+    parser.add_argument(
+        "data", metavar="FILE", nargs="+", action=_Data,
+        help="a file, a folder, a bundled set or a hub name; several, each as NAME:WEIGHT, are a mixture",
+    )  # fmt: skip
+    parser.choice("--by", ("rows", "tokens"), "rows", "what the weights of a mixture are shares of")
+    parser.choice("--sampling", ("down", "up"), "down", "leave rows of larger sets out, or repeat rows")
 
 
 def add_recipe_options(parser: Parser) -> None:
