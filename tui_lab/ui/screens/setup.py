@@ -354,7 +354,7 @@ class SetupPane(Pane):
         if self.summary is not None:
             access = self.access.found
             if not access.problem and self.data_preview.has_failed(self.values):
-                name = Path(str(self.values["data"])).name
+                name = short_name(str(self.values["data"]))
                 access = Access(problem=f"The rows of {name} cannot be used", of="rows")
             self.summary_view.show(self.summary, access)
 
