@@ -255,7 +255,8 @@ def make_data(rng: random.Random, folder: Path) -> tuple[str, Path]:
 
 
 def read_data(path: Path) -> None:
-    from tui_lab.data.preview import PreviewRequest, preview
+    from tui_lab.data.preview import preview
+    from tui_lab.data.preview_records import PreviewRequest
 
     preview(PreviewRequest(data=str(path), rows=2), lambda *_: None)
 

@@ -15,6 +15,7 @@ from tests.data.conftest import CHATML, byte_tokenizer
 from tui_lab.core.errors import LabError
 from tui_lab.core.records import from_plain
 from tui_lab.data import preview
+from tui_lab.data.preview_records import PreviewRequest
 
 
 @pytest.fixture
@@ -73,7 +74,7 @@ def test_refusals_are_one_error_line(model: str, tmp_path: Path) -> None:
 )
 def test_bad_requests(request_fields: dict[str, Any], message: str) -> None:
     with pytest.raises(LabError, match=message):
-        preview.preview(from_plain(request_fields, preview.PreviewRequest, "The request"), lambda *_: None)
+        preview.preview(from_plain(request_fields, PreviewRequest, "The request"), lambda *_: None)
 
 
 def test_row_refused_by_the_template(tmp_path: Path) -> None:
@@ -88,7 +89,7 @@ def test_row_refused_by_the_template(tmp_path: Path) -> None:
         json.dumps({"messages": turns}) + "\n" + json.dumps({"messages": turns[:2]})
     )
     result = preview.preview(
-        preview.PreviewRequest(data=str(tmp_path / "a.jsonl"), model=str(folder)), lambda *_: None
+        PreviewRequest(data=str(tmp_path / "a.jsonl"), model=str(folder)), lambda *_: None
     )
     assert "too many turns" in result.rows[0].error and result.rows[1].trained == 2
     assert result.facts.refused_by_template == 1
@@ -98,7 +99,7 @@ def test_a_length_is_suggested_where_rows_are_cut(model: str, tmp_path: Path) ->
     data = tmp_path / "long.jsonl"
     rows = [{"question": f"{n}?", "answer": "x" * (300 if n % 4 == 0 else 10)} for n in range(40)]
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    request = preview.PreviewRequest(data=str(data), model=model, max_length=128, rows=0, deduplicate=False)
+    request = PreviewRequest(data=str(data), model=model, max_length=128, rows=0, deduplicate=False)
     facts = preview.preview(request, lambda *_: None).facts
     assert facts.cut == 10 and facts.too_long_share == pytest.approx(0.25)
     # a quarter of the rows has 300 characters and the template around them, each a token of the byte
@@ -121,7 +122,7 @@ def test_a_mixture_shows_each_part(model: str, tmp_path: Path, by: str) -> None:
         "deduplicate": False,
         "mixture_by": by,
     }
-    found = preview.preview(from_plain(fields, preview.PreviewRequest, "request"), lambda *_: None)
+    found = preview.preview(from_plain(fields, PreviewRequest, "request"), lambda *_: None)
     first, second = found.sources
     assert first.train_rows == 18 and first.rows_usable == second.rows_usable == 18
     assert second.train_rows == 9 if by == "rows" else second.train_rows < 9

@@ -12,7 +12,7 @@ from tui_lab.cli import jobs
 from tui_lab.cli.options import EXIT_OK
 from tui_lab.cli.output import as_json, has_colours, print_text
 from tui_lab.core.sanitize import sanitize
-from tui_lab.data.preview import PreviewAnswer, PreviewFacts, PreviewRequest, PreviewRow
+from tui_lab.data.preview_records import PreviewAnswer, PreviewFacts, PreviewRequest, PreviewRow
 from tui_lab.data.source_counts import source_line
 
 

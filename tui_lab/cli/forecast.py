@@ -26,7 +26,7 @@ from tui_lab.cli.recipe_args import overrides_of
 from tui_lab.core.errors import LabError
 from tui_lab.core.format import plural, size
 from tui_lab.core.sanitize import sanitize
-from tui_lab.data.preview import PreviewAnswer, PreviewRequest
+from tui_lab.data.preview_records import PreviewAnswer, PreviewRequest
 from tui_lab.forecast import estimate
 from tui_lab.forecast import remedies as fit
 from tui_lab.forecast.cost import DataFacts

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import msgspec
 
-from tui_lab.core import job_protocol
 from tui_lab.data import mixture
-from tui_lab.data.preview import MOST_LENGTHS, PreviewAnswer, PreviewFacts, PreviewRequest, preview_set
+from tui_lab.data.preview_records import MOST_LENGTHS, PreviewAnswer, PreviewFacts, PreviewRequest
 from tui_lab.data.source_counts import SourceCounts
-from tui_lab.recipes.mixture import parts_of
+from tui_lab.recipes.mixture import Part
 
 _SUMS = (
     "rows", "rows_read", "rows_bad", "rows_empty", "sampled_rows", "longer_than_max_length",
@@ -20,14 +19,10 @@ _SUMS = (
 )  # fmt: skip
 
 
-def preview_mixture(request: PreviewRequest, on_progress: job_protocol.OnProgress) -> PreviewAnswer:
-    """The rows and counts of all sets. Raises LabError where one of them cannot be used."""
-    parts = parts_of(request.data)
-    rows = -(-request.rows // len(parts))
-    answers = [
-        preview_set(msgspec.structs.replace(request, data=part.name, rows=rows), on_progress)
-        for part in parts
-    ]
+def combined(
+    request: PreviewRequest, parts: Sequence[Part], answers: Sequence[PreviewAnswer]
+) -> PreviewAnswer:
+    """The answer for a mixture, from those for its sets."""
     names = [Path(part.name).name for part in parts]
     facts = [answer.facts for answer in answers]
     weights = [part.weight for part in parts]

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from tui_lab.core.errors import LabError
 from tui_lab.core.format import count, size
 from tui_lab.core.sanitize import sanitize
-from tui_lab.data.preview import PreviewFacts
+from tui_lab.data.preview_records import PreviewFacts
 from tui_lab.forecast import calibration
 from tui_lab.forecast import cost as costs
 from tui_lab.forecast import remedies as fit

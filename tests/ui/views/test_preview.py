@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tui_lab.core.records import from_plain
-from tui_lab.data.preview import PreviewFacts
+from tui_lab.data.preview_records import PreviewFacts
 from tui_lab.ui.views.preview import too_long_text
 
 NUMBERS = (

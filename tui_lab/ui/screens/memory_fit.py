@@ -15,7 +15,7 @@ from tui_lab.ui.screens.pane import Pane
 if TYPE_CHECKING:
     from textual.timer import Timer
 
-    from tui_lab.data.preview import PreviewFacts
+    from tui_lab.data.preview_records import PreviewFacts
     from tui_lab.forecast.cost import DataFacts
     from tui_lab.forecast.estimate import Probe
     from tui_lab.forecast.remedies import LargestFit, Remedy

@@ -10,7 +10,7 @@ from tui_lab.recipes.mixture import short_name
 from tui_lab.ui.screens.pane import Pane
 
 if TYPE_CHECKING:
-    from tui_lab.data.preview import PreviewFacts
+    from tui_lab.data.preview_records import PreviewFacts
     from tui_lab.ui.widgets.preview import Preview
 
 PREVIEW_ROWS = 3
@@ -57,7 +57,7 @@ class DataPreview:
 
     async def _run(self, request: dict[str, object]) -> None:
         from tui_lab.core.job_client import run_job
-        from tui_lab.data.preview import PreviewAnswer
+        from tui_lab.data.preview_records import PreviewAnswer
 
         view = self._view()
         name = short_name(str(request["data"]))

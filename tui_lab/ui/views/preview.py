@@ -11,7 +11,7 @@ from tui_lab.data.source_counts import source_line
 from tui_lab.recipes.mixture import short_name
 
 if TYPE_CHECKING:
-    from tui_lab.data.preview import PreviewAnswer, PreviewFacts, PreviewRow
+    from tui_lab.data.preview_records import PreviewAnswer, PreviewFacts, PreviewRow
 
 #: Pieces shown of one row, which may be as long as the model's context.
 PIECES_SHOWN = 1_200

@@ -13,7 +13,7 @@ from tui_lab.core.sanitize import sanitize
 from tui_lab.ui.views.preview import preview_content
 
 if TYPE_CHECKING:
-    from tui_lab.data.preview import PreviewAnswer
+    from tui_lab.data.preview_records import PreviewAnswer
 
 
 class Preview(VerticalScroll):
