@@ -20,8 +20,6 @@ GAP = 2
 SHORTEST_TEXT = 8
 #: Cells of a progress bar, and the narrowest terminal that has room for one.
 BAR_CELLS, BAR_FROM_COLUMNS = 20, 60
-#: A speed is known after this time.
-SPEED_AFTER_S = 1.0
 
 
 class Answer(Struct, tag_field="kind", kw_only=True, frozen=True):
@@ -173,13 +171,14 @@ def fitted(natural: Sequence[int], most: int, right: Sequence[int] = ()) -> list
 
 class Progress:
     """Progress on stderr: on a terminal one line that is redrawn, with a bar, the count and the time left;
-    else a line for each stage of the work. ``counted``: the texts contain the counts already."""
+    else a line for each stage of the work. A count that the text has is not repeated."""
 
-    def __init__(self, counted: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
-        self._terminal, self._counted, self._clock = sys.stderr.isatty(), counted, clock
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        from tui_lab.core.time_left import TimeLeft
+
+        self._terminal, self._pace = sys.stderr.isatty(), TimeLeft(clock)
         self._drawn = False
         self._stage = ""
-        self._began: tuple[str, int, int, float] = ("", 0, 0, 0.0)  # text, total, count and time of its start
 
     def on_progress(self, text: str, done: int | None = None, total: int | None = None) -> None:
         text = sanitize(text)
@@ -199,13 +198,8 @@ class Progress:
         most = columns(sys.stderr) - 1  # a terminal may wrap after its last column
         if done is None or not total:
             return cut(f"{text} …", most)
-        stage, now = text.partition(",")[0], self._clock()
-        if self._began[:2] != (stage, total) or done < self._began[2]:
-            self._began = (stage, total, done, now)
-        since, began = done - self._began[2], self._began[3]
-        figures = [] if self._counted else [f"{done:,}/{total:,}"]
-        if since and now - began >= SPEED_AFTER_S:
-            figures.append(f"{format.duration((total - done) * (now - began) / since)} left")
+        count = "" if f"{done:,} of {total:,}" in text else f"{done:,}/{total:,}"
+        figures = filter(None, (count, self._pace.left(text, done, total)))
         bar = f"{format.bar(done / total, BAR_CELLS, empty='·')}  " if most >= BAR_FROM_COLUMNS else ""
         end = f"  {bar}{' · '.join(figures)}".rstrip()
         return cut(cut(text, max(1, most - len(end))) + end, most)

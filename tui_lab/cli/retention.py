@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     )
     from tui_lab.retention.scoring.score import Cancelled
 
-    progress = Progress(counted=True)
+    progress = Progress()
     with interruptible() as cancelled:
         try:
             with quiet_libraries():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from tui_lab.core.format import duration
 
@@ -11,20 +12,30 @@ KNOWN_AFTER_S = 1.0
 
 
 class TimeLeft:
-    """Turns counts into "312/747, 0:40 left". Another total, or a smaller count, begins another stage."""
+    """The pace of a job, stage by stage. A stage is a text up to its first comma with a total; a smaller
+    count begins it again. ``clock``: seconds, for tests."""
 
-    def __init__(self) -> None:
-        self._began: tuple[int, int, float] | None = None  # total, count and time of the stage's first count
-        self._last = 0
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._stage: tuple[str, int] = ("", 0)
+        self._first, self._newest, self._began = 0, 0, 0.0
 
-    def text(self, done: int, total: int, now: float | None = None) -> str:
-        """The count now, with the time left where it is known. ``now``: seconds of a monotonic clock."""
-        now = time.monotonic() if now is None else now
-        if self._began is None or self._began[0] != total or done < self._last:
-            self._began = (total, done, now)
-        self._last = done
-        since, elapsed = done - self._began[1], now - self._began[2]
-        text = f"{done:,}/{total:,}"
-        if since > 0 and elapsed >= KNOWN_AFTER_S:
-            text += f", {duration((total - done) * elapsed / since)} left"
-        return text
+    def left(self, text: str, done: int, total: int) -> str:
+        """ "0:40 left"; "" until the pace of the stage is known."""
+        stage, now = (text.partition(",")[0], total), self._clock()
+        if stage != self._stage or done < self._newest:
+            self._stage, self._first, self._began = stage, done, now
+        self._newest = done
+        since, elapsed = done - self._first, now - self._began
+        if since <= 0 or elapsed < KNOWN_AFTER_S:
+            return ""
+        return f"{duration((total - done) * elapsed / since)} left"
+
+    def line(self, text: str, done: int | None, total: int | None) -> str:
+        """The newest progress in one line: "checking: 12 of 40, 0:20 left". A count that the text has is not
+        repeated."""
+        if done is None or not total:
+            return f"{text} …"
+        count, left = f"{done:,} of {total:,}", self.left(text, done, total)
+        counted = text if count in text else f"{text}: {count}"
+        return f"{counted}, {left}" if left else counted

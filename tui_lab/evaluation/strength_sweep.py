@@ -172,7 +172,7 @@ class Sweep:
             return
         before = self._request.strengths.index(strength) * items
         total = items * len(self._request.strengths)
-        self._on_progress(f"strength {strength:.2f}: items of {self._suite.name}", before + done, total)
+        self._on_progress(f"{self._suite.name}, strength {strength:.2f}", before + done, total)
 
     def _info(self, task: NewTask, loaded: LoadedTarget) -> SweepInfo:
         how = loaded.how

@@ -188,7 +188,7 @@ async def test_a_measurement_shows_its_progress_and_can_be_ended(own_folders: Pa
     async with app.run_test(size=(120, 40)) as pilot:
         await ready(app)
         await pilot.press("K")
-        await until(lambda: "scoring 3/10" in screen_text(app))
+        await until(lambda: "scoring: 3 of 10" in screen_text(app))
         await pilot.press("K")
         await until(lambda: said(app, "is in progress"))
         await pilot.press("x")

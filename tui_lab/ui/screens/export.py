@@ -18,6 +18,7 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.format import decimal
 from tui_lab.core.paths import absolute
 from tui_lab.core.sanitize import sanitize
+from tui_lab.core.time_left import TimeLeft
 from tui_lab.export import records as exports
 from tui_lab.retention.stored import read_results
 from tui_lab.runs.folder import Run
@@ -25,7 +26,6 @@ from tui_lab.ui.actions.modal import Dialog
 from tui_lab.ui.actions.registry import bindings, keys_of
 from tui_lab.ui.lab import lab_of
 from tui_lab.ui.terminal.types import AnyScreen
-from tui_lab.ui.views.job_text import JobText
 from tui_lab.ui.widgets.dialogs import AskText, Confirm, Pick
 
 NOTHING_SAVED = "This run has saved nothing yet: wait for its end, or stop it."
@@ -222,10 +222,10 @@ class ExportScreen(Dialog[None]):
     async def _export(self, request: exports.ExportRequest) -> None:
         from tui_lab.core.job_client import run_job
 
-        words = JobText()
+        pace = TimeLeft()
 
         def progress(text: str, done: int | None, total: int | None) -> None:
-            self._show_status([f"{request.kind}: {words.line(text, done, total)}"])
+            self._show_status([f"{request.kind}: {pace.line(text, done, total)}"])
 
         self._show_status([f"{request.kind} …"])
         try:

@@ -465,8 +465,8 @@ class RetentionPane(Pane):
         pace = TimeLeft()
 
         def progress(text: str, done: int | None, total: int | None) -> None:
-            share = f" {pace.text(done, total)}" if done is not None and total else ""
-            self._set_progress(f"{what}: {text}{share}   {self.keys('retention.cancel')} stops it")
+            line = pace.line(text, done, total)
+            self._set_progress(f"{what}: {line}   {self.keys('retention.cancel')} stops it")
 
         self._set_progress(f"{what} …")
         try:
