@@ -399,6 +399,20 @@ Strengths that were measured before are not measured again.""",
     strength.option("--limit", "N", "at most N items (0: all)", 0, int)
     strength.option("--save", "S", "save at this strength, or at `recommended`")
 
+    stages = commands.add(
+        "stages",
+        "stages.run",
+        "compare what runs that go on from one another score on each other's tasks",
+        run=True,
+        examples="""\
+  tui-lab stages latest                    what the runs recorded, backward transfer and forgetting
+  tui-lab stages latest --measure          also answers the held-out rows of each run with the others
+What was measured before is not measured again.""",
+    )
+    add_cpu_option(stages)
+    add_accept_option(stages)
+    stages.flag("--measure", "measure the scores that no run has recorded")
+
 
 def _add_export(commands: CommandGroup) -> None:
     export = commands.add(

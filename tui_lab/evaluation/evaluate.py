@@ -63,10 +63,10 @@ def evaluate(
     request = request.validated()
     suites = [registry.load(name, request.limit) for name in request.suites]
     target = resolve_target(request)
-    return _Evaluation(request, target, suites, _Progress(on_progress), cancelled).run()
+    return _Evaluation(request, target, suites, ProgressReport(on_progress), cancelled).run()
 
 
-class _Progress:
+class ProgressReport:
     """Reports progress, at most a few times per second while items are counted."""
 
     def __init__(self, on_progress: job_protocol.OnProgress) -> None:
@@ -82,10 +82,10 @@ class _Progress:
         self._on_progress(text, done, total)
 
 
-class _Models:
+class TargetModels:
     """The base and the tuned model of a target, loaded when they are first needed."""
 
-    def __init__(self, target: EvaluationTarget, allow_large: bool, progress: _Progress) -> None:
+    def __init__(self, target: EvaluationTarget, allow_large: bool, progress: ProgressReport) -> None:
         self._target, self._allow_large, self._progress = target, allow_large, progress
         self._model: Model = None  # a transformers or peft model
         self._is_tuned = False
@@ -135,12 +135,12 @@ class _Evaluation:
         request: EvaluationRequest,
         target: EvaluationTarget,
         suites: list[Suite],
-        progress: _Progress,
+        progress: ProgressReport,
         cancelled: Callable[[], bool],
     ) -> None:
         self._request, self._target, self._suites = request, target, suites
         self._progress, self._cancelled = progress, cancelled
-        self._models = _Models(target, request.allow_large, progress)
+        self._models = TargetModels(target, request.allow_large, progress)
         self._seconds: dict[str, float] = {}  # of scoring, by the hash of the suite
         self._warnings: dict[str, list[str]] = {suite.sha256: [] for suite in suites}
         self._notes = accepted_changes(target)  # warnings of all suites

@@ -97,3 +97,20 @@ class SavedStrength(msgspec.Struct, frozen=True):
     """The folder, inside the run's, of an adapter or model that was saved at a strength."""
 
     saved: str
+
+
+# --- stages -----------------------------------------------------------------------------------------
+
+
+class StagesRequest(msgspec.Struct, frozen=True):
+    """Measures what is unknown of the line of runs that ends with ``run``."""
+
+    run: str = ""
+    runs_dir: str = ""
+
+
+class MeasuredStages(msgspec.Struct, frozen=True):
+    """How many scores were measured. ``problems``: a sentence for what cannot be."""
+
+    scores: int = 0
+    problems: list[str] = []
