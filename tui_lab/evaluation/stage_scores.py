@@ -17,6 +17,7 @@ from tui_lab.evaluation.acquisition import HeldOutTask
 from tui_lab.evaluation.evaluate import ProgressReport, TargetModels
 from tui_lab.evaluation.records import EvaluationRequest, MeasuredStages, StagesRequest
 from tui_lab.evaluation.request import resolve_target
+from tui_lab.evaluation.stage_matrix import StageTask
 from tui_lab.hardware import memory_budget
 from tui_lab.runs import folder, inputs
 from tui_lab.runs.folder import Run
@@ -42,7 +43,7 @@ def _measure(line: Sequence[Run], on_progress: job_protocol.OnProgress) -> Measu
     missing = [
         [n for n, score in enumerate(row) if score.value is None] for row in (table.base, *table.scores)
     ]
-    tasks, problems = _tasks(line, sorted({n for row in missing for n in row}))
+    tasks, problems = _tasks(line, table.tasks, sorted({n for row in missing for n in row}))
     total, done = sum(n in tasks for row in missing for n in row), 0
     for stage, row in enumerate(missing):
         wanted = [n for n in row if n in tasks]
@@ -67,7 +68,9 @@ def _measure(line: Sequence[Run], on_progress: job_protocol.OnProgress) -> Measu
     return MeasuredStages(done, problems)
 
 
-def _tasks(line: Sequence[Run], wanted: Sequence[int]) -> tuple[dict[int, HeldOutTask], list[str]]:
+def _tasks(
+    line: Sequence[Run], known: Sequence[StageTask], wanted: Sequence[int]
+) -> tuple[dict[int, HeldOutTask], list[str]]:
     """The held-out rows of stages, and a sentence for each that has none."""
     from tui_lab.data import templates
 
@@ -75,16 +78,23 @@ def _tasks(line: Sequence[Run], wanted: Sequence[int]) -> tuple[dict[int, HeldOu
     for n in wanted:
         run = line[n]
         recipe = run.recipe()
+        state = Watcher(run).read_all()
         try:
             tokenizer = templates.load_tokenizer(stage_matrix.base_of(recipe), recipe.revision or None)
-            task = HeldOutTask(recipe, Watcher(run).read_all(), tokenizer, run.saved_path)
+            task = HeldOutTask(recipe, state, tokenizer, run.saved_path)
         except LabError as error:
             problems.append(f"task {n + 1} cannot be measured: {sanitize(str(error))}")
             continue
-        if task.examples:
-            found[n] = task
-        else:
+        before, now = (known[n].metric, known[n].rows), (task.metric, len(task.examples))
+        if not task.examples:
             problems.append(f"task {n + 1} cannot be measured: it has no held-out rows with answers")
+        elif state.scores and before != now:
+            problems.append(
+                f"task {n + 1} cannot be measured: its run recorded {sanitize(before[0])} on {before[1]} rows, "
+                f"and its rows now give {now[0]} on {now[1]}"
+            )
+        else:
+            found[n] = task
     return found, problems
 
 
