@@ -56,6 +56,7 @@ ELSEWHERE = {
     "queued": "test_queue.py",
     "result": "test_main.py",
     "retention": "test_retention.py",
+    "stages": "test_stages.py",
     "strength": "test_strength.py",
     "strength_saved": "test_strength.py",
     "sweep": "test_queue.py",

@@ -90,8 +90,8 @@ def _tasks(
             problems.append(f"task {n + 1} cannot be measured: it has no held-out rows with answers")
         elif state.scores and before != now:
             problems.append(
-                f"task {n + 1} cannot be measured: its run recorded {sanitize(before[0])} on {before[1]} rows, "
-                f"and its rows now give {now[0]} on {now[1]}"
+                f"task {n + 1} cannot be measured: its run recorded {sanitize(before[0])} on {before[1]} "
+                f"rows, and they now give {now[0]} on {now[1]}"
             )
         else:
             found[n] = task
