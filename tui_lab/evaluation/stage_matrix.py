@@ -27,7 +27,7 @@ TASK_SCORES = Path("stages") / "scores.json"
 #: Recipe fields besides those of the data that decide the held-out rows and how they are answered.
 _TASK_FIELDS = ("model", "revision", "seed", "score_rows", "sample_max_new_tokens", "preference_loss")
 
-Source = Literal["recorded", "measured", ""]
+ScoreSource = Literal["recorded", "measured", ""]
 
 
 class TaskScores(msgspec.Struct, frozen=True):
@@ -53,7 +53,7 @@ class StageScore(msgspec.Struct, frozen=True):
     run, or measured since."""
 
     value: float | None = None
-    source: Source = ""
+    source: ScoreSource = ""
 
 
 class StageTable(msgspec.Struct, frozen=True):
