@@ -34,9 +34,10 @@ def test_programs_get_one_record_and_people_a_table(
     text = capsys.readouterr().out
     assert text.startswith("support: 3 rows, 3 of them from before · pocket → ")
     metric = next(iter(found["metrics"]))
-    [line] = [line for line in text.splitlines() if line.startswith(metric)]
-    each = found["metrics"][metric]
-    assert f"{each['base']['value']:.3f} (" in line and f"{each['difference']['value']:.3f} (" in line
+    each, printed = found["metrics"][metric], text.splitlines()
+    first = next(number for number, line in enumerate(printed) if line.startswith(metric))
+    for line, of in zip(printed[first:], ("base", "tuned", "difference"), strict=False):
+        assert f"{of}  " in line and f"{each[of]['value']:.3f} ({each[of]['low']:.3f} to" in line
     assert f"written to {out}" in text
 
 

@@ -69,3 +69,21 @@ def test_scores_are_paired(tmp_path: Path) -> None:
     assert f1.difference.value == pytest.approx(0.1) and f1.difference.low == pytest.approx(0.1)
     assert (f1.better, f1.worse) == (10, 0)
     assert f1.base == statistics.mean_interval([0.05 * row for row in range(1, 11)])
+
+
+def test_intervals_are_of_possible_scores(tmp_path: Path) -> None:
+    """A row with a share, and rows that are all right: no interval beyond 0 and 1, none without width."""
+    with PredictionFile(tmp_path / "out.jsonl", SETTINGS) as file:
+        for row, f1 in enumerate((0.5, 1.0, 1.0), 1):
+            base, tuned = answer(0, f1), answer(1, 1.0)
+            file.add(
+                Prediction(
+                    row=row, place="", prompt="", prompt_tokens=1, expected="x", base=base, tuned=tuned
+                )
+            )
+        metrics = summarise(file, SETTINGS, 0, []).metrics
+    f1, exact = metrics["token_f1"], metrics["exact"]
+    assert f1.tuned is not None and f1.difference is not None and exact.difference is not None
+    assert f1.base.high == 1.0 and 0 <= f1.base.low < f1.base.value < 1
+    assert f1.tuned == statistics.wilson(3, 3) and f1.tuned.low < 1.0
+    assert exact.difference.low < exact.difference.value == 1.0

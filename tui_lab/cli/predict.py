@@ -96,12 +96,10 @@ def _print(found: PredictionSummary) -> None:
         lines.append(f"{found.differ:,} of {found.rows - found.skipped:,} answers differ")
     print_text("\n".join(lines))
     if found.metrics:
-        headers, right = ["metric", "n", "base"], [1]
-        if settings.tuned:
-            headers += ["tuned", "difference", "better", "worse"]
-            right += [5, 6]
-        rows = [_row(name, each, found.scored) for name, each in found.metrics.items()]
-        table(headers, rows, right)
+        headers = ("metric", "of", "mean and 95 % interval", "n", "better", "worse")
+        rows = [row for name, each in found.metrics.items() for row in _rows(name, each, found.scored)]
+        used = 6 if settings.tuned else 4
+        table(headers[:used], [row[:used] for row in rows], (3, 4, 5))
     print_text(f"written to {sanitize(found.path)}")
     if found.skipped:
         more = found.skipped - len(found.skipped_places)
@@ -111,12 +109,14 @@ def _print(found: PredictionSummary) -> None:
         print_text(f"  note: {sanitize(note)}")
 
 
-def _row(name: str, metric: PredictedMetric, scored: int) -> tuple[str, ...]:
-    cells = (name, f"{scored:,}", _interval(metric.base))
-    if metric.tuned is None or metric.difference is None:
-        return cells
-    compared = (_interval(metric.tuned), _interval(metric.difference))
-    return (*cells, *compared, f"{metric.better:,}", f"{metric.worse:,}")
+def _rows(name: str, metric: PredictedMetric, scored: int) -> list[tuple[str, ...]]:
+    """A metric as lines of a table: base, and what was made of it."""
+    found = [(name, "base", _interval(metric.base), f"{scored:,}", "", "")]
+    if metric.tuned is not None and metric.difference is not None:
+        found.append(("", "tuned", _interval(metric.tuned), f"{scored:,}", "", ""))
+        changes = (f"{metric.better:,}", f"{metric.worse:,}")
+        found.append(("", "difference", _interval(metric.difference), f"{scored:,}", *changes))
+    return list(found)
 
 
 def _interval(found: Interval) -> str:

@@ -81,25 +81,35 @@ def _ordered(answer: PredictedAnswer, first: str) -> list[str]:
 
 
 def _metric(scores: Sequence[tuple[float, ...]]) -> PredictedMetric:
-    binary = all(score in (0.0, 1.0) for row in scores for score in row)
-    sides = [[row[side] for row in scores] for side in range(len(scores[0]))]
-    base, *others = (
-        statistics.wilson(sum(side), len(side)) if binary else statistics.mean_interval(side)
-        for side in sides
-    )
-    if not others:
-        return PredictedMetric(base=base)
-    before, after = sides
+    before = [row[0] for row in scores]
+    if len(scores[0]) == 1:
+        return PredictedMetric(base=_mean(before))
+    after = [row[1] for row in scores]
     changes = [now - was for was, now in zip(before, after, strict=True)]
-    if binary:
+    if _is_binary(before) and _is_binary(after):
         pairs = statistics.paired([score == 1 for score in before], [score == 1 for score in after])
         difference = statistics.difference(pairs)
     else:
-        difference = statistics.mean_interval(changes)
+        difference = _within(statistics.mean_interval(changes), -1.0)
     return PredictedMetric(
-        base=base,
-        tuned=others[0],
+        base=_mean(before),
+        tuned=_mean(after),
         difference=difference,
         better=sum(change > 0 for change in changes),
         worse=sum(change < 0 for change in changes),
     )
+
+
+def _is_binary(scores: Sequence[float]) -> bool:
+    return all(score in (0.0, 1.0) for score in scores)
+
+
+def _mean(scores: Sequence[float]) -> Interval:
+    if _is_binary(scores):
+        return statistics.wilson(sum(scores), len(scores))
+    return _within(statistics.mean_interval(scores), 0.0)
+
+
+def _within(found: Interval, low: float) -> Interval:
+    """The interval as far as values are possible: from ``low`` to 1."""
+    return Interval(found.value, max(low, found.low), min(1.0, found.high))
