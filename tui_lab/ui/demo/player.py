@@ -38,6 +38,8 @@ TICK_S = 0.1
 READING_CHARS_PER_S, FINDING_S = 16.0, 1.0
 #: Seconds that the playground process may take to load a model.
 LOADING_S = 90.0
+#: Strategies whose lanes compare a run with its base, as in the recording.
+STRATEGIES_COMPARED = 2
 #: Cells of an answer that a caption quotes.
 QUOTED_CHARS = 40
 UNKNOWN = "…"
@@ -354,7 +356,7 @@ class Player:
             return any(not is_base(view.lane) for view in pane.views)
 
         if run.run is not None and not run.problem and not is_loaded():
-            pane.compare_run(run.run.id)
+            pane.compare_run(run.run.id, STRATEGIES_COMPARED)
             await self.wait_until(is_loaded, LOADING_S)
 
     async def _show_lane(self, index: int) -> None:

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 FIRST_PROMPT = "Tell me a story about a cat."
 FIRST_SET = "six classics"
+#: Strategies of the lanes that compare a tuned model with its base: two lanes each.
+STRATEGIES_COMPARED = 3
 MIDDLE = "Leave out its middle and keep beginning and end"
 LANE_ACTIONS = {
     each.action.partition("(")[0]
@@ -417,7 +419,7 @@ class PlaygroundPane(Pane):
         self.pick_run(self.lab.run_id, self.compare_run)
 
     @work(exclusive=True, group="playground", exit_on_error=False)
-    async def compare_run(self, run_id: str) -> None:
+    async def compare_run(self, run_id: str, strategies: int = STRATEGIES_COMPARED) -> None:
         """Loads what a run left beside its base, and lanes that show the difference."""
         from tui_lab.runs.folder import open_run
         from tui_lab.ui.screens.load_adapter import load_tuned
@@ -427,15 +429,16 @@ class PlaygroundPane(Pane):
         except LabError as error:
             self.notice(error, "error")
             return
-        await self._show_tuned(name)
+        await self._show_tuned(name, strategies)
         undo = f"{self.keys('playground.undo')} on a lane restores the lanes"
         self.notice(f"{name} is loaded beside its base. {undo}.")
 
-    async def _show_tuned(self, name: str) -> None:
-        """Lanes that compare a tuned model with its base: those that are there, or six for the first set."""
+    async def _show_tuned(self, name: str, strategies: int = STRATEGIES_COMPARED) -> None:
+        """Lanes that compare a tuned model with its base: those that are there, or two for each of some
+        strategies in place of the first set."""
         lanes = self.board.lanes
         if [replace(lane, on="") for lane in lanes] == list(PRESETS[FIRST_SET]) or not lanes:
-            await self.set_lanes(places.base_against(name, strategies=3))
+            await self.set_lanes(places.base_against(name, strategies))
         else:
             await self._set_models("both", name)
 
