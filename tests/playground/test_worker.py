@@ -37,7 +37,7 @@ from tui_lab.playground.messages import (
     Tokens,
     TooLong,
 )
-from tui_lab.playground.prompts import Asked, Prompter, encode
+from tui_lab.playground.prompts import Prompter, PromptInput, encode
 from tui_lab.playground.worker import EventBatcher, Worker, out_of_memory_message
 from tui_lab.pocket import MODEL_DIR
 
@@ -74,7 +74,7 @@ def quiet(_text: str) -> None:
 
 def test_tokens_are_those_of_the_stage(worker: Worker, pocket_session: DecodingSession) -> None:
     done, told = answer(worker, GenerateRequest(PROMPT, LANES, max_new_tokens=24))
-    prompt = encode(pocket_session.model, worker._loaded.prompters.of(), Asked(PROMPT))
+    prompt = encode(pocket_session.model, worker._loaded.prompters.of(), PromptInput(PROMPT))
     assert tuple(prompt.ids) == done[0].prompt_token_ids
     lanes = tuple(parse(text) for text in LANES)
     expected = pocket_session.decode(DecodingRequest(tuple(prompt.ids), lanes, 24, prompt.stop_ids)).values()
@@ -129,9 +129,9 @@ def test_the_prompt_is_encoded_once(worker: Worker, monkeypatch: pytest.MonkeyPa
     seen: list[str] = []
     real = prompts.encode
 
-    def counted(model: Any, prompter: Prompter, asked: Asked) -> Any:
-        seen.append(asked.prompt)
-        return real(model, prompter, asked)
+    def counted(model: Any, prompter: Prompter, source: PromptInput) -> Any:
+        seen.append(source.prompt)
+        return real(model, prompter, source)
 
     monkeypatch.setattr(prompts, "encode", counted)
     answer(worker, GenerateRequest(PROMPT, ("greedy", "beam"), max_new_tokens=2))
@@ -253,7 +253,7 @@ def test_each_lane_goes_on_with_its_own_conversation(worker: Worker, pocket_sess
     follow = GenerateRequest("And then?", lanes, max_new_tokens=12, turns=turns, system="Be short.")
     done, _ = answer(worker, follow)
     tokenizer = worker._loaded.prompters.of().tokenizer
-    prompt = encode(pocket_session.model, worker._loaded.prompters.of(), Asked("x"))
+    prompt = encode(pocket_session.model, worker._loaded.prompters.of(), PromptInput("x"))
     for lane, before in zip(done, first, strict=True):
         chat = [
             {"role": "system", "content": "Be short."},

@@ -26,8 +26,8 @@ GAP = " … "
 _ANSWER_SHARE = 0.25
 
 
-class Asked(msgspec.Struct, frozen=True):
-    """What a lane is asked: a prompt after earlier turns, and how it is written for the model."""
+class PromptInput(msgspec.Struct, frozen=True):
+    """The text of a lane: a prompt after earlier turns, and how it is written for the model."""
 
     prompt: str
     turns: tuple[ChatTurn, ...] = ()
@@ -93,12 +93,12 @@ def encode_lanes(
         prompter, turns = prompters.of(lane.on or BASE), request.turns_of(number)
         key = (id(prompter), turns)
         if key not in known:
-            asked = Asked(request.prompt, turns, request.system, request.raw, request.thinking)
-            encoded = encode(model, prompter, asked)
+            source = PromptInput(request.prompt, turns, request.system, request.raw, request.thinking)
+            encoded = encode(model, prompter, source)
             if context is not None and len(encoded.ids) >= context:
                 if not request.cut:
                     raise PromptTooLongError(TooLong(len(encoded.ids), context))
-                encoded = encode_cut(model, prompter, asked, context, request.max_new_tokens)
+                encoded = encode_cut(model, prompter, source, context, request.max_new_tokens)
             known[key] = encoded
         prompts.append(known[key])
     return prompts
@@ -121,58 +121,58 @@ def lane_groups(
     return groups
 
 
-def encode(model: PreTrainedModel, prompter: Prompter, asked: Asked) -> EncodedPrompt:
+def encode(model: PreTrainedModel, prompter: Prompter, source: PromptInput) -> EncodedPrompt:
     """Encodes a prompt, with the chat template unless it is raw. A tokenizer without a template gets a plain
     one for a single turn. Raises LabError for an empty prompt, and for earlier turns or a system prompt
     without template."""
     tokenizer = prompter.tokenizer
-    if not asked.prompt.strip():
+    if not source.prompt.strip():
         raise LabError("the prompt is empty: type at least one word")
-    if asked.turns and (asked.raw or not prompter.has_template):
-        reason = "which is off: switch it on" if asked.raw else "and this model has none: load a chat model"
+    if source.turns and (source.raw or not prompter.has_template):
+        reason = "which is off: switch it on" if source.raw else "and this model has none: load a chat model"
         raise LabError(
             f"a chat of several turns needs a chat template, {reason}, or start a new conversation"
         )
-    if asked.raw:
-        if asked.system:
+    if source.raw:
+        if source.system:
             raise LabError("a system prompt needs the chat template, which is off: drop one of the two")
         return EncodedPrompt(
-            row_tokens.prompt_ids(tokenizer, asked.prompt),
+            row_tokens.prompt_ids(tokenizer, source.prompt),
             frozenset(row_tokens.stop_ids(tokenizer, model, chat=False)),
         )
     if not tokenizer.chat_template:
         templates.set_template(tokenizer)
-    messages = [{"role": "system", "content": asked.system}] if asked.system else []
-    for turn in asked.turns:
+    messages = [{"role": "system", "content": source.system}] if source.system else []
+    for turn in source.turns:
         messages += [
             {"role": "user", "content": turn.prompt},
             {"role": "assistant", "content": turn.answer},
         ]
-    messages.append({"role": "user", "content": asked.prompt})
-    on = None if asked.thinking == "auto" else asked.thinking == "on"
+    messages.append({"role": "user", "content": source.prompt})
+    on = None if source.thinking == "auto" else source.thinking == "on"
     ids = row_tokens.prompt_ids(tokenizer, messages, on)
     return EncodedPrompt(ids, frozenset(row_tokens.stop_ids(tokenizer, model)))
 
 
 def encode_cut(
-    model: PreTrainedModel, prompter: Prompter, asked: Asked, context: int, max_new_tokens: int
+    model: PreTrainedModel, prompter: Prompter, source: PromptInput, context: int, max_new_tokens: int
 ) -> EncodedPrompt:
     """Encodes a prompt so that it and the answer fit ``context`` tokens: without the oldest turns, then
     without the middle of the prompt itself. Raises LabError if it cannot fit."""
     available = context - min(max_new_tokens, max(1, int(context * _ANSWER_SHARE)))
-    for first in range(1, len(asked.turns) + 1):
-        later = msgspec.structs.replace(asked, turns=asked.turns[first:])
+    for first in range(1, len(source.turns) + 1):
+        later = msgspec.structs.replace(source, turns=source.turns[first:])
         encoded = encode(model, prompter, later)
         if len(encoded.ids) <= available:
             return encoded
     tokenizer = prompter.tokenizer
-    body = list(tokenizer(asked.prompt, add_special_tokens=False, verbose=False)["input_ids"])
+    body = list(tokenizer(source.prompt, add_special_tokens=False, verbose=False)["input_ids"])
     body_tokens = min(len(body), available)
     while body_tokens >= 2:
         half = body_tokens // 2
         ends = (body[: body_tokens - half], body[len(body) - half :])
         text = GAP.join(str(tokenizer.decode(part, skip_special_tokens=False)) for part in ends)
-        encoded = encode(model, prompter, msgspec.structs.replace(asked, prompt=text, turns=()))
+        encoded = encode(model, prompter, msgspec.structs.replace(source, prompt=text, turns=()))
         if len(encoded.ids) <= available:
             return encoded
         body_tokens -= max(1, len(encoded.ids) - available)

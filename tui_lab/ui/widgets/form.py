@@ -20,48 +20,19 @@ from textual.widgets.option_list import Option
 
 from tui_lab.core.sanitize import sanitize
 from tui_lab.recipes.recipe import FIELDS, RecipeProblem, check_values, parse_value
-from tui_lab.recipes.resolve import METHODS_WITH_TARGETS
-from tui_lab.recipes.rules import LORA_LIKE_METHODS, VIRTUAL_TOKEN_METHODS
 from tui_lab.ui.actions.registry import bindings
 from tui_lab.ui.actions.search_line import SearchLine
-from tui_lab.ui.views.fuzzy import best
+from tui_lab.ui.views.form_fields import (
+    CLOSED_AT_FIRST,
+    ELSEWHERE,
+    in_order,
+    matching,
+    set_in,
+    unused,
+)
 
+#: Cells of the labels.
 LABEL_WIDTH = 22
-#: The groups in the order of the form: what is changed most comes first.
-GROUPS = (
-    "training", "method", "data", "quantization", "measuring", "model", "against forgetting",
-    "retention probe", "loss",
-)  # fmt: skip
-#: Groups that a first run does not need: closed until they are opened or contain a value that differs.
-CLOSED_AT_FIRST = ("loss", "against forgetting", "retention probe")
-#: The methods that use a field, where not all do.
-USED_BY = {
-    "lora_r": ("lora", "loha"),
-    "lora_alpha": LORA_LIKE_METHODS,
-    "lora_dropout": LORA_LIKE_METHODS,
-    "target_modules": METHODS_WITH_TARGETS,
-    "use_rslora": ("lora",),
-    "use_dora": ("lora",),
-    "init_lora_weights": ("lora",),
-    "target_r": ("adalora",),
-    "init_r": ("adalora",),
-    "num_virtual_tokens": VIRTUAL_TOKEN_METHODS,
-}
-#: Fields that Setup shows outside the form.
-ELSEWHERE = frozenset({"model", "preset", "data"})
-
-
-def in_order() -> list[str]:
-    """The fields of the form in the order of its rows; a group that is not named here comes last."""
-    order = {group: number for number, group in enumerate(GROUPS)}
-    names = [name for name in FIELDS if name not in ELSEWHERE]
-    return sorted(names, key=lambda name: order.get(FIELDS[name].group, len(order)))
-
-
-def matching(query: str) -> frozenset[str]:
-    """The fields whose name, label or help matches; the help counts where no name does."""
-    found = best(query, in_order(), lambda name: (f"{FIELDS[name].label} {name}", FIELDS[name].help))
-    return frozenset(found)
 
 
 class Rows(OptionList):
@@ -155,7 +126,7 @@ class FieldsForm(Vertical):
         self._close(focus=False)
         self.values, self.base = dict(values), dict(base)
         self.problems = check_values(self.values)
-        self._open |= {FIELDS[name].group for name in self._set_in(CLOSED_AT_FIRST)}
+        self._open |= {FIELDS[name].group for name in set_in(CLOSED_AT_FIRST, self.values)}
         self._fill()
 
     def _fill(self) -> None:
@@ -220,18 +191,10 @@ class FieldsForm(Vertical):
             return name in self._found
         return group not in CLOSED_AT_FIRST or group in self._open
 
-    def _set_in(self, groups: tuple[str, ...]) -> list[str]:
-        """Fields of these groups whose value is not the default."""
-        return [
-            name
-            for name, info in FIELDS.items()
-            if info.group in groups and self.values.get(name, info.default) != info.default
-        ]
-
     def _group_prompt(self, group: str) -> Content:
         """The title line of a group, with the number of fields that are set or changed."""
         if group in CLOSED_AT_FIRST and self._found is None:
-            count = len(self._set_in((group,)))
+            count = len(set_in((group,), self.values))
             note = f"   {count} set" if count else "   as usual"
             mark = "▾ " if group in self._open else "▸ "
         else:
@@ -326,9 +289,9 @@ class FieldsForm(Vertical):
         notes = [f"preset: {sanitize(info.shown(self.base[name])) or '–'}"] if changed else []
         if name in self.locked:
             notes.append("from the earlier run")
-        elif unused := self._unused(name):
-            notes.append(unused)
-        muted = "$text-muted" if name in self.locked or self._unused(name) else ""
+        elif reason := unused(name, self.values):
+            notes.append(reason)
+        muted = "$text-muted" if name in self.locked or unused(name, self.values) else ""
         parts: list[Any] = [
             (f"{'●' if changed else ' '} ", "$changed"),
             (f"{info.label:<{LABEL_WIDTH}}", muted),
@@ -344,17 +307,6 @@ class FieldsForm(Vertical):
             extra_lines += 1
         self._heights[name] = 1 + extra_lines
         return Content.assemble(*parts)
-
-    def _unused(self, name: str) -> str:
-        """Why a field has no effect; "" where it has one."""
-        method = self.values.get("method")
-        if name == "num_train_epochs" and self.values.get("max_steps"):
-            return "not used: max steps decides"
-        if name in USED_BY and method not in USED_BY[name]:
-            return f"not used by {method}"
-        if name == "double_quantization" and self.values.get("quantization") != "nf4":
-            return "not used without nf4"
-        return ""
 
     def _rewrite(self) -> None:
         rows = self._rows
