@@ -117,7 +117,7 @@ def combine(data: str, parts: Sequence[Part], made: Sequence[PreparedData], how:
     order = list(range(sum(map(len, chosen)) // how.rows_a_unit))
     random.Random(how.seed).shuffle(order)
     mixed = _joined(chosen).chosen(_rows_of(np.array(order, dtype=np.int64), how.rows_a_unit))
-    validation = _joined([each.validation for each in made])
+    validation = _joined([each.validation.of_source(number) for number, each in enumerate(made)])
     counts = [
         SourceCounts(
             name=part.name,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import msgspec
 
 
@@ -19,6 +22,12 @@ class SourceCounts(msgspec.Struct, frozen=True, kw_only=True):
     train_trained_tokens: int = 0
     validation_rows: int = 0
     validation_trained_tokens: int = 0
+
+
+def source_names(sources: Sequence[SourceCounts]) -> list[str]:
+    """The names of the data sets without their folders, where those differ."""
+    short = [Path(each.name).name for each in sources]
+    return short if len(set(short)) == len(short) else [each.name for each in sources]
 
 
 def source_line(source: SourceCounts, sources: list[SourceCounts], by: str = "") -> str:

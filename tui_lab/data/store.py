@@ -67,7 +67,8 @@ class StoredExamples(Sequence[Example]):
 
 class TokenRows(Sequence[TokenRow]):
     """Token rows in an Arrow table; ``positions``: those of its rows that are meant, in order. ``lengths``
-    and ``trained`` (N,) are the tokens of each row, and those that give a loss."""
+    and ``trained`` (N,) are the tokens of each row, and those that give a loss; ``source`` (N,) is the number
+    of the data set of each row in a mixture."""
 
     def __init__(
         self,
@@ -76,7 +77,9 @@ class TokenRows(Sequence[TokenRow]):
         lengths: Indices,
         trained: Indices,
         sources: Sequence[pa.Table | Path],
+        source: Indices | None = None,
     ) -> None:
+        self.source = np.zeros(len(index), dtype=np.int64) if source is None else source
         self.table, self.positions, self.lengths, self.trained = table, index, lengths, trained
         self._sources = sources  # the files, or tables in memory, of which the table consists
 
@@ -115,7 +118,13 @@ class TokenRows(Sequence[TokenRow]):
     def chosen(self, order: Sequence[int] | Indices) -> TokenRows:
         """Some of these rows, in this order."""
         at = np.asarray(order, dtype=np.int64)
-        return TokenRows(self.table, self.positions[at], self.lengths[at], self.trained[at], self._sources)
+        counts = self.lengths[at], self.trained[at]
+        return TokenRows(self.table, self.positions[at], *counts, self._sources, self.source[at])
+
+    def of_source(self, number: int) -> TokenRows:
+        """These rows as those of a numbered data set."""
+        numbers = np.full(len(self), number, dtype=np.int64)
+        return TokenRows(self.table, self.positions, self.lengths, self.trained, self._sources, numbers)
 
     def joined(self, other: TokenRows) -> TokenRows:
         """These rows and then the others; nothing is copied."""
@@ -123,7 +132,8 @@ class TokenRows(Sequence[TokenRow]):
         index = np.concatenate([self.positions, other.positions + self.table.num_rows])
         lengths = np.concatenate([self.lengths, other.lengths])
         trained = np.concatenate([self.trained, other.trained])
-        return TokenRows(table, index, lengths, trained, [*self._sources, *other._sources])
+        source = np.concatenate([self.source, other.source])
+        return TokenRows(table, index, lengths, trained, [*self._sources, *other._sources], source)
 
     def tasks(self) -> list[str | None]:
         """The task of each row."""

@@ -220,12 +220,14 @@ class StepEvent(RunEvent, tag="step", kw_only=True, frozen=True):
 
 
 class ValidationEvent(RunEvent, tag="eval", kw_only=True, frozen=True):
-    """A validation: mean loss over ``rows`` held-out rows. ``when`` is "start", "during" or "end"."""
+    """A validation: mean loss over ``rows`` held-out rows. ``when`` is "start", "during" or "end";
+    ``by_source``: the loss of each data set of a mixture."""
 
     step: Step
     loss: float
     rows: int | None = None
     when: str = ""
+    by_source: dict[str, float] = {}
 
 
 class ScoreEvent(RunEvent, tag="score", kw_only=True, frozen=True):

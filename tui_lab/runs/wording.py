@@ -97,7 +97,8 @@ def sentence(event: RunEvent, longest: int | None = None) -> str:
             speed = f", {significant(event.tok_per_s, 3)} tok/s" if event.tok_per_s is not None else ""
             return f"step {event.step}: loss {significant(event.loss)}{speed}"
         case ValidationEvent():
-            return f"validation loss {significant(event.loss)} at step {event.step}"
+            each = ", ".join(f"{text(name)} {significant(loss)}" for name, loss in event.by_source.items())
+            return f"validation loss {significant(event.loss)} at step {event.step}{each and f' ({each})'}"
         case ScoreEvent():
             rows = f" on {plural(event.rows, 'held-out row')}" if event.rows is not None else ""
             when = _WHEN.get(event.when, f"at step {event.step}")

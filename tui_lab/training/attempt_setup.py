@@ -20,6 +20,7 @@ from tui_lab.data import hub_download, prompt_settings, replay, templates
 from tui_lab.data.prepare import PreparedData
 from tui_lab.data.prepared_cache import prepare_recipe
 from tui_lab.data.prompt_settings import PromptSettings
+from tui_lab.data.source_counts import source_names
 from tui_lab.data.store import TokenRows
 from tui_lab.forecast import cost, memory
 from tui_lab.forecast.fill_card import Filled
@@ -318,6 +319,10 @@ def prepare_model(
         ),
     )
     trainer.progress = context.progress
+    names = source_names(prepared.summary.sources)
+    context.recorder.source_losses = lambda: {
+        names[number]: loss for number, loss in trainer.source_losses.items()
+    }
     if trainer.objective is not None and recipe.ewc_lambda:
         context.events.write(PhaseEvent(name="evaluating", detail="where general text is sensitive (EWC)"))
         length = resolved.max_length

@@ -13,6 +13,7 @@ from transformers import EarlyStoppingCallback, TrainerCallback
 
 from tui_lab.data.preferences import DESIRABLE
 from tui_lab.data.rows import TokenRow
+from tui_lab.data.store import TokenRows
 from tui_lab.models.loading import DTYPES
 from tui_lab.models.module_stats import cast_trainable_to_float32
 from tui_lab.recipes.recipe import Recipe
@@ -85,13 +86,14 @@ def build_trainer(
         frozen = frozen_copy(base, values)
         if recipe.preference_loss != "none":
             hooks.start(frozen)  # preferences are compared with the model that training begins with
+    held_out = _held_out(rows.validation, recipe)
     trainer = LabTrainer(
         model=base,
         args=training_arguments(
             recipe, folder, device=device, values=values, validates=bool(rows.validation)
         ),
         train_dataset=as_dataset(rows.train, tasks, recipe.preference_loss),
-        eval_dataset=as_dataset(_held_out(rows, recipe)) if rows.validation else None,
+        eval_dataset=as_dataset(held_out) if rows.validation else None,
         processing_class=tokenizer,
         peft_config=config,
         callbacks=list(hooks.callbacks),
@@ -103,6 +105,7 @@ def build_trainer(
         row_mask=values.row_mask,
     )
     trainer.checkpoints_kept = recipe.save_total_limit
+    trainer.validation_sources = [] if recipe.packing else held_out.source.tolist()
     trainer.add_callback(RelocateBestCheckpoint(hooks.warn))
     if trainer.group.rank:  # the adapter starts the same (rank 0 sends it), dropout differs
         torch.manual_seed(recipe.seed + trainer.group.rank)
@@ -123,13 +126,15 @@ def build_trainer(
     return trainer
 
 
-def _held_out(rows: EncodedRows, recipe: Recipe) -> Sequence[TokenRow]:
+def _held_out(validation: Sequence[TokenRow], recipe: Recipe) -> TokenRows:
     """The held-out rows whose loss is the validation loss: of the chosen answers, or the desirable ones."""
+    rows = validation if isinstance(validation, TokenRows) else TokenRows.of(validation)
     if recipe.preference_loss == "none":
-        return rows.validation
+        return rows
     if recipe.preference_loss == "kto":
-        return [row for row in rows.validation if row.get("task") == DESIRABLE] or rows.validation
-    return [rows.validation[at] for at in range(0, len(rows.validation), 2)]
+        desirable = [at for at, task in enumerate(rows.tasks()) if task == DESIRABLE]
+        return rows.chosen(desirable) if desirable else rows
+    return rows.chosen(range(0, len(rows), 2))
 
 
 def frozen_copy(base: Model, values: ResolvedValues) -> Model:

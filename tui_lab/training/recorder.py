@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -34,6 +34,8 @@ class EventRecorder(TrainerCallback):
         self.validation_rows = 0
         self.validation_loss = math.nan
         self.validated_at = -1
+        #: The last validation loss of each data set of a mixture, by name.
+        self.source_losses: Callable[[], dict[str, float]] = dict
         self.train_loss = math.nan
         self.tokens_before = 0
         self._tokens = 0
@@ -169,7 +171,11 @@ class EventRecorder(TrainerCallback):
     def write_validation(self, step: int, loss: float, when: str) -> None:
         """Writes the loss of a validation at ``step``; ``when``: start, during or end."""
         self.validated_at, self.validation_loss = step, loss
-        self._events.write(ValidationEvent(step=step, loss=loss, rows=self.validation_rows, when=when))
+        self._events.write(
+            ValidationEvent(
+                step=step, loss=loss, rows=self.validation_rows, when=when, by_source=self.source_losses()
+            )
+        )
 
     @override
     def on_save(

@@ -67,6 +67,9 @@ class LabTrainer(SeamTrainer):
         #: Number of checkpoints kept besides the best; None keeps all. The Trainer's own limit is not set: it
         #: would delete the previous one before the next is complete, and with a limit of one the last.
         self.checkpoints_kept: int | None = None
+        #: The number of the data set of each held-out row, and the last validation loss of each set.
+        self.validation_sources: list[int] = []
+        self.source_losses: dict[int, float] = {}
         self._after_step = after_step
         self._adalora = adalora
         self.objective: Objective | None = None
@@ -180,11 +183,16 @@ class LabTrainer(SeamTrainer):
 
     def validation_loss(self) -> float:
         """Mean negative log-likelihood of a trained token over the validation rows, in nats."""
+        each: list[tuple[float, int]] = []  # of each row, where there are several sources
+        by_source = len(set(self.validation_sources)) > 1
 
         def evaluate(inputs: Inputs) -> tuple[float, int]:
             with self._step_settings(inputs):
                 read = self.without_row_mask(self.to_device(inputs))
                 outputs = self.model(**read, use_cache=False, fused_lm_head=True)
+            if by_source:
+                sums, counts = outputs.log_probs.double().sum(-1), outputs.label_mask.sum(-1)
+                each.extend(zip((-sums).tolist(), counts.tolist(), strict=True))
             return -float(outputs.log_probs.double().sum()), int(outputs.label_mask.sum())
 
         total, tokens = 0.0, 0
@@ -195,8 +203,29 @@ class LabTrainer(SeamTrainer):
                 total += loss
                 tokens += counted
         totals = [(total, tokens)] if self.group.is_sharded else self.group.all_gather((total, tokens))
-        total, tokens = sum(each[0] for each in totals), sum(each[1] for each in totals)
+        total, tokens = sum(part[0] for part in totals), sum(part[1] for part in totals)
+        self.source_losses = self._by_source(each) if by_source else {}
         return total / tokens if tokens else math.nan
+
+    def _by_source(self, each: list[tuple[float, int]]) -> dict[int, float]:
+        """The validation loss of each data set, from loss and tokens of this process's rows in order; empty
+        where a row was left out."""
+        step = 1 if self.group.is_sharded else self.group.size
+        mine = self.validation_sources[0 if self.group.is_sharded else self.group.rank :: step]
+        sums: dict[int, tuple[float, int]] = {}
+        if len(mine) == len(each):
+            for source, (loss, tokens) in zip(mine, each, strict=True):
+                before = sums.get(source, (0.0, 0))
+                sums[source] = before[0] + loss, before[1] + tokens
+        parts = [sums] if self.group.is_sharded else self.group.all_gather(sums)
+        if not all(parts):
+            return {}
+        found = {}
+        for source in sorted(set().union(*parts)):
+            pairs = [part[source] for part in parts if source in part]
+            tokens = sum(pair[1] for pair in pairs)
+            found[source] = sum(pair[0] for pair in pairs) / tokens if tokens else math.nan
+        return found
 
     def _reported(self, batches: DataLoader[Inputs]) -> Iterator[Inputs]:
         """The batches; after each the rows so far are reported."""
