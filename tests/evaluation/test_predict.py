@@ -16,7 +16,7 @@ from tests.cli.json_check import problems
 from tui_lab.core.errors import LabError
 from tui_lab.data import row_tokens, templates
 from tui_lab.data.formats import read
-from tui_lab.decoding.session import DecodingSession
+from tui_lab.decoding.session import DecodingSession, NotEnoughMemoryError
 from tui_lab.evaluation import predict as module
 from tui_lab.evaluation.predict import Interrupted, PredictionRequest, predict
 from tui_lab.evaluation.prediction_summary import PredictionSummary
@@ -158,14 +158,17 @@ def test_a_row_beyond_the_context_is_skipped(runs_dir: Path, data: Path) -> None
     assert ask(data, None).resumed == 3
 
 
-def test_out_of_memory_halves_the_batch(runs_dir: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [RuntimeError("CUDA out of memory"), NotEnoughMemoryError("no space")])
+def test_out_of_memory_halves_the_batch(
+    runs_dir: Path, data: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     rows_in(data, [QUESTIONS[0]] * 5)
     decode, sizes = DecodingSession.decode, []
 
     def small(self: DecodingSession, request: Any, *rest: Any) -> Any:
         sizes.append(len(request.lanes))
         if len(request.lanes) > most:
-            raise RuntimeError("CUDA out of memory")
+            raise error
         return decode(self, request, *rest)
 
     monkeypatch.setattr(DecodingSession, "decode", small)
