@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from tests.decoding.test_adapters import adapter_folder
 from tests.export.conftest import check_here
-from tui_lab.cli import grammar, jobs, main, options
+from tui_lab.cli import jobs, main, model_commands, options
 from tui_lab.core import records
 from tui_lab.export import compare, job
 from tui_lab.export import records as exports
@@ -87,7 +87,7 @@ def test_what_is_asked_reaches_the_job(
         run="scaled", kind="adapter", out="there", strength=0.6, force=True, with_base=True
     )
     assert asked == [("tui_lab.export.job", request)]
-    assert tuple(exports.KINDS) == grammar.EXPORT_KINDS
+    assert tuple(exports.KINDS) == model_commands.EXPORT_KINDS
 
 
 def test_hostile_words_of_a_result_are_made_visible() -> None:

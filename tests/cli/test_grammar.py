@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tui_lab.cli.grammar import EXPORT_KINDS, handler, parser
+from tui_lab.cli.grammar import handler, parser
+from tui_lab.cli.model_commands import EXPORT_KINDS
 from tui_lab.cli.options import UsageError
 from tui_lab.export import records
 from tui_lab.runs.queue.sweep import CRITERIA

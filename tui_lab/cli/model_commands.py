@@ -1,0 +1,217 @@
+"""The grammar of the commands on models and data: forecasts, generation, data sets, measurements, exports."""
+
+from __future__ import annotations
+
+from tui_lab.cli.options import (
+    CommandGroup,
+    add_accept_option,
+    add_allow_large_option,
+    add_cpu_option,
+    add_data_option,
+    add_model_options,
+    add_set_option,
+)
+
+#: The keys of :data:`tui_lab.export.records.KINDS`, which is not imported here.
+EXPORT_KINDS = ("adapter", "merged", "modelfile", "gguf")
+
+
+def add_model_commands(commands: CommandGroup) -> None:
+    forecast = commands.add(
+        "forecast",
+        "forecast.run",
+        "estimate what a recipe takes of memory, time, money and energy, and whether it fits",
+        examples="""\
+  tui-lab forecast --model Qwen/Qwen2.5-1.5B                      every preset, on this machine
+  tui-lab forecast --model qwen2.5-1.5b --preset production --gpu "RTX 4090"
+  tui-lab forecast --preset starter --model pocket --probe        counts it, in seconds
+  tui-lab forecast --preset minute --data pirate --calibrate      measures the speed first
+  tui-lab forecast --preset premium --model gemma-2-2b --set max_length=4096 --json
+TUI_LAB_PRICE_PER_HOUR sets the price per hour, TUI_LAB_GRID_G_CO2_PER_KWH the grams of CO2 per kWh.""",
+    )
+    forecast.option("--model", "NAME", "pocket, a catalog name, a folder or a hub id", None)
+    forecast.option("--preset", "NAME", "a preset's name or file (default: a table of all)")
+    add_set_option(forecast, "a recipe value that overrides the preset (repeatable)")
+    forecast.option("--gpu", "CARD", 'a card, such as "RTX 4090", or the number of a GPU here')
+    add_data_option(forecast, "count the tokens of this data set for the time (repeatable as NAME:WEIGHT)")
+    forecast.flag("--probe", "count two real steps without weights: seconds")
+    forecast.flag("--calibrate", "first measure ten steps for the time")
+    add_allow_large_option(forecast)
+    add_cpu_option(forecast)
+
+    generate = commands.add(
+        "generate",
+        "generate.run",
+        "continue one prompt with several decoding strategies at once",
+        runs_dir=True,
+        examples="""\
+  --lane greedy                            always the most probable token
+  --lane "beam num_beams=4 length_penalty=1 early_stopping=never"
+  --lane "sample seed=1"                   the model's own probabilities
+  --lane "top-k k=50 seed=1"   --lane "top-p p=0.9 seed=1"   --lane "min-p min_p=0.1"
+  --lane "temperature t=0.7 top_k=40 repetition_penalty=1.2"
+  --lane "contrastive alpha=0.6 k=4"
+  --lane "greedy on=base"                  without the adapter, next to lanes with it
+A lane is a strategy with its parameters, its seed and the model it runs on. Without --lane: greedy.
+Sets of lanes: --lanes "six classics"
+  --chat -                                 each line is the next question; every lane keeps its own answers
+On a terminal control characters of the text are shown as glyphs; a pipe gets the text as the model
+wrote it.""",
+    )
+    add_model_options(generate)
+    generate.many(
+        "--adapter",
+        "RUN",
+        "a run, adapter folder or hub id; lanes use it unless they set on=base (repeatable: on=tuned2 …)",
+    )
+    add_accept_option(generate)
+    generate.option("--prompt", "TEXT", "the question; without it or with `-`: standard input", None)
+    generate.option("--system", "TEXT", "a system prompt")
+    generate.many("--lane", "LANE", "a strategy (repeatable)")
+    generate.option("--lanes", "SET", "a set of lanes")
+    generate.option(
+        "--chat",
+        "FILE",
+        "several turns: a JSON list of questions, or of messages with roles; `-`: lines of standard input",
+        None,
+    )
+    generate.flag("--raw", "continue the text itself: no chat template")
+    generate.choice(
+        "--thinking",
+        ("auto", "on", "off"),
+        "auto",
+        "ask a thinking model to think; auto: as the run was trained",
+    )
+    generate.option("--max-new-tokens", "N", "tokens per lane (default 128)", 128, int)
+    generate.many("--stop", "TEXT", "end a lane before this text")
+    generate.flag("--four-bit", "load the weights in 4 bits (NF4)")
+
+    retention = commands.add(
+        "retention",
+        "retention.run",
+        "measure what a model knows and what fine-tuning changed",
+        runs_dir=True,
+        examples="""\
+  --suite everyday                         bundled: everyday facts with four choices
+  --suite hellaswag:FOLDER                 a standard suite from local files
+  --suite mmlu@5                           a standard suite from the hub, with five examples
+  --suite mine.jsonl                       your own: rows of question, choices, answer
+  --suite perplexity:text.txt              perplexity of plain text
+An interrupted evaluation continues when the command is repeated; scores of a base model are cached.
+A run stores its results in its own folder.""",
+    )
+    add_model_options(retention)
+    add_accept_option(retention)
+    retention.option("--adapter", "RUN", "a run, an adapter folder or a hub id to compare with it")
+    retention.many("--suite", "NAME", "a suite (repeatable)")
+    retention.flag("--list", "list the suites and exit")
+    retention.option("--limit", "N", "at most N items per suite, always the same", 0, int)
+    retention.option(
+        "--threshold", "X", "the required retention (default: the run's own, else 0.9)", 0.0, float
+    )
+    retention.choice(
+        "--quantization",
+        ("auto", "none", "nf4"),
+        "auto",
+        "how the weights are stored (default: as in the run)",
+    )
+    retention.option("--revision", "NAME", "a commit or branch of a hub model")
+    retention.flag("--no-acquisition", "skip the held-out rows of the run's own task")
+
+    predict = commands.add(
+        "predict",
+        "predict.run",
+        "answer every row of a data set with base and tuned model, and score the answers",
+        runs_dir=True,
+        examples="""\
+  tui-lab predict rows.jsonl --run latest                  base and tuned, greedy
+  tui-lab predict rows.jsonl --model pocket                a model alone
+  tui-lab predict support --split validation --run latest  the held-out rows of a bundled set
+  tui-lab predict rows.csv --run latest --lane "top-p p=0.9 seed=1" --out sampled.jsonl
+The answers go to a file of JSON lines, one a row. An interrupted prediction continues when the command is
+repeated.""",
+    )
+    predict.add_argument("data", metavar="FILE", help="a file, a folder, a bundled set or a hub name")
+    add_model_options(predict)
+    add_accept_option(predict)
+    predict.option("--run", "RUN", "the run whose result answers beside its base")
+    predict.option("--adapter", "RUN", "a run, an adapter folder or a hub id in place of --run")
+    predict.option("--lane", "LANE", "a decoding strategy (default greedy)", "greedy")
+    predict.option("--out", "FILE.jsonl", "where the answers go (default predictions-NAME.jsonl)")
+    predict.flag("--force", "replace a file with other settings")
+    predict.count("--limit", "answer the first N rows (default all)")
+    predict.choice("--split", ("all", "train", "validation"), "all", "which rows (default all)")
+    predict.option("--format", "NAME", "the rows' format (default auto)", "auto")
+    predict.option("--columns", "NAME=COLUMN,…", "which column is which, as question=prompt,answer=reply", "")
+    predict.count("--max-new-tokens", "tokens of an answer at most (default: as in the run, else 128)")
+    predict.count("--batch", "rows that are decoded together at most (default 32)", 32)
+    predict.choice(
+        "--quantization",
+        ("auto", "none", "nf4"),
+        "auto",
+        "how the weights are stored (default: as in the run)",
+    )
+    predict.option("--revision", "NAME", "a commit or branch of a hub model")
+
+    strength = commands.add(
+        "strength",
+        "strength.run",
+        "compare acquisition and retention of a run at several strengths of its adapter",
+        run=True,
+        examples="""\
+  tui-lab strength latest                          0, 0.2 … 1.2 on the everyday suite
+  tui-lab strength latest --strengths 0.5,0.7 --keep 0.97
+  tui-lab strength latest --save 0.6               writes adapter-strength-0.60 in the run's folder
+  tui-lab strength latest --save recommended       sweeps, and saves the recommended strength
+Strengths that were measured before are not measured again.""",
+    )
+    add_cpu_option(strength)
+    add_accept_option(strength)
+    strength.option("--suite", "SUITE", "a suite's name or file", "everyday")
+    strength.option("--strengths", "LIST", "such as 0,0.5,1 (default 0 to 1.2 by 0.2)")
+    strength.option("--keep", "SHARE", "the required retention (default 0.95)", 0.95, float)
+    strength.option("--limit", "N", "at most N items (0: all)", 0, int)
+    strength.option("--save", "S", "save at this strength, or at `recommended`")
+
+    stages = commands.add(
+        "stages",
+        "stages.run",
+        "compare what runs that go on from one another score on each other's tasks",
+        run=True,
+        examples="""\
+  tui-lab stages latest                    what the runs recorded, backward transfer and forgetting
+  tui-lab stages latest --measure          also answers the held-out rows of each run with the others
+What was measured before is not measured again.""",
+    )
+    add_cpu_option(stages)
+    add_accept_option(stages)
+    stages.flag("--measure", "measure the scores that no run has recorded")
+
+
+def add_export(commands: CommandGroup) -> None:
+    export = commands.add(
+        "export",
+        "export.run",
+        "export what a run learned: adapter, merged model, Modelfile or GGUF",
+        run=True,
+        examples="""\
+  tui-lab export latest --as adapter               the adapter, for peft
+  tui-lab export latest --as merged --dtype float32
+  tui-lab export latest --as modelfile             then: ollama create NAME -f FOLDER/Modelfile
+  tui-lab export latest --as gguf                  with llama.cpp's converter (LLAMA_CPP_DIR)
+  tui-lab export latest --as merged --strength 0.6
+Every export is loaded again and compared with the run before it is moved to its place.""",
+    )
+    export.add_argument(
+        "--as", dest="kind", choices=(*EXPORT_KINDS, "script"), metavar="{" + ",".join(EXPORT_KINDS) + "}",
+        required=True, help="the kind of export",
+    )  # fmt: skip
+    export.choice(
+        "--dtype", ("bfloat16", "float32"), "bfloat16", "precision of full weights (default bfloat16)"
+    )
+    add_cpu_option(export)
+    add_accept_option(export)
+    export.option("--out", "FOLDER", "the target (default: exports/KIND in the run's folder)")
+    export.option("--strength", "S", "the factor on what was trained (default 1)", 1.0, float)
+    export.flag("--with-base", "also copy a base model that is not on the hub")
+    export.flag("--force", "replace an existing export")
