@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -392,6 +393,26 @@ async def test_a_run_is_gone_on_from_with_its_own_shape() -> None:
         assert "lora_r = 4 comes from that run and cannot be 2" in " ".join(setup.summary.refusals)
         await pilot.press("u", "u", "u")
         assert "from_run" not in setup.overrides and not setup.form.locked
+
+
+async def test_a_run_that_is_named_in_the_form_is_read() -> None:
+    first = with_adapter("first", data="json")
+    app = LabApp()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await until(lambda: isinstance(app.screen, SetupPane) and app.screen.summary is not None)
+        setup = app.screen
+        assert isinstance(setup, SetupPane)
+        setup.form.set_value("from_run", "nowhere")
+        await until(lambda: setup.summary and "run 'nowhere': there is none" in str(setup.summary.refusals))
+        await pilot.press("s")
+        await until(lambda: said(app, "Not started"))
+        setup.form.set_value("from_run", "latest")
+        await until(lambda: setup.values["from_run"] == str(first.path))
+        assert setup.values["lora_r"] == 4 and "lora_r" in setup.form.locked
+        assert setup.summary is not None and not setup.summary.refusals
+        shutil.rmtree(first.path)  # meanwhile
+        await pilot.press("s")
+        await until(lambda: said(app, "does not exist"))
 
 
 async def test_a_run_that_cannot_be_gone_on_from_says_why() -> None:

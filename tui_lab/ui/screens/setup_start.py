@@ -47,8 +47,10 @@ class RunStarter:
 
     def _queue(self, recipe: Recipe) -> tuple[str, subprocess.Popen[bytes] | None]:
         from tui_lab.data import preflight
+        from tui_lab.runs import stages
         from tui_lab.runs.queue import queue
 
+        stages.check(recipe)
         preflight.preflight(recipe)  # what is missing is reported now, not when its turn comes
         environment = self._memory.launch_environment() or {}
         (run,) = queue.add([recipe], gpus=environment.get(queue.GPUS_ENV))
@@ -92,11 +94,12 @@ class RunStarter:
 
     def _launch(self) -> tuple[str, subprocess.Popen[bytes]]:
         from tui_lab.data import preflight
-        from tui_lab.runs import launch
+        from tui_lab.runs import launch, stages
 
         summary = self._summary()
         assert summary is not None and summary.recipe is not None
         try:
+            stages.check(summary.recipe)
             preflight.preflight(summary.recipe)
             environment = self._memory.launch_environment()
             run, process = launch.create_and_start(summary.recipe, environment=environment)
