@@ -51,7 +51,7 @@ async def test_a_worker_asks_as_of_the_key_that_started_it() -> None:
     assert shown == ["runs"], "the user went elsewhere while the run started"
 
 
-async def test_a_digit_that_takes_effect_after_a_function_key_is_dropped() -> None:
+async def test_a_digit_and_a_function_key_act_in_the_order_in_which_they_were_pressed() -> None:
     """A digit first passes the focused widget, which may take it as text; F2 acts at once."""
     app = LabApp()
     async with app.run_test(size=(100, 30)) as pilot:
@@ -64,7 +64,7 @@ async def test_a_digit_that_takes_effect_after_a_function_key_is_dropped() -> No
         keys_at_once(app, "4", "f2")
         await until(lambda: len(order) == 2)
         await pilot.pause()
-        assert order == ["setup", "playground"] and app.pane == "setup"
+        assert order == ["playground", "setup"] and app.pane == "setup"
         await pilot.press("4")
         await until(lambda: app.pane == "playground")
 

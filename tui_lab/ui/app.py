@@ -25,6 +25,7 @@ from tui_lab.ui.terminal.signals import handle_signals
 from tui_lab.ui.terminal.terminal_app import TerminalApp
 from tui_lab.ui.terminal.textual_internals import all_screens, has_been_shown, keymap_of
 from tui_lab.ui.terminal.types import AnyScreen
+from tui_lab.ui.type_ahead import KeyDone, TypeAhead
 from tui_lab.ui.widgets.header import HeaderLine
 
 if TYPE_CHECKING:
@@ -126,6 +127,7 @@ class LabApp(TerminalApp):
         self.runs = RunMonitor(self)
         self.playground = PlaygroundProcess(self)
         self.collector = Collector(self)
+        self.type_ahead = TypeAhead(self, self._carry_out)
         self._problems = [*problems, *self.use_keys()]
 
     def use_keys(self) -> list[str]:
@@ -287,11 +289,23 @@ class LabApp(TerminalApp):
         if not isinstance(event, events.InputEvent):
             await super().on_event(event)
             return
+        if event.is_forwarded:  # it has bubbled up
+            await self._carry_out(event)
+            return
         self.collector.input_arrived()
         if isinstance(event, events.MouseDown) and self._is_detached(event.x, event.y):
             return
+        if isinstance(event, events.Key | events.Paste):
+            await self.type_ahead.take(event)
+        else:
+            await self._carry_out(event)
+
+    async def _carry_out(self, event: events.InputEvent) -> None:
         with pane_switcher.requested_at(event.time):  # digits come back from widgets later than function keys
             await super().on_event(event)
+
+    def on_key_done(self, message: KeyDone) -> None:
+        self.type_ahead.done(message)
 
     def _is_detached(self, x: int, y: int) -> bool:
         """Whether the widget at a cell was removed after the last layout (such as a message that a first

@@ -1,0 +1,87 @@
+"""Keys take effect one after the other.
+
+Textual gives a key to the widget that has the focus, and its effect, such as a dialog or another focus, comes
+some messages later. A key that follows at once, as over a slow connection or on a busy machine, would go to
+the widget that had the focus before: of a path that is typed after ``/``, letters would act as keys of the
+pane. Each key therefore waits until the one before has had its effect."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from textual import events
+from textual.message import Message
+from textual.message_pump import MessagePump
+
+from tui_lab.ui.terminal.types import AnyApp, AnyScreen
+
+#: Seconds after which a key is delivered although the one before is not known to have had its effect: the
+#: widget that had it may have been removed.
+LONGEST_WAIT_S = 0.5
+#: Seconds after which it is looked again whether there is a screen.
+NO_SCREEN_S = 0.01
+
+
+class KeyDone(Message, bubble=True):
+    """Follows a key from widget to widget up to the app, which has carried it out by then."""
+
+    def __init__(self, number: int, screen: AnyScreen) -> None:
+        super().__init__()
+        self.number, self.screen = number, screen
+
+
+class TypeAhead:
+    """``deliver`` carries out an event of the keyboard, which is a key or pasted text."""
+
+    def __init__(self, app: AnyApp, deliver: Callable[[events.InputEvent], Awaitable[None]]) -> None:
+        self._app, self._deliver = app, deliver
+        self._waiting: deque[events.InputEvent] = deque()
+        self._number = 0  # of the newest key that was delivered
+        self._is_busy = False  # with that key
+
+    async def take(self, event: events.InputEvent) -> None:
+        """Delivers an event now, or after those before it."""
+        self._waiting.append(event)
+        await self._deliver_next()
+
+    async def _deliver_next(self) -> None:
+        while self._waiting:
+            if self._is_busy:
+                self._app.set_timer(LONGEST_WAIT_S, partial(self._release, self._number))
+                return
+            if not self._app.screen_stack:  # while a pane is made
+                self._app.set_timer(NO_SCREEN_S, self._deliver_next)
+                return
+            await self._send(self._waiting.popleft())
+
+    async def _send(self, event: events.InputEvent) -> None:
+        screen, focused = self._app.screen, self._app.focused
+        key = event if isinstance(event, events.Key) else None
+        if key and focused is not None and focused.check_consume_key(key.key, key.character):
+            await self._deliver(event)  # text changes no focus, and may come fast
+            return
+        self._is_busy = True
+        self._number += 1
+        target: MessagePump = focused or screen
+        done = KeyDone(self._number, screen)
+        await self._deliver(event)
+        if not target.post_message(done):
+            self.done(done)
+
+    def done(self, message: KeyDone) -> None:
+        """The key was carried out. What it asked for, such as the focus, is in the app's queue, and in that
+        of the screen that it opened."""
+        screens = self._app.screen_stack
+        opened = screens[-1] if screens and screens[-1] is not message.screen else None
+        if opened is None or not opened.call_later(self._after_opening, message.number):
+            self._after_opening(message.number)
+
+    def _after_opening(self, number: int) -> None:
+        self._app.call_later(self._release, number)
+
+    async def _release(self, number: int) -> None:
+        if number == self._number and self._is_busy:
+            self._is_busy = False
+            await self._deliver_next()
