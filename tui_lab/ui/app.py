@@ -286,6 +286,9 @@ class LabApp(TerminalApp):
     # ------------------------------------------------------------------ keys, mouse and size
 
     async def on_event(self, event: events.Event) -> None:
+        if isinstance(event, events.Paste) and not event.is_forwarded:
+            await self.type_ahead.take(event)
+            return
         if not isinstance(event, events.InputEvent):
             await super().on_event(event)
             return
@@ -295,12 +298,12 @@ class LabApp(TerminalApp):
         self.collector.input_arrived()
         if isinstance(event, events.MouseDown) and self._is_detached(event.x, event.y):
             return
-        if isinstance(event, events.Key | events.Paste):
+        if isinstance(event, events.Key):
             await self.type_ahead.take(event)
         else:
             await self._carry_out(event)
 
-    async def _carry_out(self, event: events.InputEvent) -> None:
+    async def _carry_out(self, event: events.Event) -> None:
         with pane_switcher.requested_at(event.time):  # digits come back from widgets later than function keys
             await super().on_event(event)
 

@@ -19,7 +19,9 @@ from tui_lab.ui.terminal.types import AnyApp, AnyScreen
 
 #: Seconds after which a key is delivered although the one before is not known to have had its effect: the
 #: widget that had it may have been removed.
-LONGEST_WAIT_S = 0.5
+LONGEST_WAIT_S = 2.0
+#: How often a key is followed up to the app: its action may post a message, and what hears that another one.
+ROUNDS = 3
 #: Seconds after which it is looked again whether there is a screen.
 NO_SCREEN_S = 0.01
 
@@ -27,21 +29,21 @@ NO_SCREEN_S = 0.01
 class KeyDone(Message, bubble=True):
     """Follows a key from widget to widget up to the app, which has carried it out by then."""
 
-    def __init__(self, number: int, screen: AnyScreen) -> None:
+    def __init__(self, number: int, screen: AnyScreen, target: MessagePump, rounds_left: int) -> None:
         super().__init__()
-        self.number, self.screen = number, screen
+        self.number, self.screen, self.target, self.rounds_left = number, screen, target, rounds_left
 
 
 class TypeAhead:
     """``deliver`` carries out an event of the keyboard, which is a key or pasted text."""
 
-    def __init__(self, app: AnyApp, deliver: Callable[[events.InputEvent], Awaitable[None]]) -> None:
+    def __init__(self, app: AnyApp, deliver: Callable[[events.Event], Awaitable[None]]) -> None:
         self._app, self._deliver = app, deliver
-        self._waiting: deque[events.InputEvent] = deque()
+        self._waiting: deque[events.Event] = deque()
         self._number = 0  # of the newest key that was delivered
         self._is_busy = False  # with that key
 
-    async def take(self, event: events.InputEvent) -> None:
+    async def take(self, event: events.Event) -> None:
         """Delivers an event now, or after those before it."""
         self._waiting.append(event)
         await self._deliver_next()
@@ -56,7 +58,7 @@ class TypeAhead:
                 return
             await self._send(self._waiting.popleft())
 
-    async def _send(self, event: events.InputEvent) -> None:
+    async def _send(self, event: events.Event) -> None:
         screen, focused = self._app.screen, self._app.focused
         key = event if isinstance(event, events.Key) else None
         if key and focused is not None and focused.check_consume_key(key.key, key.character):
@@ -65,14 +67,18 @@ class TypeAhead:
         self._is_busy = True
         self._number += 1
         target: MessagePump = focused or screen
-        done = KeyDone(self._number, screen)
+        done = KeyDone(self._number, screen, target, ROUNDS - 1)
         await self._deliver(event)
         if not target.post_message(done):
-            self.done(done)
+            self.done(done)  # which ends it, too: the widget takes no more messages
 
     def done(self, message: KeyDone) -> None:
         """The key was carried out. What it asked for, such as the focus, is in the app's queue, and in that
         of the screen that it opened."""
+        if message.rounds_left:
+            again = KeyDone(message.number, message.screen, message.target, message.rounds_left - 1)
+            if message.target.post_message(again):
+                return
         screens = self._app.screen_stack
         opened = screens[-1] if screens and screens[-1] is not message.screen else None
         if opened is None or not opened.call_later(self._after_opening, message.number):
