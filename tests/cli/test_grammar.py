@@ -8,9 +8,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from tui_lab.cli import recipe_args
 from tui_lab.cli.grammar import handler, parser
 from tui_lab.cli.model_commands import EXPORT_KINDS
 from tui_lab.cli.options import UsageError
+from tui_lab.core.errors import LabError
 from tui_lab.export import records
 from tui_lab.runs.queue.sweep import CRITERIA
 
@@ -78,3 +80,10 @@ def test_several_data_sets_are_a_mixture(command: list[str]) -> None:
 def test_the_preview_takes_several_data_sets() -> None:
     assert parser().parse_args(["data", "preview", "a:3", "b:1", "--rows", "1"]).data == "a:3 + b:1"
     assert parser().parse_args(["data", "preview", "a"]).data == "a"
+
+
+@pytest.mark.parametrize("data", ["pirate_pairs + pirate", "pirate"])
+def test_data_of_another_form_is_refused_before_a_run_is_made(data: str) -> None:
+    args = parser().parse_args(["train", "--preset", "dpo", "--data", data])
+    with pytest.raises(LabError, match="needs the columns chosen and rejected; pirate has rows in the form"):
+        recipe_args.prepare(args)

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tui_lab.core.errors import LabError
-from tui_lab.data import mixture
+from tui_lab.data import mixture, prepared_cache
 from tui_lab.data.mixture import JoinedExamples
 from tui_lab.data.prepare import PreparedData
 from tui_lab.data.prepared_cache import prepare_recipe
@@ -198,3 +198,32 @@ def test_how_often_rows_are_repeated_is_said() -> None:
 
 def test_one_unit_is_taken_at_least() -> None:
     assert len(mixture.take(np.array([5, 5, 5]), 0.1, random.Random(0))) == 1
+
+
+def test_good_and_bad_answers_may_come_from_two_sets(chatml: Any, tmp_path: Path) -> None:
+    for name, label in (("good", True), ("bad", False)):
+        rows = [{"prompt": f"{name} {n}?", "completion": f"{name} {n}", "label": label} for n in range(20)]
+        (tmp_path / name).with_suffix(".jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    good, bad = str(tmp_path / "good.jsonl"), str(tmp_path / "bad.jsonl")
+    found = prepare_recipe(make_recipe("kto", data=f"{good} + {bad}", deduplicate=False), chatml, 128)
+    assert set(found.train.tasks()) == {"desirable", "undesirable"}
+    with pytest.raises(LabError, match="every answer is desirable"):
+        prepare_recipe(make_recipe("kto", data=good, deduplicate=False), chatml, 128)
+
+
+def test_sets_in_files_are_joined_as_they_are(
+    chatml: Any, sets: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = f"{sets[0]}:1 + {sets[1]}:2"
+    in_memory = prepared(chatml, data, mixture_sampling="up")
+    monkeypatch.setattr(prepared_cache, "LARGE_BYTES", 0)
+    monkeypatch.setenv("TUI_LAB_CACHE_DIR", str(tmp_path / "cache"))
+    for _ in range(2):  # written, then read from the cache
+        mapped = prepared(chatml, data, mixture_sampling="up")
+        assert rows_digest(mapped.train) == rows_digest(in_memory.train)
+        assert mapped.train.dataset()["input_ids"][:] == [row["input_ids"] for row in in_memory.train]
+        assert mapped.summary.sources == in_memory.summary.sources
+    # other weights need no other files
+    made = sorted((tmp_path / "cache" / "prepared").iterdir())
+    prepared(chatml, f"{sets[0]}:5 + {sets[1]}:1")
+    assert sorted((tmp_path / "cache" / "prepared").iterdir()) == made and len(made) == 2

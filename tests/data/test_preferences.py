@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 from tui_lab.core.errors import LabError
 from tui_lab.data import formats
 from tui_lab.data.examples import Example
-from tui_lab.data.prepare import Preparation, PreparedData, prepare
+from tui_lab.data.prepare import Preparation, PreparedData, check_verdicts, prepare
 from tui_lab.pocket import MODEL_DIR
 
 Q = {"role": "user", "content": "Why?"}
@@ -152,7 +152,7 @@ def test_data_and_loss_that_do_not_fit_are_one_sentence(tmp_path: Path) -> None:
         prepared(tmp_path, [SHAPES["texts"]], "kto")
     only = [{"prompt": f"Why {n}?", "completion": "So.", "label": True} for n in range(4)]
     with pytest.raises(LabError, match="every answer is desirable"):
-        prepared(tmp_path, only, "kto")
+        check_verdicts(prepared(tmp_path, only, "kto").train)
 
 
 def test_plain_tuning_on_pairs_says_what_it_does_not_use(tmp_path: Path) -> None:

@@ -81,9 +81,9 @@ def prepare_all(args: argparse.Namespace, grid: SweepGrid, action: str) -> list[
     budget_of = cache(current)  # of a recipe's device
 
     @cache
-    def data_error(data: str, data_format: str, max_rows: int, columns: str) -> LabError | None:
+    def data_error(data: str, data_format: str, max_rows: int, columns: str, loss: str) -> LabError | None:
         try:
-            check_data(data, data_format, max_rows, columns)
+            check_data(data, data_format, max_rows, columns, loss)
         except LabError as error:
             return error
         return None
@@ -109,7 +109,9 @@ def prepare_all(args: argparse.Namespace, grid: SweepGrid, action: str) -> list[
                 made.append(PreparedRun(recipe, entry, resolve(recipe, device, entry), values))
             except LabError as error:
                 problems.append(error)
-        of_data = (recipe.data_format, recipe.max_rows, recipe.columns) if recipe else ("auto", 0, "")
+        of_data = ("auto", 0, "", "none")
+        if recipe:
+            of_data = (recipe.data_format, recipe.max_rows, recipe.columns, recipe.preference_loss)
         if not mixture.problem_of(data) and (unreadable := data_error(data, *of_data)):
             problems.append(unreadable)
         if recipe and recipe.chat_template and not expanded(recipe.chat_template).is_file():
@@ -145,22 +147,26 @@ def _mistakes(found: dict[str, list[str]], many: int, action: str) -> str:
     return f"{len(lines)} mistakes, nothing was {action}\n  - " + "\n  - ".join(lines)
 
 
-def check_data(data: str, data_format: str, max_rows: int, columns: str = "") -> None:
+def check_data(
+    data: str, data_format: str, max_rows: int, columns: str = "", preference_loss: str = "none"
+) -> None:
     """Reads small local data completely, so that a damaged row is reported before a run is created, and the
     first rows of other local data, of each part of a mixture. Sets of the hub are checked by the run. Raises
     LabError."""
-    from tui_lab.data import bundled, formats, sources
+    from tui_lab.data import bundled, formats, preferences, sources
 
     parts = mixture.parts_of(data)
     if len(parts) > 1:
         for part in parts:
-            check_data(part.name, data_format, max_rows, columns)
+            check_data(part.name, data_format, max_rows, columns, preference_loss)
         return
     path = expanded(data)
     if data in bundled.NAMES:
-        return
+        _, form = bundled.PREFERENCES.get(data, ("", "messages"))
+        return preferences.check_form(form, data, preference_loss)
     if path.exists() or not sources.HUB_NAME.match(data):  # LabError with the closest name
         opened = formats.open_data(data, data_format, max_rows, columns)
+        preferences.check_form(opened.plan.format, opened.name, preference_loss)
         small = path.is_file() and path.stat().st_size <= CHECKED_DATA_BYTES
         if small and path.suffix.lower() != ".parquet" and not sum(1 for _ in opened.train):
             raise formats.none_usable(opened)

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
+from tui_lab.core.errors import LabError
 from tui_lab.data.cells import is_missing, structure_of, text_of
 from tui_lab.data.column_plan import Row
+from tui_lab.data.column_roles import LABELS
 from tui_lab.data.examples import Example
 from tui_lab.data.rows import BadRow, ChatMessage, Tool
 from tui_lab.data.turns import turns_of
@@ -20,6 +23,20 @@ _YES = ("true", "yes", "1", "good", "like", "liked", "up", "desirable", "positiv
 _NO = ("false", "no", "0", "-1", "bad", "dislike", "disliked", "down", "undesirable", "negative",
        "thumbs_down", "reject")  # fmt: skip
 _HH_TURN = re.compile(r"(?:^|\n\n)(Human|Assistant): ?")
+
+
+def check_form(form: str, name: str, loss: str) -> None:
+    """Raises LabError where data of a format does not have what a preference loss needs."""
+    wanted = {"none": form, "kto": "feedback"}.get(loss, "preference")
+    if form == wanted:
+        return
+    columns = (
+        "chosen and rejected" if wanted == "preference" else "prompt, completion and a label of true or false"
+    )
+    raise LabError(
+        f"preference_loss = {loss!r} needs the columns {columns}; {Path(name).name} has rows in the form of "
+        f"{LABELS[form]}. Use other data, or preference_loss = 'none'."
+    )
 
 
 def pair(row: Row, before: list[ChatMessage], tools: tuple[Tool, ...], prompt: str | None) -> Example:

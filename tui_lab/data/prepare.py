@@ -30,8 +30,8 @@ from tui_lab.data.encoding import (
     encode_batch,
     spells_control_tokens,
 )
-from tui_lab.data.formats import LABELS, Example, OpenedData, none_usable
-from tui_lab.data.preferences import UNDESIRABLE
+from tui_lab.data.formats import Example, OpenedData, none_usable
+from tui_lab.data.preferences import UNDESIRABLE, check_form
 from tui_lab.data.prompt_settings import ThinkingMode
 from tui_lab.data.rows import Tokenizer, TokenRow
 from tui_lab.data.split import Split, split
@@ -143,9 +143,9 @@ def prepare(
         settings = msgspec.structs.replace(settings, mode=how.thinking, thinking=how.thinking == "on")
         templates.use_settings(tokenizer, settings)
     templates.renderer_of(tokenizer).reset_counts()
-    notes: list[str] = []
+    check_form(source.plan.format, source.name, how.preference_loss)
+    notes = _unused_answers(source, how.preference_loss)
     tally = Tally()
-    _check_preferences(source, how.preference_loss, notes)
     encoded = _encode_set(source, tokenizer, how, tally, notes, _Clock(on_rows), folder)
     if not source.train.read - source.train.left_out:
         raise none_usable(source)
@@ -170,8 +170,6 @@ def prepare(
     if how.pairs:
         halves = {name: getattr(summary, name) // 2 for name in ("train_rows", "validation_rows")}
         summary = msgspec.structs.replace(summary, **halves)
-    if how.preference_loss == "kto":
-        _check_verdicts(train)
     renderings = prompt_warnings(templates.renderer_of(tokenizer), tally.apart, asked[1])
     check_enough(summary, tally, wants_validation=how.validation_fraction > 0)
     return PreparedData(
@@ -252,26 +250,17 @@ def _desirable(examples: Iterable[Example], unwanted: Counter[str]) -> Iterator[
             yield example
 
 
-def _check_preferences(source: OpenedData, loss: str, notes: list[str]) -> None:
-    """Raises LabError where the data does not have what a preference loss needs."""
+def _unused_answers(source: OpenedData, loss: str) -> list[str]:
+    """A sentence about rejected answers that training without a preference loss does not use."""
     form = source.plan.format
-    wanted = {"none": form, "kto": "feedback"}.get(loss, "preference")
-    if form == wanted:
-        if form in ("preference", "feedback") and loss == "none":
-            what = "rejected answers" if form == "preference" else "answers whose label is false"
-            presets = "dpo, orpo or simpo" if form == "preference" else "kto"
-            notes.append(f"the {what} are not used: the preset {presets} trains with them.")
-        return
-    columns = (
-        "chosen and rejected" if wanted == "preference" else "prompt, completion and a label of true or false"
-    )
-    raise LabError(
-        f"preference_loss = {loss!r} needs the columns {columns}; {Path(source.name).name} has rows in the "
-        f"form of {LABELS[form]}. Use other data, or preference_loss = 'none'."
-    )
+    if loss != "none" or form not in ("preference", "feedback"):
+        return []
+    what = "rejected answers" if form == "preference" else "answers whose label is false"
+    presets = "dpo, orpo or simpo" if form == "preference" else "kto"
+    return [f"the {what} are not used: the preset {presets} trains with them."]
 
 
-def _check_verdicts(rows: TokenRows) -> None:
+def check_verdicts(rows: TokenRows) -> None:
     """Raises LabError where all answers have the same verdict."""
     found = set(rows.tasks())
     if len(found) == 1:

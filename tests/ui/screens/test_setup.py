@@ -18,7 +18,7 @@ from tui_lab.runs import launch
 from tui_lab.runs.folder import Run, list_runs
 from tui_lab.runs.queue import queue
 from tui_lab.ui.app import LabApp
-from tui_lab.ui.screens.ask_name import AskName
+from tui_lab.ui.screens.ask_name import AskName, DataNames
 from tui_lab.ui.screens.setup import SetupPane
 from tui_lab.ui.widgets.chooser import Chooser
 
@@ -426,3 +426,17 @@ async def test_every_list_is_reachable_at_every_size(size: tuple[int, int]) -> N
                 pane(app).form.go_to("lora_r")
             await until(lambda words=words: words in screen_text(app))  # type: ignore[misc]
         assert "tui-lab train" in screen_text(app)
+
+
+def test_the_last_part_of_a_mixture_is_completed_and_each_is_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("rows.jsonl").write_text('{"text": "x"}\n')
+    names = DataNames()
+    assert names.near("pirate:3 + ./ro") == ["pirate:3 + ./rows.jsonl"]
+    assert names.near("pirate:3 + supp") == ["pirate:3 + support"]
+    assert names.check("pirate:3 + rows.jsonl") == "pirate:3 + rows.jsonl"
+    for text, sentence in (("pirate + gone.jsonl", "no data file"), ("pirate:0 + rows.jsonl", "above 0")):
+        with pytest.raises(LabError, match=sentence):
+            names.check(text)

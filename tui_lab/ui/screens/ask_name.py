@@ -73,9 +73,12 @@ class DataNames:
     def near(self, text: str) -> list[str]:
         from tui_lab.data.bundled import NAMES
         from tui_lab.data.files import EXTENSIONS
+        from tui_lab.recipes.mixture import SEPARATOR
 
-        bundled = [] if looks_like_path(text) else best(text, NAMES, lambda name: (name, ""))
-        return [*bundled, *completions(text, lambda entry: entry.name.lower().endswith(tuple(EXTENSIONS)))]
+        before, plus, last = text.rpartition(SEPARATOR)  # of a mixture the last part is completed
+        bundled = [] if looks_like_path(last) else best(last, NAMES, lambda name: (name, ""))
+        paths = completions(last, lambda entry: entry.name.lower().endswith(tuple(EXTENSIONS)))
+        return [before + plus + name for name in (*bundled, *paths)]
 
     def check(self, text: str) -> str:
         from tui_lab.data import sources
