@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from textual.widgets import Static
 
@@ -24,6 +26,18 @@ async def test_a_name_that_is_typed_at_once_is_text_from_its_first_letter() -> N
         assert app.pane == "setup" and app.screen is pane, "no letter was a key of the pane"
         keys_at_once(app, "d", "slash", *"no-such.jsonl", "enter")
         await until(lambda: isinstance(app.screen, AskName) and "no-such.jsonl" in screen_text(app))
+
+
+async def test_the_first_slash_of_a_path_may_open_the_filter(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "a", "completion": "b"}\n')
+    app = LabApp()
+    async with app.run_test(size=(80, 24)):
+        pane = app.screen
+        assert isinstance(pane, SetupPane)
+        await until(lambda: "starts the run" in screen_text(app))
+        keys_at_once(app, "d", "slash", *str(rows)[1:], "enter")
+        await until(lambda: pane.values["data"] == str(rows))
 
 
 async def test_more_text_than_python_has_frames() -> None:

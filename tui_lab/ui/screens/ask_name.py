@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from textual import events, on, work
@@ -221,11 +222,17 @@ class AskName(Dialog[str | None]):
 
     def _check(self, text: str) -> None:
         try:
-            name = self.names.check(text)
+            name = self.names.check(self._with_root(text))
         except LabError as error:
             self._call_back(self._show_error, f"✗ {error}")
         else:
             self._call_back(self.dismiss, name)
+
+    def _with_root(self, text: str) -> str:
+        """A path from the root that was typed at a list: its first slash opened the filter."""
+        rooted = Path("/") / text
+        is_meant = text == self.text and "/" in text and not Path(text).exists() and rooted.exists()
+        return str(rooted) if is_meant else text
 
     def _show_error(self, text: str) -> None:
         self.query_one("#error", Static).update(Content(sanitize(text)))
