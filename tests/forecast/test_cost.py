@@ -15,6 +15,7 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.format import carbon, energy, money
 from tui_lab.forecast import calibration, cost
 from tui_lab.forecast.calibration import Calibration
+from tui_lab.forecast.estimate import tokens_text
 from tui_lab.hardware import gpu_specs
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.models import catalog
@@ -123,6 +124,13 @@ def test_tokens_of_a_run() -> None:
     packed, basis = cost.planned_tokens(recipe(**plain, max_steps=10, packing=True), 1024, 1000, 300)
     assert packed == 10 * 8 * 1024 and "at most" not in basis
     assert cost.planned_tokens(recipe(), 1024) == (1e6, "for each 1 M tokens: the data is not counted yet")
+
+
+def test_tokens_that_are_not_counted_yet_are_at_most() -> None:
+    counted = cost.DataFacts(rows=1000, mean_tokens=30)
+    steps = recipe(max_steps=10, per_device_train_batch_size=2, gradient_accumulation_steps=1)
+    assert tokens_text(cost.estimate(QWEN, steps, data=counted, device=CPU)) == "600 tokens"
+    assert tokens_text(cost.estimate(QWEN, steps, device=CPU)).startswith("for at most ")
 
 
 def test_validation_and_probes_are_part_of_it() -> None:

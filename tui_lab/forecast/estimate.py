@@ -246,6 +246,8 @@ def tokens_text(cost: Cost) -> str:
     """The number of tokens that the costs are for."""
     if cost.tokens_basis.startswith("for each"):
         return f"for each {count(cost.tokens)} tokens"
+    if "at most" in cost.tokens_basis:  # the rows are not counted yet
+        return f"for at most {count(cost.tokens)} tokens"
     return f"{count(cost.tokens)} tokens"
 
 

@@ -58,6 +58,12 @@ def test_the_verdict_is_a_sentence_with_the_figure_that_decides(
     assert (text.plain[span.start : span.end], span.style) == (decides, "bold")
 
 
+def test_a_run_without_a_score_has_no_figures_of_acquisition(own_folders: Path) -> None:
+    assert "acquisition 0.10 → 0.90" in retention.heading(read(made.make_run()), "everyday", None, 80).plain
+    unscored = read(made.make_run(gain=(math.nan, math.nan)))
+    assert "acquisition" not in retention.heading(unscored, "everyday", None, 80).plain
+
+
 def test_a_base_at_chance_has_no_retention() -> None:
     hidden = compared("cannot_tell", -0.5, sentence="Cannot tell: the base scored 27.0%.")
     assert retention.verdict_label("cannot_tell")[0] == "? n/a: base at chance"

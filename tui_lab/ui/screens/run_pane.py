@@ -255,7 +255,7 @@ class RunPane(Pane):
             second = run_text.figures_line(state, width)
             third = run_text.score_line(state)
             if status in ENDED and state.saved:
-                third += f"   {state.saved.what} saved"
+                third = f"{third}   {state.saved.what} saved".strip()
             if what := run_text.advice(status, state, *keys):
                 third = f"{third}   {what}".strip()
         rows = [

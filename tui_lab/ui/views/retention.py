@@ -44,7 +44,8 @@ def heading(report: RetentionReport, suite: str, comparison: SuiteComparison | N
     label, colour = verdict_label(comparison.verdict if comparison else "")
     start, end = report.acquisition
     name = run_label(report.recipe, report.run.id)
-    acquired = f"acquisition {decimal(start, 2)} → {decimal(end, 2)}"
+    is_scored = math.isfinite(start) or math.isfinite(end)  # own data may have no score
+    acquired = f"acquisition {decimal(start, 2)} → {decimal(end, 2)}" if is_scored else ""
     if len(f"{label}  {name}   {suite}   {acquired}") <= width:
         name += f"   {suite}"
     return Content.assemble(
