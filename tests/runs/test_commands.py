@@ -50,7 +50,7 @@ def test_the_same_line_twice_is_one_command(run: Run) -> None:
 
 
 def test_unknown_commands_are_refused_by_the_sender(run: Run) -> None:
-    with pytest.raises(LabError, match="pause, continue, stop, checkpoint"):
+    with pytest.raises(LabError, match="pause, continue, stop, skip, checkpoint"):
         send(run, "explode")
     assert not run.commands_path.exists()
 

@@ -48,7 +48,7 @@ def test_it_learns_and_reports(run: folder.Run) -> None:
     assert end["value"] > 2 * start["value"] + 0.1
     assert all(end[name] > start[name] for name in ("token_f1", "rouge_l")) and 0 <= end["exact"] <= 1
     report = (run.path / "report.md").read_text()
-    assert f"| manner | {start['value']:.3f} | {end['value']:.3f} |" in report, "a run writes its own report"
+    assert f"| style | {start['value']:.3f} | {end['value']:.3f} |" in report, "a run writes its own report"
     assert (run.path / "report.html").is_file()
 
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from tui_lab.cli.grammar import parser
 from tui_lab.cli.options import EXIT_OK, Parser
 from tui_lab.core.errors import LabError
+from tui_lab.core.paths import expanded
 
 #: Of a folder no more entries are offered.
 MOST_FILES = 500
@@ -219,7 +220,7 @@ FILE = "\0file"
 def files(typed: str, _runs_dir: Path | None = None) -> Iterator[Completion]:
     """The entries of the folder that is typed; folders end with a slash."""
     folder, _, name = typed.rpartition("/")
-    start = Path(folder + "/" if "/" in typed else ".").expanduser()
+    start = expanded(Path(folder + "/" if "/" in typed else "."))
     with os.scandir(start) as entries:
         found = sorted(
             (entry.name, entry.is_dir())

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from tui_lab.core import input_files
 from tui_lab.core.errors import LabError
-from tui_lab.core.paths import path_exists
+from tui_lab.core.paths import expanded, path_exists
 from tui_lab.core.sanitize import sanitize
 from tui_lab.models import catalog
 from tui_lab.recipes.recipe import FIELDS, Recipe
@@ -176,6 +176,6 @@ def _fits(key: str, one: object, other: object) -> bool:
     if one == other or key not in ("model", "from_run"):
         return one == other
     try:
-        return Path(str(one)).expanduser().resolve() == Path(str(other)).expanduser().resolve()
-    except (OSError, RuntimeError, ValueError):
+        return expanded(Path(str(one))).resolve() == expanded(Path(str(other))).resolve()
+    except (OSError, RuntimeError, ValueError, LabError):
         return False

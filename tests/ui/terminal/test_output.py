@@ -14,7 +14,7 @@ from textual.widgets import Input
 from tests.screen import Screen
 from tests.ui.helpers import screen_text, until
 from tests.ui.screens.test_train import FakeRun
-from tui_lab.playground.messages import Tokens
+from tui_lab.playground.messages import GenerateRequest, Tokens
 from tui_lab.ui.app import LabApp
 from tui_lab.ui.screens.playground import PlaygroundPane
 from tui_lab.ui.screens.train import TrainPane
@@ -272,7 +272,7 @@ async def test_a_lane_counts_at_the_pace_of_figures_and_not_behind_another_pane(
     async with app.run_test(size=(80, 24)) as pilot:
         await until(lambda: isinstance(app.screen, PlaygroundPane))
         view = next(view for view in app.screen.query(LaneView) if view.display)
-        view.begin()
+        view.begin(GenerateRequest("Hello", ("greedy",)))
         drawn: list[int] = []
         usual = LaneView._draw_figures
         monkeypatch.setattr(LaneView, "_draw_figures", lambda self: (drawn.append(self.count), usual(self)))
