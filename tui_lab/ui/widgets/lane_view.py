@@ -100,7 +100,7 @@ class LaneView(Vertical, can_focus=True):
     LaneView .title, LaneView .figures { text-wrap: nowrap; text-overflow: ellipsis; }
     LaneView .title { height: 1; width: 100%; background: $surface; }
     LaneView:focus .title, LaneView:focus-within .title { background: $panel-lighten-2; text-style: bold; }
-    LaneView .figures { height: 2; width: 100%; color: $text-muted; }
+    LaneView .figures { height: 2; width: 100%; padding-left: 1; color: $text-muted; }
     LaneView:focus-within .figures { text-wrap: wrap; height: auto; min-height: 2; max-height: 7; }
     LaneView Input, LaneView Input:focus { height: 1; border: none; padding: 0 1; background: $panel; }
     LaneView StreamText { padding: 0 0 0 1; }
@@ -327,7 +327,7 @@ class LaneView(Vertical, can_focus=True):
         if not self.children or not self.display or self.query(Input):
             return
         if self.done is None:
-            text = f" {self.count} token{'s' * (self.count != 1)}" if self.count else ""
+            text = f"{self.count} token{'s' * (self.count != 1)}" if self.count else ""
         else:
             shown = figures(self.done)
             narrow = self.size.width < ROOMY_COLUMNS
@@ -342,7 +342,7 @@ class LaneView(Vertical, can_focus=True):
             first = "" if narrow and differs else f"  first {shown['first']}"
             logprob = "" if narrow else f"  logprob {shown['logprob']}"
             text = (
-                f" {shown['tokens']} tokens{differs}  {end}{first}\n {perplexity}{logprob}  "
+                f"{shown['tokens']} tokens{differs}  {end}{first}\n{perplexity}{logprob}  "
                 f"rep-4 {shown['rep-4']}  {'dist-2' if narrow else 'distinct-2'} {shown['distinct-2']}"
             )
         self._figures.update(Content(text), layout=self.done is not None and self.has_focus)
@@ -374,7 +374,7 @@ class LaneView(Vertical, can_focus=True):
         else:
             names = ", ".join(strategies.parameters(lane.strategy))
             sentence, style = f"{names}, seed, on (a model) can be set, each as name=value.", ""
-        self._figures.update(Content.styled(f" {sanitize(sentence)}", style))
+        self._figures.update(Content.styled(sanitize(sentence), style))
         return lane
 
     @on(Input.Changed)
