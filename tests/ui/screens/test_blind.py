@@ -196,8 +196,8 @@ async def test_from_compare_votes_lie_with_the_run(tmp_path: Path, own_folders: 
         await until(lambda: isinstance(app.screen, AskText) and app.screen.query(Input))
         await pilot.press(*"none", "enter")
         await until(lambda: any("there is no file" in note.message for note in app._notifications))
-        start_blind(app, client, ["greedy", "beam", "contrastive"], PlaygroundSettings())  # type: ignore[arg-type]
         await until(lambda: isinstance(app.screen, AskText) and app.screen.query(Input))
+        assert app.screen.query_one(Input).value == "none", "what was typed can be corrected"
         (tmp_path / "p.txt").write_text("question 0\nquestion 1\n")
         app.screen.query_one(Input).value = str(tmp_path / "p.txt")
         await pilot.press("enter")

@@ -328,6 +328,7 @@ def start_blind(
             screen = Blind(client, settings, path)
         except LabError as error:
             pane.notify(sanitize(str(error)), severity="error", markup=False)
+            ask(source)  # what was typed can be corrected
         else:
             pane.app.push_screen(screen)
 
@@ -340,4 +341,8 @@ def start_blind(
         f"Blind vote on {chosen[0]} and {chosen[1]}. Which prompts? A file (one a line, or rows with a key "
         f"prompt), or a bundled set: pirate, json, support{this}."
     )
-    pane.app.push_screen(AskText(question, CONVERSATION if conversation else "", "prompts.txt"), entered)
+
+    def ask(value: str) -> None:
+        pane.app.push_screen(AskText(question, value, "prompts.txt"), entered)
+
+    ask(CONVERSATION if conversation else "")
