@@ -160,12 +160,14 @@ def endless_model(folder: Path) -> Path:
 def set_tokens(lab: Terminal, new_tokens: int) -> None:
     """How many new tokens a lane may have."""
     lab.press(ESCAPE, 0.5)
-    lab.press(b"\x10Length: set", 0.5)  # by the palette
+    lab.press(b"\x10", 0.5)  # by the palette
+    lab.press(b"Length: set", 1.5)
     lab.press(ENTER, 0.0)
-    lab.until("how many new tokens")
+    lab.until("At most this many new tokens")
     lab.press(b"\x15", 0.5)  # away with what stands there
     lab.press(b"%d" % new_tokens, 0.5)
-    lab.press(ENTER, 0.0)
+    lab.press(ENTER, 0.5)
+    lab.press(ESCAPE, 0.5)  # closes the form
     lab.until(f"up to {new_tokens} tokens")
 
 
@@ -176,8 +178,9 @@ def load_model(lab: Terminal, model: Path, new_tokens: int) -> None:
     lab.until("Precision")
     lab.press(b"\x1b[F", 0.5)  # the last line of the list: type a name
     lab.press(ENTER, 0.0)
-    lab.until("or a hub name such as")
-    lab.press(f"{model}\r".encode(), 0.0)
+    lab.until("a local folder or a hub id")
+    lab.press(str(model).encode(), 0.5)
+    lab.press(ENTER, 2.0)  # the dialogs close
     lab.until(f"{model.name} \u00b7")
     set_tokens(lab, new_tokens)
 
