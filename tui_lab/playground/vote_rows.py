@@ -4,17 +4,13 @@ and skipped prompts give no row, and a vote that was taken back does not either.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypedDict
-
-import msgspec
 
 from tui_lab.core.files import write_atomically
 from tui_lab.core.paths import data_dir
 from tui_lab.data.rows import ChatMessage
-from tui_lab.playground.votes import FILE_NAME, SessionRecord, UndoRecord, VoteRecord
-from tui_lab.runs.events import LineTail
+from tui_lab.playground.votes import FILE_NAME, SessionRecord, UndoRecord, VoteRecord, read_lines
 from tui_lab.runs.folder import list_runs
 
 
@@ -24,9 +20,6 @@ class PreferenceRow(TypedDict):
     prompt: list[ChatMessage] | str
     chosen: list[ChatMessage] | str
     rejected: list[ChatMessage] | str
-
-
-_DECODER = msgspec.json.Decoder(SessionRecord | VoteRecord | UndoRecord)
 
 
 def vote_files(runs_dir: Path | None = None) -> list[Path]:
@@ -40,7 +33,7 @@ def rows_of(path: Path) -> list[PreferenceRow]:
     equal or empty give no row. Raises OSError."""
     sessions: dict[str, SessionRecord] = {}
     votes: dict[tuple[str, int], VoteRecord] = {}
-    for record in _records(path):
+    for record in read_lines(path):
         match record:
             case SessionRecord():
                 sessions[record.session] = record
@@ -70,16 +63,6 @@ def rows_of(path: Path) -> list[PreferenceRow]:
 def write_rows(rows: list[PreferenceRow], path: Path) -> None:
     """Writes rows as JSON Lines. Raises OSError."""
     write_atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-
-
-def _records(path: Path) -> Iterator[SessionRecord | VoteRecord | UndoRecord]:
-    tail = LineTail(path)
-    while (line := tail.next_line()) is not None or not tail.at_end:
-        if line is not None:
-            try:
-                yield _DECODER.decode(line)
-            except msgspec.MsgspecError:
-                continue
 
 
 def _conversation(

@@ -296,20 +296,24 @@ def open_session(settings: BlindSettings, path: Path, seed: int | None = None) -
     return session
 
 
-_DECODER = msgspec.json.Decoder(SessionRecord | VoteRecord | UndoRecord)
+VoteLine = SessionRecord | VoteRecord | UndoRecord
+_DECODER = msgspec.json.Decoder(VoteLine)
 
 
-def read_sessions(path: Path, settings: BlindSettings) -> list[VotingSession]:
-    """All sessions of these settings, with their votes. Other and damaged lines are skipped."""
-    sessions: dict[str, VotingSession] = {}
+def read_lines(path: Path) -> Iterator[VoteLine]:
+    """The records of a file of votes in order. Other and damaged lines are skipped."""
     tail = LineTail(path)
     while (line := tail.next_line()) is not None or not tail.at_end:
         if line is None:
             continue
-        try:
-            record = _DECODER.decode(line)
-        except msgspec.MsgspecError:
-            continue
+        with contextlib.suppress(msgspec.MsgspecError):
+            yield _DECODER.decode(line)
+
+
+def read_sessions(path: Path, settings: BlindSettings) -> list[VotingSession]:
+    """All sessions of these settings, with their votes."""
+    sessions: dict[str, VotingSession] = {}
+    for record in read_lines(path):
         if isinstance(record, SessionRecord):
             if record.key == settings.key:
                 sessions[record.session] = VotingSession(settings, path, record.session, record.seed)

@@ -54,11 +54,6 @@ class PreferenceLoss:
 # losses
 
 
-def dpo(chosen: Tensor, rejected: Tensor, ref_chosen: Tensor, ref_rejected: Tensor, beta: float) -> Tensor:
-    """DPO of each pair (P,), from summed log-probabilities (P,) under the model and its reference."""
-    return -logsigmoid(beta * ((chosen - ref_chosen) - (rejected - ref_rejected)))
-
-
 def simpo(chosen: Tensor, rejected: Tensor, beta: float, gamma: float) -> Tensor:
     """SimPO of each pair (P,), from mean log-probabilities of a token (P,)."""
     return -logsigmoid(beta * (chosen - rejected) - gamma)
