@@ -14,6 +14,8 @@ from textual.css.tokenize import Token
 
 from tui_lab.core import job_client
 from tui_lab.hardware import memory_budget
+from tui_lab.runs import launch
+from tui_lab.runs.folder import Run
 from tui_lab.ui.screens.playground import PlaygroundPane
 from tui_lab.ui.views.welcome import MARK
 
@@ -69,6 +71,26 @@ def been_here(tmp_path: Path) -> Path:
 def plenty_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether a run is asked about before it starts does not depend on how full this machine is."""
     monkeypatch.setattr(memory_budget, "available_bytes", lambda *_: 64 << 30)
+
+
+class Child:
+    """Stands for the process of a run that was started."""
+
+    def poll(self) -> None:
+        return None
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[Run]:
+    """Runs that were launched, instead of launching them."""
+    runs: list[Run] = []
+
+    def start(run: Run, environment: object = None) -> Any:
+        runs.append(run)
+        return Child()
+
+    monkeypatch.setattr(launch, "start", start)
+    return runs
 
 
 @pytest.fixture

@@ -20,7 +20,6 @@ from tests.ui.helpers import screen_text, until
 from tests.ui.screens.test_playground import PaperClient
 from tui_lab.export import records as exports
 from tui_lab.pocket import MODEL_DIR
-from tui_lab.runs import launch
 from tui_lab.runs.folder import Run
 from tui_lab.ui.app import LabApp
 from tui_lab.ui.screens.blind import Blind
@@ -125,18 +124,7 @@ def test_the_table_has_every_main_job() -> None:
     }  # fmt: skip
 
 
-async def test_own_model_own_data_and_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    started: list[Run] = []
-
-    class Child:
-        def poll(self) -> None:
-            return None
-
-    def start(run: Run, environment: object = None) -> Any:
-        started.append(run)
-        return Child()
-
-    monkeypatch.setattr(launch, "start", start)
+async def test_own_model_own_data_and_start(tmp_path: Path, started: list[Run]) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"prompt": "a", "completion": "b"}\n' * 20)
     async with lab("setup") as (app, model):

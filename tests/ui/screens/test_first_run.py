@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from tests.ui.helpers import screen_text, until
-from tui_lab.runs import launch
 from tui_lab.runs.folder import Run
 from tui_lab.ui.app import LabApp
 from tui_lab.ui.open_screens import PLAY_DEMO
@@ -34,18 +31,7 @@ async def test_all_cards_are_in_view_with_their_keys(size: tuple[int, int]) -> N
             assert step.text.split()[-1] in text, step
 
 
-async def test_one_key_tunes_the_bundled_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    started: list[Run] = []
-
-    class Child:
-        def poll(self) -> None:
-            return None
-
-    def start(run: Run, environment: object = None) -> Any:
-        started.append(run)
-        return Child()
-
-    monkeypatch.setattr(launch, "start", start)
+async def test_one_key_tunes_the_bundled_model(started: list[Run]) -> None:
     app = LabApp()
     async with app.run_test(size=(80, 24)) as pilot:
         await opened(app)

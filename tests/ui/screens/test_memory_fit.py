@@ -12,6 +12,7 @@ import pytest
 from textual.pilot import Pilot
 
 from tests.records import probe_answer
+from tests.ui.conftest import Child
 from tests.ui.helpers import said, screen_text, until
 from tui_lab.core import job_client
 from tui_lab.forecast import remedies
@@ -33,11 +34,6 @@ L4 = DeviceFacts("cuda", "NVIDIA L4", 24 * GIB, True, 8)
 
 def ram(free_bytes: int) -> MemoryBudget:
     return MemoryBudget(CPU, free_bytes, "main memory", "free now in")
-
-
-class Child:
-    def poll(self) -> None:
-        return None
 
 
 @pytest.fixture

@@ -23,26 +23,6 @@ from tui_lab.ui.screens.setup import SetupPane
 from tui_lab.ui.widgets.chooser import Chooser
 
 
-class Child:
-    """Stands for the process of a run that was started."""
-
-    def poll(self) -> None:
-        return None
-
-
-@pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> list[Run]:
-    """Runs that were launched, instead of launching them."""
-    runs: list[Run] = []
-
-    def start(run: Run, environment: object = None) -> Any:
-        runs.append(run)
-        return Child()
-
-    monkeypatch.setattr(launch, "start", start)
-    return runs
-
-
 def pane(app: LabApp) -> SetupPane:
     assert isinstance(app.screen, SetupPane)
     return app.screen
