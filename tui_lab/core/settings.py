@@ -152,6 +152,11 @@ FIELDS = {each.name: each for each in fields(Settings)}
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
+def is_true(text: str) -> bool:
+    """Whether a switch, as text from a file or the environment, is on."""
+    return text.lower() in _TRUE
+
+
 @dataclass(frozen=True)
 class Loaded:
     """Settings, the source of each, and a sentence for each invalid value that was left out."""
@@ -195,7 +200,7 @@ def checked(name: str, value: object) -> Any:
         value = value.strip()
     if kind == "bool":
         if isinstance(value, str) and value.lower() in _TRUE + _FALSE:
-            return value.lower() in _TRUE
+            return is_true(value)
         if not isinstance(value, bool):
             raise LabError(f"{name} = {_repr(value)}: must be true or false")
     elif kind.startswith("float"):

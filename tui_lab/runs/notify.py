@@ -20,6 +20,7 @@ import msgspec
 from tui_lab.core import format
 from tui_lab.core.records import to_json
 from tui_lab.core.sanitize import sanitize
+from tui_lab.core.settings import is_true
 from tui_lab.runs.state import Watcher
 
 COMMAND_ENV = "TUI_LAB_NOTIFY_COMMAND"
@@ -119,7 +120,7 @@ def _post(address: str, notice: RunEnded) -> str:
 
 def terminal_wanted(environment: Mapping[str, str] = os.environ) -> bool:
     """Whether the settings ask for notifications of the terminal."""
-    return environment.get(TERMINAL_ENV, "").lower() in ("1", "true", "yes", "on")
+    return is_true(environment.get(TERMINAL_ENV, ""))
 
 
 def terminal_sequences(text: str, environment: Mapping[str, str] = os.environ) -> str:
