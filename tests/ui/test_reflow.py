@@ -123,7 +123,7 @@ async def test_runs_keeps_the_run_under_the_cursor_and_a_question_half_answered(
         await through(pilot, (80, 24))
         assert table.current is not None and at is not None and table.current.id == at.id
         assert app.focused is table
-        assert table.scroll_offset.y <= table.cursor < table.scroll_offset.y + table.size.height
+        await until(lambda: table.scroll_offset.y <= table.cursor < table.scroll_offset.y + table.size.height)
         await pilot.press("N", *"half")
         assert isinstance(app.screen, AskText)
         await through(pilot)

@@ -6,8 +6,12 @@ import re
 from importlib.metadata import version
 
 import pytest
+from textual.app import App, ComposeResult
+from textual.screen import Screen
+from textual.widgets import Static
 
 from tests.paths import ROOT
+from tests.ui.helpers import until
 from tui_lab.ui.terminal import textual_internals
 
 
@@ -27,6 +31,23 @@ def test_a_missing_name_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None
     assert textual_internals.missing_names() == [
         "Textual has no App._no_such_name any more, which the lab uses for: a test."
     ]
+
+
+class OneLine(App[None]):
+    def compose(self) -> ComposeResult:
+        yield Static("a line")
+
+
+async def test_a_call_after_the_layout_outlives_a_screen_above() -> None:
+    app = OneLine()
+    async with app.run_test():
+        line, called = app.query_one(Static), []
+        above: Screen[None] = Screen()
+        await app.push_screen(above)
+        textual_internals.call_after_layout(line, lambda: called.append(True))
+        above._callbacks.clear()  # as where it is removed before it was drawn
+        await app.pop_screen()
+        await until(lambda: called)
 
 
 def test_only_the_terminal_package_imports_private_modules_of_textual() -> None:

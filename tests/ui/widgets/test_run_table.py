@@ -96,3 +96,23 @@ async def test_the_mouse() -> None:
         await until(lambda: app.opened == [every[3].id])
         await pilot.click(TableHead, offset=(20, 0))
         await until(lambda: app.sorted_by == ["model"])
+
+
+def in_view(table: RunTable) -> bool:
+    return table.scroll_offset.y <= table.cursor < table.scroll_offset.y + table.size.height
+
+
+async def test_the_cursor_stays_in_view_where_its_run_moves() -> None:
+    app = TableApp()
+    async with app.run_test(size=(80, 24)) as pilot:
+        table = app.query_one(RunTable)
+        every = runs(100)
+        table.show(every, {}, "")
+        await pilot.pause()
+        table.show(list(reversed(every)), {}, "")  # sorted the other way
+        assert table.cursor == 99
+        await until(lambda: in_view(table))
+        table.scroll_to(y=0, animate=False)  # with the wheel: the reader looks elsewhere
+        table.show(every[1:], {}, "")
+        await pilot.pause(0.1)
+        assert table.scroll_offset.y == 0

@@ -238,10 +238,9 @@ def call_in_loop(app: AnyApp | None, callback: Callable[[], object]) -> None:
 def call_after_layout(widget: Widget, callback: Callable[[], None]) -> None:
     """Calls back when the screen has been laid out and drawn; once, however often it is asked for until then.
     For ``on_resize``: ``call_after_refresh`` would put a message between two pending resizes, which Textual
-    joins only when they follow each other."""
-    stack = widget.app.screen_stack
-    if stack and all(callback != waiting for waiting, _ in stack[-1]._callbacks):
-        stack[-1]._invoke_later(callback, widget)
+    joins only when they follow each other. The widget's own screen calls: one above it may close first."""
+    if widget.is_attached and all(callback != waiting for waiting, _ in widget.screen._callbacks):
+        widget.screen._invoke_later(callback, widget)
 
 
 screen_resized = Screen._screen_resized

@@ -109,7 +109,7 @@ class RunTable(ScrollView, can_focus=True):
 
     def show(self, runs: Sequence[RunSummary], letters: Mapping[str, tuple[str, str]], empty: str) -> None:
         """Shows these runs. The cursor stays on its run if that is still listed."""
-        at = self.current.id if self.current else ""
+        at, row_before, in_view = self.current.id if self.current else "", self.cursor, self._cursor_in_view()
         before = (self.runs, self.letters, self.empty)
         self.runs, self.letters, self.empty = runs, dict(letters), empty
         if runs != before[0]:
@@ -120,6 +120,11 @@ class RunTable(ScrollView, can_focus=True):
         if (runs, self.letters, empty) != before:
             self.refresh()
             self.post_message(self.Moved())
+        if in_view and self.cursor != row_before:
+            call_after_layout(self, self._scroll_to_cursor)
+
+    def _cursor_in_view(self) -> bool:
+        return self.scroll_offset.y <= self.cursor < self.scroll_offset.y + self.size.height
 
     def go_to(self, run_id: str) -> None:
         """Moves the cursor to a run."""
