@@ -121,12 +121,12 @@ async def test_a_modal_screen_takes_the_focus_and_gives_it_back(name: str) -> No
         assert app.screen.focused is before
 
 
-async def test_a_mark_shows_the_focused_lane_in_the_terminal_s_colours() -> None:
-    app = lab(Settings(theme="lab-ansi"), "playground")
-    async with app.run_test(size=(120, 40)) as pilot:
+async def test_a_heavy_line_shows_the_focused_lane_without_colours() -> None:
+    app = lab(Settings(color=False), "playground")
+    async with app.run_test(size=(80, 24)) as pilot:
         await until(lambda: app.first_frame.drawn and app.focused is not None)
-        assert "▸" not in screen_text(app)
+        assert "━ · 1 greedy" not in screen_text(app)
         await pilot.press("escape")
-        await until(lambda: "▸· 1 greedy" in screen_text(app))
+        await until(lambda: "━ · 1 greedy" in screen_text(app))
         await pilot.press("tab")
-        await until(lambda: "▸· 2 " in screen_text(app) and screen_text(app).count("▸") == 1)
+        await until(lambda: "━ · 2 beam" in screen_text(app) and "━ · 1 greedy" not in screen_text(app))

@@ -342,7 +342,6 @@ async def test_keys_are_offered_while_the_last_lane_is_being_removed(monkeypatch
 async def test_a_lane_that_is_being_removed_takes_what_still_comes_for_it() -> None:
     async with compare() as (_app, _pilot, pane, _paper):
         [view, *_] = pane.views
-        await view.query_one(".title").remove()
         await view.query_one(".figures").remove()
         view.begin(GenerateRequest("a", ("greedy",)))
         view.finish(lane_done(0, "greedy", "a late word"))
@@ -466,4 +465,24 @@ def test_the_speed_is_known_while_a_lane_runs() -> None:
     view._rate.add(4, 10.0)
     assert view._speed == "", "the time of the prompt does not count"
     view._rate.add(104, 12.0)
-    assert view._speed == "50 tok/s "
+    assert view._speed == "50 tok/s"
+
+
+@pytest.mark.parametrize(("size", "below"), [((120, 40), "╰"), ((80, 24), " 4 tokens · 4.0 tok/s")])
+async def test_lanes_are_panels_with_their_figures_in_the_border(size: tuple[int, int], below: str) -> None:
+    async with compare(size) as (app, pilot, pane, _paper):
+        await pilot.press("enter")
+        await until(lambda: "4.0 tok/s" in screen_text(app))
+        rows = screen_text(app).split("\n")
+        top = next(n for n, row in enumerate(rows) if row.startswith("╭─ ✓ 1 greedy ─"))
+        assert "─ ✓ 2 beam num_beams=4 ─" in rows[top]
+        region = pane.views[0].region
+        figures = [row[: region.width] for row in rows[top : top + region.height] if "4.0 tok/s" in row]
+        assert len(figures) == 1 and figures[0].startswith(below) and "4 tokens · 4.0 tok/s ·" in figures[0]
+        assert pane.views[0].has_class("panel")
+        await pilot.press("escape")  # the focused lane alone has the accent
+        await until(lambda: pane.views[0].has_focus)
+        await pilot.pause()
+        accent = app.theme_variables["primary"].lower()
+        accented = [view.styles.border_top[1].hex.lower() == accent for view in pane.views if view.display]
+        assert accented == [True, *[False] * (len(accented) - 1)]

@@ -22,7 +22,7 @@ class LaneBoard(Container):
     """See the module's docstring. It posts :class:`Rearranged` when lanes or the current one change."""
 
     DEFAULT_CSS = """
-    LaneBoard { height: 1fr; layout: grid; grid-size: 1 1; grid-gutter: 0 1; }
+    LaneBoard { height: 1fr; layout: grid; grid-size: 1 1; }
     """
 
     class Rearranged(Message):

@@ -49,7 +49,7 @@ def role(lane: Lane) -> str:
 
 
 #: Narrower lanes use shorter names.
-ROOMY_COLUMNS, WIDE_COLUMNS = 70, 92
+ROOMY_COLUMNS, WIDE_COLUMNS = 68, 90
 #: Stands before what the user said in a conversation.
 PROMPT_MARK = "› "
 
@@ -97,13 +97,17 @@ class LaneView(Vertical, can_focus=True):
     BINDINGS = bindings("lane")
     DEFAULT_CSS = """
     LaneView { height: 1fr; background: $background; }
-    LaneView .title, LaneView .figures { text-wrap: nowrap; text-overflow: ellipsis; }
-    LaneView .title { height: 1; width: 100%; background: $surface; }
-    LaneView:focus .title, LaneView:focus-within .title { background: $panel-lighten-2; text-style: bold; }
-    LaneView .figures { height: 2; width: 100%; padding-left: 1; color: $text-muted; }
-    LaneView:focus-within .figures { text-wrap: wrap; height: auto; min-height: 2; max-height: 7; }
-    LaneView Input, LaneView Input:focus { height: 1; border: none; padding: 0 1; background: $panel; }
-    LaneView StreamText { padding: 0 0 0 1; }
+    Pane LaneView.panel { padding: 0 0 0 1; }  /* the scroll bar stands at the right */
+    Pane.-narrow LaneView.panel, Pane.-short LaneView.panel { padding: 0; }
+    LaneView .figures {
+        height: 1; width: 100%; color: $text-muted; text-wrap: nowrap; text-overflow: ellipsis;
+    }
+    Pane.-narrow LaneView .figures, Pane.-short LaneView .figures { height: 2; }
+    LaneView:focus-within .figures { text-wrap: wrap; height: auto; min-height: 1; max-height: 7; }
+    Pane.-narrow LaneView:focus-within .figures, Pane.-short LaneView:focus-within .figures {
+        height: auto; min-height: 2;
+    }
+    LaneView Input, LaneView Input:focus { height: 1; border: none; padding: 0; background: $panel; }
     """
 
     @dataclass
@@ -116,6 +120,7 @@ class LaneView(Vertical, can_focus=True):
     def __init__(self, lane: Lane, number: int, memory: LaneMemory | None = None, **kwargs: Any) -> None:
         """``memory``: a conversation and an answer that the lane begins with."""
         super().__init__(**kwargs)
+        self.add_class("panel")
         self.lane, self.number = lane, number
         self.state: LaneState = "idle"
         self.turns = memory.turns if memory else ()
@@ -126,13 +131,13 @@ class LaneView(Vertical, can_focus=True):
         self.count = 0
         self._rate = _Rate()
         # attributes, because queries fail while the lane is being mounted or removed
-        self._title, self._figures = Static(classes="title"), Static(classes="figures")
+        self._figures = Static(classes="figures")
+        self._titled = self._noted = Content()  # what the border shows
         self._text = StreamText(strategies.meaning(lane.strategy))
         self._paced_figures = Paced(self, FIGURES, self._draw_progress)
         self._paced_beams = Paced(self, STREAM, self._draw_beams)
 
     def compose(self) -> ComposeResult:
-        yield self._title
         yield self._text
         yield self._figures
 
@@ -284,33 +289,25 @@ class LaneView(Vertical, can_focus=True):
         self._draw_figures()
 
     def _draw_title(self) -> None:
-        if not self.children:
-            return
-        colour = f"${role(self.lane)}"
         name, _, rest = Lane(self.lane.strategy, self.lane.seed).text.partition(" ")
         parts: list[Any] = [
-            # the focus is visible without colours
-            f"{'▸' if self.has_focus else ' '}{PLAYGROUND_STATES[self.state].glyph} ",
-            f"{self.number} ",
-            (name, f"bold {colour}"),
+            f"{PLAYGROUND_STATES[self.state].glyph} {self.number} ",
+            (name, f"bold ${role(self.lane)}"),
         ]
         details: list[Any] = [f" {rest}" if rest else ""]
         if self.lane.on:
             on = sanitize(self.lane.on)
             details.append((f" on {on}", "$base-model" if on == "base" else "bold $tuned-model"))
-        parts += details[::-1] if self.size.width < ROOMY_COLUMNS else details  # the end may be cut
-        left, right = Content.assemble(*parts), Content(self._speed)
-        room = self.size.width - right.cell_length
-        if right and room > 8:
-            left = left.truncate(room - 1, ellipsis=True)
-            left = Content.assemble(left, " " * (room - left.cell_length), right.stylize("$text-muted"))
-        self._title.update(left, layout=False)
+        parts += details[::-1] if self._is_narrow else details  # the end may be cut
+        title = Content.assemble(*parts)
+        if title != self._titled:
+            self._titled = self.border_title = title
 
     @property
     def _speed(self) -> str:
         """The tokens per second, while the lane runs those so far; "" where there are none."""
         rate = self.done.tok_per_s if self.done is not None else self._rate.tok_per_s
-        return f"{decimal(rate, 0 if rate >= 10 else 1)} tok/s " if rate > 0 else ""
+        return f"{decimal(rate, 0 if rate >= 10 else 1)} tok/s" if rate > 0 else ""
 
     def _draw_progress(self) -> None:
         self._draw_title()
@@ -321,36 +318,58 @@ class LaneView(Vertical, can_focus=True):
 
     def watch_has_focus(self, value: bool) -> None:
         super().watch_has_focus(value)
-        self._draw_title()
+        self._draw_figures()
 
     def _draw_figures(self) -> None:
+        """The first figures stand in the lower border; without one, or where they are cut there and the lane
+        has the focus, above the others."""
         if not self.children or not self.display or self.query(Input):
             return
-        if self.done is None:
-            text = f"{self.count} token{'s' * (self.count != 1)}" if self.count else ""
+        has_border = self.styles.border_bottom[0] not in ("", "none")
+        first, others = self._first_figures(), self._other_figures()
+        is_cut = self.has_focus and len(first) > self.size.width - 1
+        lines = [others] if has_border and not is_cut else [first, others]
+        self._figures.update(
+            Content("\n".join(filter(None, lines))), layout=self.done is not None and self.has_focus
+        )
+        noted = Content(first if has_border else "")
+        if noted != self._noted:
+            self._noted = self.border_subtitle = noted
+
+    def _first_figures(self) -> str:
+        done = self.done
+        if done is None:
+            parts = [f"{self.count} token{'s' * (self.count != 1)}" if self.count else "", self._speed]
         else:
-            shown = figures(self.done)
-            narrow = self.size.width < ROOMY_COLUMNS
-            end = ENDS.get(self.done.finish_reason, self.done.finish_reason)
-            differs = f"  {self.difference}" if self.difference else ""
-            perplexity = f"ppl {shown['ppl base']}"
-            if self.done.on not in ("", "base"):
-                perplexity = f"ppl base {shown['ppl base']}, own {shown['ppl own']}"
-                if self.size.width >= WIDE_COLUMNS:
-                    own = sanitize(self.done.on)
-                    perplexity = f"ppl under base {shown['ppl base']}, under {own} {shown['ppl own']}"
-            first = "" if narrow and differs else f"  first {shown['first']}"
-            logprob = "" if narrow else f"  logprob {shown['logprob']}"
-            text = (
-                f"{shown['tokens']} tokens{differs}  {end}{first}\n{perplexity}{logprob}  "
-                f"rep-4 {shown['rep-4']}  {'dist-2' if narrow else 'distinct-2'} {shown['distinct-2']}"
-            )
-        self._figures.update(Content(text), layout=self.done is not None and self.has_focus)
+            end = ENDS.get(done.finish_reason, done.finish_reason)
+            latency = "" if self.difference and self._is_narrow else f"first {figures(done)['first']}"
+            parts = [f"{len(done.token_ids)} tokens", self.difference, self._speed, end, latency]
+        return " · ".join(filter(None, parts))
+
+    def _other_figures(self) -> str:
+        """The figures that are known once the lane has ended."""
+        if self.done is None:
+            return ""
+        shown = figures(self.done)
+        perplexity = f"ppl {shown['ppl base']}"
+        if self.done.on not in ("", "base"):
+            perplexity = f"ppl base {shown['ppl base']}, own {shown['ppl own']}"
+            if self.size.width >= WIDE_COLUMNS:
+                own = sanitize(self.done.on)
+                perplexity = f"ppl under base {shown['ppl base']}, under {own} {shown['ppl own']}"
+        logprob = "" if self._is_narrow else f"logprob {shown['logprob']}"
+        distinct = "dist-2" if self._is_narrow else "distinct-2"
+        parts = [perplexity, logprob, f"rep-4 {shown['rep-4']}", f"{distinct} {shown['distinct-2']}"]
+        return "  ".join(filter(None, parts))
+
+    @property
+    def _is_narrow(self) -> bool:
+        return self.size.width < ROOMY_COLUMNS
 
     # ------------------------------------------------------------------ editing in place
 
     async def edit(self) -> None:
-        """Opens a text field in place of the title."""
+        """Opens a text field above the text."""
         if self.query(Input):
             return
         field = Input(
@@ -358,7 +377,6 @@ class LaneView(Vertical, can_focus=True):
             suggester=SuggestFromList([Lane(f.start).text for f in FAMILIES.values()]),
             compact=True,
         )
-        self._title.display = False
         await self.mount(field, before=0)
         field.focus()
         self._check(self.lane.text)
@@ -397,7 +415,6 @@ class LaneView(Vertical, can_focus=True):
 
     async def _close_editor(self) -> None:
         await self.query(Input).remove()
-        self._title.display = True
         self._draw_figures()
         self.focus()
 
