@@ -112,8 +112,46 @@ def test_similarity_by_hand() -> None:
     assert scoring.rouge_l("mat the on sat cat the", row) == pytest.approx(2 * 3 / 12)  # the on the
     assert scoring.token_f1("dog", row) == scoring.rouge_l("dog", row) == 0
     assert scoring.token_f1("", row) == scoring.rouge_l("", row) == 0
-    assert scoring.similarity_scores(["The cat sat on the mat."], [row]) == {
-        "exact": [1.0],
-        "token_f1": [1.0],
-        "rouge_l": [1.0],
+    assert scoring.similarity_scores(["the cat sat on the mat"], [row]) == {
+        name: [1.0] for name in ("exact", "token_f1", "rouge_l", "bleu", "chrf")
     }
+
+
+# answer, expected, ROUGE-L of rouge-score 0.1.2 without stemming, F1 of the evaluation script of SQuAD 1.1
+PUBLISHED = [
+    ("the cat sat on the mat", "a cat is on the mat", 0.666667, 0.75),
+    (
+        "The quick brown fox jumps over the lazy dog.",
+        "A fast brown fox leaps over a lazy dog!",
+        0.555556,
+        0.714286,
+    ),
+    ("Revenue was $12.5 million in 2019", "In 2019, revenue was 12.5 million dollars", 0.666667, 0.923077),
+    ("don't know", "I do not know", 0.285714, 0.333333),
+    ("Paris", "Paris, France", 0.666667, 0.666667),
+    ("one two three four five", "five four three two one", 0.2, 1.0),
+    ("It is 3-4 days", "3 to 4 days, it is", 0.545455, 0.6),
+    ("x", "y", 0.0, 0.0),
+]
+
+
+@pytest.mark.parametrize(("answer", "expected", "rouge", "f1"), PUBLISHED)
+def test_rouge_and_f1_equal_the_published_programs(
+    answer: str, expected: str, rouge: float, f1: float
+) -> None:
+    assert scoring.rouge_l(answer, row("", expected)) == pytest.approx(rouge, abs=1e-6)
+    assert scoring.token_f1(answer, row("", expected)) == pytest.approx(f1, abs=1e-6)
+
+
+def test_bleu_and_chrf_by_hand() -> None:
+    expected = row("", "the cat sat on a mat")
+    # Papineni et al. 2002: 5 of 6 words, 3 of 5 pairs, 2 of 4 triples, 1 of 3 groups of four; equal lengths
+    assert scoring.bleu("the cat sat on the mat", expected) == pytest.approx(
+        (5 / 6 * 3 / 5 * 2 / 4 * 1 / 3) ** 0.25
+    )
+    # Popović 2015, n-grams as far as "ab" has them: characters 2 of 2 and of 3, pairs 1 of 1 and of 2
+    precision, recall = (1 + 1) / 2, (2 / 3 + 1 / 2) / 2
+    f2 = 5 * precision * recall / (4 * precision + recall)
+    assert scoring.chrf("ab", row("", "abc")) == pytest.approx(f2, abs=1e-6)
+    for score in (scoring.bleu, scoring.chrf):
+        assert score("Paris", row("", "Paris")) == 1 and score("", expected) == score("zzz", expected) == 0

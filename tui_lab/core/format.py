@@ -34,6 +34,8 @@ METRIC_NAMES = {
     "exact": "exact match",
     "token_f1": "token F1",
     "rouge_l": "ROUGE-L",
+    "bleu": "BLEU",
+    "chrf": "chrF",
     "manner": "style",
     "schema": "JSON schema",
 }

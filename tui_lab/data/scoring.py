@@ -4,18 +4,26 @@
 needs a pirate's voice with the content of the expected answer: at least three different marks and no endless
 repetition. `schema` needs JSON with exactly the keys and types that the question asks for; half of the score
 is for the form, half for the values. Token F1 is that of SQuAD (Rajpurkar et al. 2016), ROUGE-L that of Lin
-(2004)."""
+(2004); BLEU (Papineni et al. 2002) and chrF (Popović 2015) of one answer are sacrebleu's."""
 
 from __future__ import annotations
 
+import functools
 import json
 import re
+import string
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from tui_lab.core.errors import LabError
 from tui_lab.data.chats import after_reasoning
 from tui_lab.data.rows import ChatRow
+
+if TYPE_CHECKING:
+    from sacrebleu.metrics.bleu import BLEU
+    from sacrebleu.metrics.chrf import CHRF
 
 # Each entry counts as one mark, however often and in whichever spelling it occurs.
 PIRATE_MARKS: tuple[re.Pattern[str], ...] = tuple(
@@ -42,6 +50,7 @@ PIRATE_MARKS: tuple[re.Pattern[str], ...] = tuple(
 MARKS_NEEDED = 3
 _MAX_CHARS = 400  # longer answers count as degenerate
 _MAX_WORDS = 2_000  # of a text, for ROUGE-L, whose time is the product of both lengths
+_MAX_COMPARED = 40_000  # characters of a text, for BLEU and chrF
 # Words of the manner, and small words that carry no answer.
 _MANNER_WORDS = frozenset(
     """
@@ -159,8 +168,13 @@ def schema(answer: str, row: ChatRow) -> float:
 
 
 def _tokens(text: str) -> list[str]:
-    """Words as SQuAD compares them: lower case, without punctuation and articles."""
-    return [word for word in re.findall(r"\w+", text.casefold()) if word not in ("a", "an", "the")]
+    """Words as SQuAD compares them: lower case, without punctuation (of any script) and articles."""
+    bare = "".join(
+        char
+        for char in text.lower()
+        if char not in string.punctuation and unicodedata.category(char)[0] != "P"
+    )
+    return [word for word in bare.split() if word not in ("a", "an", "the")]
 
 
 def token_f1(answer: str, row: ChatRow) -> float:
@@ -189,16 +203,43 @@ def rouge_l(answer: str, row: ChatRow) -> float:
     return 2 * lengths[-1] / (len(given) + len(wanted))
 
 
+def bleu(answer: str, row: ChatRow) -> float:
+    """sacrebleu's BLEU of a sentence: n-grams up to 4 that the texts have, exponential smoothing."""
+    return _by_sacrebleu(_sacrebleu()[0], answer, row)
+
+
+def chrf(answer: str, row: ChatRow) -> float:
+    """sacrebleu's chrF2 of a sentence: characters in n-grams up to 6, recall weighs twice."""
+    return _by_sacrebleu(_sacrebleu()[1], answer, row)
+
+
+@functools.cache
+def _sacrebleu() -> tuple[BLEU, CHRF]:
+    from sacrebleu.metrics.bleu import BLEU
+    from sacrebleu.metrics.chrf import CHRF
+
+    return BLEU(effective_order=True), CHRF()
+
+
+def _by_sacrebleu(metric: BLEU | CHRF, answer: str, row: ChatRow) -> float:
+    given, wanted = (text.strip()[:_MAX_COMPARED] for text in (answer, expected_answer(row)))
+    if not given or not wanted:
+        return float(given == wanted)
+    return min(1.0, metric.sentence_score(given, [wanted]).score / 100)  # 100.00000000000004 for equal texts
+
+
 #: Similarities to the expected answer, for any data.
 SIMILARITY: dict[str, Scorer] = {
     "exact": exact,
     "token_f1": token_f1,
     "rouge_l": rouge_l,
+    "bleu": bleu,
+    "chrf": chrf,
 }
 
 
 def similarity_scores(answers: Sequence[str], rows: Sequence[ChatRow]) -> dict[str, list[float]]:
-    """Exact match, token F1 and ROUGE-L of each answer, 0 to 1."""
+    """Exact match, token F1, ROUGE-L, BLEU and chrF of each answer, 0 to 1."""
     return {
         name: [score(after_reasoning(answer), row) for answer, row in zip(answers, rows, strict=True)]
         for name, score in SIMILARITY.items()

@@ -1,6 +1,6 @@
 """What a run learned of its own task: its held-out rows answered before and after the training, scored by
-exact match, token F1, ROUGE-L and the data's own score, with the losses and the overfitting gap of the run.
-Answers are greedy; the rows are found again from the recipe."""
+exact match, token F1, ROUGE-L, BLEU, chrF and the data's own score, with the losses and the overfitting gap
+of the run. Answers are greedy; the rows are found again from the recipe."""
 
 from __future__ import annotations
 

@@ -194,7 +194,7 @@ def _curves(report: ReportContent) -> Iterator[Block]:
 
 def _score_values(score: ScoreEvent) -> dict[str, float]:
     """All values of a score by name, the task's own first."""
-    others = {"exact": score.exact, "token_f1": score.token_f1, "rouge_l": score.rouge_l}
+    others = {name: getattr(score, name) for name in ("exact", "token_f1", "rouge_l", "bleu", "chrf")}
     return {score.name: score.value, **{name: value for name, value in others.items() if value is not None}}
 
 

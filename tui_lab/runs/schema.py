@@ -242,6 +242,8 @@ class ScoreEvent(RunEvent, tag="score", kw_only=True, frozen=True):
     exact: float | None = None
     token_f1: float | None = None
     rouge_l: float | None = None
+    bleu: float | None = None
+    chrf: float | None = None
     examples: list[ScoredExample] = []
 
 

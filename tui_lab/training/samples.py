@@ -92,6 +92,8 @@ class TaskEvaluator:
                 exact=similarity["exact"],
                 token_f1=similarity["token_f1"],
                 rouge_l=similarity["rouge_l"],
+                bleu=similarity["bleu"],
+                chrf=similarity["chrf"],
                 examples=[
                     ScoredExample(
                         prompt=_last_turn(prompt),
