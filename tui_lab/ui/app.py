@@ -386,6 +386,8 @@ class LabApp(TerminalApp):
     ) -> bool:
         """Runs an action, but none of a pane that does not have its parts yet."""
         if isinstance(default_namespace, Pane) and not default_namespace.is_filled:
+            if default_namespace.is_mounted:
+                default_namespace.notice("This pane is still being read. Press the key again.", "warning")
             return True
         return await super().run_action(action, default_namespace, namespaces)
 

@@ -67,8 +67,13 @@ class Pane(RemappableScreen, Screen[None]):
 
     @property
     def is_filled(self) -> bool:
-        """Whether the pane has all its parts. Until then its keys, tabs and commands do nothing."""
+        """Whether the pane has all its parts. Until then its tabs and commands do nothing."""
         return self.is_mounted
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it has been read what the keys of the pane act on, too. Keys wait until then."""
+        return self.is_filled
 
     @property
     def is_laid_out(self) -> bool:

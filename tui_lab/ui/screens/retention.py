@@ -104,10 +104,15 @@ class RetentionPane(Pane):
         self._watcher: Watcher | None = None  # of the run that is shown
         self._stamp: tuple[int, ...] = ()
         self.grid = False
+        self._was_read = False
 
     @property
     def run_shown(self) -> Run | None:
         return self.report.run if self.report else None
+
+    @property
+    def is_ready(self) -> bool:
+        return self._was_read
 
     @property
     def _has_weights(self) -> bool:
@@ -228,7 +233,7 @@ class RetentionPane(Pane):
             if text and text not in self._notified:
                 self.notice(text, "error")
                 self._notified.add(text)
-        self.report = report
+        self.report, self._was_read = report, True
         if report and report.results and self.suite not in report.results:
             self.suite, self.category = next(iter(report.results)), ""
         self._draw()

@@ -103,6 +103,10 @@ class RunsPane(Pane):
         return self.current.run if self.current else None
 
     @property
+    def is_ready(self) -> bool:
+        return self._drawn is not None and (bool(self.every) or (self.index is not None and self.index.done))
+
+    @property
     def situation(self) -> str:
         if self.commands.can_undo and not self.marked:
             return "deleted"

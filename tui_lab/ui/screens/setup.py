@@ -125,6 +125,10 @@ class SetupPane(Pane):
         return self._filled
 
     @property
+    def is_ready(self) -> bool:
+        return self._filled and bool(self._entries) and self.memory.budget is not None
+
+    @property
     def summary_view(self) -> SummaryView:
         return cast("SummaryView", self.query_one("#summary"))
 
