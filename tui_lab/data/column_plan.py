@@ -16,7 +16,8 @@ class ColumnPlan:
 
     ``names`` maps a canonical name to the column; ``roles`` a role to canonical names in order of preference;
     ``spread`` are the columns of choices that are no list. ``counts_from``: the number of the first choice,
-    None where answers are texts. ``uses`` says of each used column what it becomes."""
+    None where answers are texts. ``uses`` says of each used column what it becomes. ``opened`` are columns of
+    objects whose fields count as columns (conversation.messages)."""
 
     format: str
     reason: str
@@ -26,11 +27,31 @@ class ColumnPlan:
     counts_from: int | None = 0
     uses: Mapping[str, str] = field(default_factory=dict)
     unused: tuple[str, ...] = ()
+    opened: frozenset[str] = frozenset()
 
     @property
     def known(self) -> frozenset[str]:
         """All columns of the rows that were looked at."""
         return frozenset([*self.uses, *self.unused, RAGGED_CELLS])
+
+
+def inner_object(cell: object) -> dict[str, object] | None:
+    """The object in a cell: itself, as text, or the only one in a list."""
+    value = structure_of(cell)
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    return value if isinstance(value, dict) else None
+
+
+def opened(value: Mapping[str, object], columns: frozenset[str]) -> Mapping[str, object]:
+    """A row with the fields of the objects in ``columns`` as columns."""
+    if not columns:
+        return value
+    found: dict[str, object] = {}
+    for column, cell in value.items():
+        inner = inner_object(cell) if column in columns else None
+        found.update({column: cell} if inner is None else {f"{column}.{key}": v for key, v in inner.items()})
+    return found
 
 
 class Row:

@@ -1,33 +1,41 @@
 """Finds the format of a data set and the role of each of its columns, from the first rows.
 
 A mapping ("question=prompt,answer=reply") gives a column the name that the formats know. Every column is
-accounted for: used, with its role, or not used."""
+accounted for: used, with its role, or not used. Where no name is known, fields of objects count as columns,
+and the only column that holds turns, a text, a question or an answer is taken for it."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.data.cells import is_missing, structure_of
-from tui_lab.data.column_plan import ColumnPlan, Row, first_choice_number
+from tui_lab.data.column_plan import ColumnPlan, Row, first_choice_number, inner_object, opened
 from tui_lab.data.column_roles import (
     ACCEPTED,
+    ANSWER_WORDS,
     FORMATS,
     LABELS,
     MAPPED_NAMES,
     OTHER_QUESTIONS,
+    OTHER_WORDS,
+    QUESTION_WORDS,
     QUESTIONS,
     ROLE_COLUMNS,
     ROLES_OF_FORMAT,
     USES,
+    WHOLE_TEXTS,
     canonical,
 )
 from tui_lab.data.files import RAGGED_CELLS, FileRecord
-from tui_lab.data.turns import CONTENT_KEYS, ROLE_KEYS
+from tui_lab.data.rows import BadRow
+from tui_lab.data.turns import CONTENT_KEYS, ROLE_KEYS, turns_of
 
 SNIFFED_ROWS = 200  # rows whose columns are used for detection
+_CHATS = ("messages", "sharegpt")
 NAMED_COLUMNS = 12  # columns that a message names
 
 _SPREAD = re.compile(r"(?:choice|option|opt?|ending|sol|alternative|candidate)_?([0-9a-h])")
@@ -58,11 +66,19 @@ def columns_of(records: Sequence[FileRecord]) -> list[str]:
     return list(seen)
 
 
-def _names(name: str, columns: Sequence[str], mapping: Mapping[str, str]) -> dict[str, str]:
-    """Columns by canonical name, the mapping applied. Raises LabError for one that does not fit."""
+def _names(
+    name: str, columns: Sequence[str], mapping: Mapping[str, str], objects: frozenset[str] = frozenset()
+) -> dict[str, str]:
+    """Columns by canonical name, the mapping applied; a field of an object goes by its own name where no
+    column has it. Raises LabError for a mapping that does not fit."""
     found: dict[str, str] = {}
     for column in columns:
         found.setdefault(canonical(column), column)
+    for column in columns:
+        outer, _, inner = column.partition(".")
+        if outer in objects and inner:
+            found.pop(canonical(column), None)
+            found.setdefault(canonical(inner), column)
     wanted: dict[str, str] = {}
     for left, right in mapping.items():
         role, column = canonical(left), right
@@ -107,6 +123,11 @@ def _turns_reason(records: Sequence[FileRecord], column: str) -> tuple[str, str]
         return "messages", f"column {column} with role and content"
     if {"from", "value"} <= keys:
         return "sharegpt", f"column {column} with from and value"
+    if any(
+        isinstance(value, dict) and _are_turns(value.get(column), column)
+        for _, value in records[:SNIFFED_ROWS]
+    ):
+        lists = 1
     role = next((key for key in ROLE_KEYS if key in keys), None)
     content = next((key for key in CONTENT_KEYS if key in keys), None)
     if role and content:
@@ -136,14 +157,17 @@ def _matches(
     for name in have("messages"):
         if (turns := _turns_reason(records, names[name])) is not None:
             found.setdefault(turns[0], (turns[1], {"messages": (name,)}))
-    instruction, answers = have("instruction"), have("answer")
+    spread = _spread(names)
+    instruction = have("instruction")
+    answers = tuple(name for name in have("answer") if name not in spread)
     # for Alpaca the output comes first, whatever else there is
     outputs = tuple(sorted(answers, key=lambda name: name != "output"))
     prompts, completions = have("prompt"), have("completion")
     questions = tuple(name for name in QUESTIONS if name in names)
     others = tuple(name for name in OTHER_QUESTIONS if name in names)
     choices, keys = have("choices"), have("key")
-    spread = _spread(names)
+    if others and others[0] in WHOLE_TEXTS and not _is_apart(records, names[others[0]], names, answers):
+        others = ()
 
     def alpaca() -> None:
         inputs = f"{names['input']}, " if "input" in names else ""
@@ -174,6 +198,15 @@ def _matches(
     return found
 
 
+def _is_apart(
+    records: Sequence[FileRecord], text: str, names: Mapping[str, str], answers: Sequence[str]
+) -> bool:
+    """Whether a column of answers holds texts that are not part of the column of texts."""
+    rows = [value for _, value in records if isinstance(value, dict)]
+    pairs = [(row.get(text), row.get(names[name])) for row in rows for name in answers[:1]]
+    return all(isinstance(answer, str) and str(answer) not in str(whole) for whole, answer in pairs)
+
+
 def _has_values(records: Sequence[FileRecord], column: str) -> bool:
     """Whether one of the first rows has something in a column."""
     values = (value.get(column) for _, value in records[:SNIFFED_ROWS] if isinstance(value, dict))
@@ -197,17 +230,107 @@ def _spread(names: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(name for _, name in numbered) if len(numbered) > 1 else ()
 
 
+def plans(
+    name: str, records: Sequence[FileRecord], data_format: str = "auto", mapping: str = ""
+) -> Iterator[ColumnPlan]:
+    """How the rows may be read, from the first of them, the likeliest first: by the names of the columns,
+    with the fields of objects as columns, by what columns of other names hold. Raises LabError that names the
+    columns of the data and those of each format."""
+    objects = _objects(records)
+    error: LabError | None = None
+    found: list[ColumnPlan] = []
+    for guess in (False, True):
+        for inner in [frozenset[str](), *([objects] if objects else [])]:
+            try:
+                found.append(_plan(name, records, (data_format, mapping), inner, guess))
+            except LabError as problem:
+                error = error or problem
+        if not guess and len(found) == 2 and found[0].format == "text" and found[1].format in _CHATS:
+            found.reverse()
+        yield from found
+        if not guess and (mapping or not columns_of(records)):
+            break
+        found = []
+    if error is not None:
+        raise error
+
+
+def _objects(records: Sequence[FileRecord]) -> frozenset[str]:
+    """The columns that hold an object in each of the first rows, or nothing."""
+    rows = [value for _, value in records[:SNIFFED_ROWS] if isinstance(value, dict)]
+    found = []
+    for column in columns_of(records):
+        cells = [row[column] for row in rows if column in row and not is_missing(row[column])]
+        inner = [inner_object(cell) for cell in cells]
+        if inner and all(each and not {"role", "from"} & each.keys() for each in inner):
+            found.append(column)
+    return frozenset(found)
+
+
+def _guessed(records: Sequence[FileRecord], names: Mapping[str, str], is_table: bool) -> dict[str, str]:
+    """Columns by the names that formats know, from what they hold and from words of their names; {} where
+    several would fit."""
+    rows = [value for _, value in records[:SNIFFED_ROWS] if isinstance(value, dict)]
+
+    def cells(name: str) -> list[object]:
+        return [row[names[name]] for row in rows if not is_missing(row.get(names[name]))]
+
+    chats = [n for n in names if (found := cells(n)) and all(_are_turns(cell, n) for cell in found)]
+    if chats:
+        return {"messages": names[chats[0]]} if len(chats) == 1 else {}
+    texts = [
+        name
+        for name in names
+        if not OTHER_WORDS & set(name.split("_"))
+        and (found := cells(name))
+        and all(map(_is_plain_text, found))
+    ]
+    asked = [name for name in texts if name in QUESTIONS or QUESTION_WORDS & set(name.split("_"))]
+    answers = [name for name in texts if name not in asked and ANSWER_WORDS & set(name.split("_"))]
+    if len(asked) == len(answers) == 1:
+        return {"question": names[asked[0]], "answer": names[answers[0]]}
+    alone = len(texts) == 1 and not asked and not answers and not is_table
+    return {"text": names[texts[0]]} if alone else {}
+
+
+def _are_turns(cell: object, column: str) -> bool:
+    """Whether a cell holds several turns of a chat."""
+    if not isinstance(cell, str | list | dict):
+        return False
+    try:
+        return len(turns_of(cell, column)) > 1
+    except BadRow:
+        return False
+
+
+def _is_plain_text(cell: object) -> bool:
+    return isinstance(cell, str) and isinstance(structure_of(cell), str)
+
+
 def plan(
     name: str, records: Sequence[FileRecord], data_format: str = "auto", mapping: str = ""
 ) -> ColumnPlan:
-    """How the rows are read, from the first of them. Raises LabError that names the columns of the data and
-    those of each format."""
+    """The likeliest of :func:`plans`."""
+    return next(plans(name, records, data_format, mapping))
+
+
+def _plan(
+    name: str,
+    records: Sequence[FileRecord],
+    asked: tuple[str, str],
+    objects: frozenset[str],
+    guess: bool,
+) -> ColumnPlan:
+    data_format, mapping = asked
     if data_format not in ("auto", *FORMATS):
         raise LabError(f"There is no data format {data_format!r}. Known: auto, {', '.join(FORMATS)}.")
-    records = records[:SNIFFED_ROWS]
+    records = [
+        (place, opened(value, objects) if isinstance(value, dict) else value)
+        for place, value in records[:SNIFFED_ROWS]
+    ]
     columns = columns_of(records)
     pairs = parse_mapping(mapping)
-    names = _names(name, columns, pairs)
+    names = _names(name, columns, pairs, objects)
     if not columns and not pairs:
         return _plan_without_columns(name, records, data_format)
     mapped = {
@@ -215,11 +338,16 @@ def plan(
         for key, column in names.items()
         if column in pairs.values() or key in map(canonical, pairs)
     }
+    is_table = name.lower().endswith((".csv", ".tsv"))
+    if guess:
+        guessed = _guessed(records, names, is_table)
+        taken = set(guessed.values())
+        names = {**{key: column for key, column in names.items() if column not in taken}, **guessed}
     found = _matches(records, names, mapped)
     if data_format == "auto":
         if not found:
             hint = ""
-            if name.lower().endswith((".csv", ".tsv")):
+            if is_table:
                 hint = " The first line of a table must name its columns."
             raise LabError(
                 f"{name} has {listed(columns)}; that is no format known here. Accepted: {ACCEPTED}.{hint} "
@@ -237,7 +365,10 @@ def plan(
                 f"Accepted: {ACCEPTED}."
             )
     reason, roles = found[chosen]
-    return _complete(records, columns, names, chosen, f"{reason} → {LABELS[chosen]}{suffix}", roles)
+    if guess:
+        suffix += ", the only ones that fit" if "," in reason else ", the only one that fits"
+    decided = _complete(records, columns, names, chosen, f"{reason} → {LABELS[chosen]}{suffix}", roles)
+    return replace(decided, opened=objects)
 
 
 def _plan_without_columns(name: str, records: Sequence[FileRecord], data_format: str) -> ColumnPlan:
@@ -295,7 +426,7 @@ def _complete(
 def _fits(records: Sequence[FileRecord], column: str, role: str) -> bool:
     """Whether the first rows have what a role takes: a history is no text, reasoning is, and KTO's label of a
     completion is true or false."""
-    kind = {"history": list | dict, "reasoning": str, "wanted": bool}.get(role)
+    kind = {"history": list | dict, "reasoning": str, "wanted": bool, "mask": list}.get(role)
     if kind is None:
         return True
     found = [structure_of(value.get(column)) for _, value in records if isinstance(value, dict)]

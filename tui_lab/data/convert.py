@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tui_lab.data import preferences
-from tui_lab.data.cells import clean, is_missing, structure_of, text_of
+from tui_lab.data.cells import answers_in, clean, is_missing, structure_of, text_of
 from tui_lab.data.column_plan import Row, choices_of, whole_number
 from tui_lab.data.examples import Example
 from tui_lab.data.rows import BadRow, ChatMessage, Tool
-from tui_lab.data.turns import history_of, tools_of, turns_of
+from tui_lab.data.turns import are_parts, calls_of, has_calls, history_of, tools_of, turns_of
 
 
 def _chat(messages: list[ChatMessage], tools: tuple[Tool, ...] = ()) -> Example:
@@ -73,13 +73,29 @@ def _messages(row: Row) -> Example:
     if column is None:
         raise BadRow("no column messages or conversations")
     turns = turns_of(row.values[column], column)
+    _apply_mask(row, turns)
     first = turns[0]["role"] if turns else ""
     return _chat(
         [*([] if first == "system" and not row.value("system") else _before(row)), *turns], _tools(row)
     )
 
 
-def _pair(row: Row, question: str, answer: str) -> Example:
+def _apply_mask(row: Row, turns: list[ChatMessage]) -> None:
+    """A row's list that says which turns are trained: an entry for each turn,
+    or for each of the assistant."""
+    mask = structure_of(row.value("mask"))
+    if not isinstance(mask, list):
+        return
+    answers = [turn for turn in turns if turn["role"] == "assistant"]
+    marked = turns if len(mask) == len(turns) else answers
+    if len(mask) != len(marked):
+        raise BadRow(f"{row.column('mask')} has {len(mask)} entries for {len(turns)} turns")
+    for turn, wanted in zip(marked, mask, strict=True):
+        if not wanted and turn["role"] == "assistant":
+            turn["weight"] = 0
+
+
+def _pair(row: Row, question: str, answer: str, calls: tuple[Tool, ...] = ()) -> Example:
     if not question.strip():
         raise BadRow("the question is empty", empty=True)
     messages = _before(row)
@@ -87,35 +103,57 @@ def _pair(row: Row, question: str, answer: str) -> Example:
     messages.append({"role": "assistant", "content": answer})
     if reasoning := _optional(row, "reasoning").strip():
         messages[-1]["reasoning_content"] = reasoning
-    if not answer.strip():
+    if calls:
+        messages[-1]["tool_calls"] = list(calls)
+    elif not answer.strip():
         raise BadRow("the assistant's turns are empty", empty=True)
     return _chat(messages, _tools(row))
 
 
 def _alpaca(row: Row) -> Example:
-    parts = [_required(row, "instruction"), _context(row), _optional(row, "input")]
-    return _pair(row, "\n\n".join(part for part in parts if part.strip()), _answer_text(row))
+    parts = [_optional(row, "instruction"), _context(row), _optional(row, "input")]
+    if not any(part.strip() for part in parts):
+        _required(row, "instruction")
+    return _pair(row, "\n\n".join(part for part in parts if part.strip()), *_answer(row))
 
 
-def _answer_text(row: Row) -> str:
-    """The answer: a text, the first of several right ones, or yes and no."""
+def _answer(row: Row) -> tuple[str, tuple[Tool, ...]]:
+    """The answer: a text, the first of several right ones, yes and no, or calls of tools."""
     column = row.column("answer") or row.column("key")
     if column is None:
         raise BadRow("no column answer")
-    value = structure_of(row.values[column])
-    if isinstance(value, dict):  # SQuAD's texts with their places, TriviaQA's value with its aliases
-        value = next((value[key] for key in ("text", "value", "answer") if key in value), value)
-    if isinstance(value, list) and all(isinstance(entry, str | int | float) for entry in value):
-        if not value:
-            raise BadRow(f"{column} holds no answer", empty=True)
-        value = value[0]
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return text_of(value, column)
+    values = answers_in(row.values[column])
+    if not values:
+        raise BadRow(f"{column} holds no answer", empty=True)
+    if has_calls(values):
+        return "", tuple(calls_of(values, column))
+    if isinstance(values[0], bool):
+        return "yes" if values[0] else "no", ()
+    return text_of(values[0], column), ()
+
+
+def _exchanges(row: Row, questions: list[object]) -> Example:
+    """Several questions, each with its answer."""
+    column = row.column("answer")
+    answers = [] if column is None else answers_in(row.values[column])
+    if len(answers) != len(questions):
+        raise BadRow(f"there are {len(questions)} questions and {len(answers)} answers")
+    messages = _before(row)
+    for asked, answer in zip(questions, answers, strict=True):
+        messages.append({"role": "user", "content": text_of(asked, "a question")})
+        messages.append({"role": "assistant", "content": text_of(answer, "an answer")})
+    if (context := _context(row)).strip():
+        first = next(message for message in messages if message["role"] == "user")
+        first["content"] = f"{context}\n\n{first['content']}"
+    return _chat(messages, _tools(row))
 
 
 def _question_answer(row: Row) -> Example:
-    question = _required(row, "question")
+    questions = structure_of(row.value("question"))
+    if isinstance(questions, list) and len(questions) > 1 and all(isinstance(q, str) for q in questions):
+        return _exchanges(row, questions)
+    question = questions[0] if isinstance(questions, list) and len(questions) == 1 else None
+    question = question if isinstance(question, str) else _required(row, "question")
     if (context := _context(row)).strip():
         question = f"{context}\n\n{question}"
     listing = structure_of(row.value("choices"))
@@ -123,12 +161,12 @@ def _question_answer(row: Row) -> Example:
         raise BadRow("choices is text, not a list, so an answer that is its number means nothing")
     values, labels = choices_of(row)
     if not values:
-        return _pair(row, question, _answer_text(row))
+        return _pair(row, question, *_answer(row))
     choices = [text_of(value, "a choice") for value in values]
     letters = [chr(ord("A") + index) for index in range(len(choices))]
     question += "".join(f"\n{letter}. {choice}" for letter, choice in zip(letters, choices, strict=True))
     right = _right_choice(row, choices, labels or letters, bool(labels))
-    answer = _answer_text(row) if right is None else f"{letters[right]}. {choices[right]}"
+    answer = _answer(row)[0] if right is None else f"{letters[right]}. {choices[right]}"
     return _pair(row, question, answer)
 
 
@@ -161,6 +199,8 @@ def _right_choice(row: Row, choices: list[str], labels: list[str], own_labels: b
 def _prompt_completion(row: Row) -> Example:
     prompt, column = structure_of(row.value("prompt")), row.column("completion")
     completion = None if column is None else structure_of(row.values[column])
+    if isinstance(prompt, list) and are_parts(prompt):
+        prompt = text_of(prompt, "prompt")
     if isinstance(prompt, list) or _are_turns(completion):  # trl's conversational shape
         earlier = turns_of(prompt if isinstance(prompt, list) else [_turn("user", prompt)], "prompt")
         if not isinstance(completion, list):
@@ -173,7 +213,8 @@ def _prompt_completion(row: Row) -> Example:
         raise BadRow("no column completion")
     if row.value("wanted") is False:
         raise BadRow("its label is false: the completion is one that is not wanted")
-    text, answer = _required(row, "prompt"), text_of(row.values[column], column)
+    values = answers_in(completion)
+    text, answer = _required(row, "prompt"), text_of(values[0], column) if values else ""
     if not answer.strip():
         raise BadRow(f"the {column} is empty", empty=True)
     before, context = _before(row), _context(row)

@@ -15,9 +15,9 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.format import plural
 from tui_lab.core.sanitize import sanitize
 from tui_lab.data.cells import clean, is_missing
-from tui_lab.data.column_plan import ColumnPlan, Row
+from tui_lab.data.column_plan import ColumnPlan, Row, opened
 from tui_lab.data.column_roles import FORMATS, LABELS, QUESTIONS
-from tui_lab.data.columns import SNIFFED_ROWS, listed, plan
+from tui_lab.data.columns import SNIFFED_ROWS, listed, plans
 from tui_lab.data.convert import CONVERTERS, bare_example
 from tui_lab.data.examples import Example
 from tui_lab.data.files import RAGGED_CELLS, FileRecord, RawData, Records, is_empty
@@ -34,6 +34,7 @@ __all__ = [
 ]  # names that other modules take from here
 
 TASK_CHARS = 40  # the longest name of a task, from a column "task"
+TRIED_ROWS = 20  # first rows by which a plan is tried
 NAMED_ROWS = 5  # bad rows that a message names; the others are counted
 COUNTED_CAUSES = 1_000  # different causes that are told apart
 
@@ -98,6 +99,7 @@ class Examples:
             return replace(bare, place=place)
         if RAGGED_CELLS in value:
             raise BadRow(f"it has {value[RAGGED_CELLS]}")
+        value = opened(value, self.plan.opened)
         if not value.keys() <= self.plan.known and len(self.later) < SNIFFED_ROWS:
             for column in value.keys() - self.plan.known:
                 self.later.setdefault(str(column), place)
@@ -181,12 +183,28 @@ class OpenedData:
         return found
 
 
+def _readable(name: str, first: list[FileRecord], data_format: str, columns: str) -> ColumnPlan:
+    """The first plan by which one of the first rows can be read, else the likeliest. Raises LabError where
+    the format is not known."""
+    likeliest: ColumnPlan | None = None
+    try:
+        for decided in plans(name, first, data_format, columns):
+            if next(iter(Examples(first[:TRIED_ROWS], decided)), None) is not None:
+                return decided
+            likeliest = likeliest or decided
+    except LabError:
+        if likeliest is None:
+            raise
+    assert likeliest is not None, "plans yields one or raises"
+    return likeliest
+
+
 def open_raw(raw: RawData, data_format: str = "auto", columns: str = "") -> OpenedData:
     """The examples of raw records as a stream. Raises LabError where the format is not known."""
     first = list(itertools.islice(raw.train, SNIFFED_ROWS))
     if not first:
         raise LabError(f"{raw.name} holds no training rows: there is nothing to train on.")
-    decided = plan(raw.name, first, data_format, columns)
+    decided = _readable(raw.name, first, data_format, columns)
     validation = raw.validation
     if validation is not None and is_empty(validation):
         validation = None

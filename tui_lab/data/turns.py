@@ -1,36 +1,54 @@
 """Turns of chats in the shapes that data sets write them: OpenAI's and ShareGPT's objects, lists by column,
-pairs of texts, function calls and tool results. All become chat messages."""
+pairs of texts, objects with a role as key, transcripts, function calls and tool results. All become chat
+messages."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
-from tui_lab.data.cells import clean_json, is_missing, structure_of, text_of
+from tui_lab.data.cells import clean, clean_json, is_missing, structure_of, text_of, texts_of
 from tui_lab.data.rows import BadRow, ChatMessage, Tool
 
 ROLES = {
     "system": "system", "developer": "system",
-    "user": "user", "human": "user", "prompter": "user", "customer": "user", "question": "user",
+    "user": "user", "human": "user", "prompter": "user", "customer": "user", "client": "user",
+    "question": "user", "q": "user", "query": "user", "prompt": "user", "instruction": "user",
+    "input": "user",
     "assistant": "assistant", "gpt": "assistant", "model": "assistant", "bot": "assistant",
-    "chatgpt": "assistant", "ai": "assistant", "answer": "assistant",
+    "agent": "assistant",
+    "chatbot": "assistant", "chatgpt": "assistant", "claude": "assistant", "gemini": "assistant",
+    "llm": "assistant", "ai": "assistant", "answer": "assistant", "a": "assistant", "response": "assistant",
+    "reply": "assistant", "completion": "assistant", "output": "assistant",
     "tool": "tool", "function": "tool", "observation": "tool", "tool_response": "tool", "tool_result": "tool",
     "ipython": "tool", "environment": "tool", "function_response": "tool", "function_result": "tool",
     "function_call": "call", "tool_call": "call", "tool_calls": "call",
 }  # fmt: skip
+_SAID = frozenset(name for name, role in ROLES.items() if role != "call")
 LOSS_FLAGS = (
-    "weight", "loss", "train", "trainable", "training", "train_on_turn", "is_trained", "compute_loss",
+    "weight", "loss", "train", "trainable", "training", "train_on_turn", "is_trained", "trained",
+    "compute_loss",
+    "loss_mask", "train_mask", "loss_weight", "is_train", "do_train",
 )  # fmt: skip
 LEFT_OUT_FLAGS = ("masked", "ignore", "ignored", "no_loss", "skip")  # the other way round
 REASONING_FIELDS = ("reasoning_content", "thinking", "reasoning", "thought", "thoughts")
-ROLE_KEYS = ("role", "from", "speaker", "author", "sender")
-CONTENT_KEYS = ("content", "value", "text", "message", "utterance")
+ROLE_KEYS = ("role", "from", "speaker", "author", "sender", "type")
+CONTENT_KEYS = ("content", "value", "text", "message", "utterance", "parts", "body", "msg", "data")
 #: Keys of an object that holds a question and its answer, as chats and histories write pairs.
 PAIR_KEYS = (
     ("user", "assistant"), ("human", "assistant"), ("human", "gpt"), ("human", "bot"), ("question", "answer"),
     ("prompt", "response"), ("query", "response"), ("instruction", "output"), ("input", "output"),
 )  # fmt: skip
+_ORDER = ("system", "user", "tool", "assistant")  # of the roles that one object has as keys
+#: The beginning of a turn in a transcript: "User:", "### Human:", "[|AI|]" or "<|im_start|>user".
+_SPEAKER = re.compile(
+    r"^[ \t]*(?:<\|im_start\|>(?P<chatml>\w+)\n|(?:#+ *|\*\*|\[\|)?(?P<name>[A-Za-z][A-Za-z_ ]{0,20}?)"
+    r"(?::\*\*|\*\*:|\|\]:?|:))[ \t]*",
+    re.MULTILINE,
+)
+_END = re.compile(r"\s*(?:<\|im_end\|>|<\|endoftext\|>|</s>)?\s*$")
 
 
 def turns_of(value: object, column: str) -> list[ChatMessage]:
@@ -40,7 +58,11 @@ def turns_of(value: object, column: str) -> list[ChatMessage]:
         raise BadRow(f"{column} is an empty list", empty=True)
     if all(isinstance(turn, str) for turn in turns):
         return _alternating(turns)
+    if all(_has_role_keys(turn) for turn in turns):
+        return [message for turn in turns for message in _by_role(turn, column)]
     if all(_is_pair(turn) for turn in turns):
+        if all(_pair_role(turn) for turn in turns):  # ["user", "Hi"]
+            return [{"role": _pair_role(turn), "content": text_of(turn[1], column)} for turn in turns]
         return [message for turn in turns for message in _pair(turn, column)]
     keys = turn_keys(turns)
     messages: list[ChatMessage] = []
@@ -87,8 +109,45 @@ def turn_keys(turns: list[Any]) -> tuple[str, str]:
     )
 
 
+def transcript(text: str) -> list[ChatMessage]:
+    """The turns of a text that names the speaker of each at the beginning of a line; [] for any other."""
+    found = [
+        (ROLES.get(re.sub(r"[ _]+", "_", (match["chatml"] or match["name"]).strip().lower())), match)
+        for match in _SPEAKER.finditer(text)
+    ]
+    marks = [(role, match) for role, match in found if role and role != "call"]
+    if not marks or text[: marks[0][1].start()].strip() or "assistant" not in (role for role, _ in marks):
+        return []
+    ends = [match.start() for _, match in marks[1:]] + [len(text)]
+    return [
+        {"role": role, "content": clean(_END.sub("", text[match.end() : end]))}
+        for (role, match), end in zip(marks, ends, strict=True)
+    ]
+
+
+def _has_role_keys(turn: object) -> bool:
+    """Whether the keys of an object are roles, as in {"user": "Hi"}."""
+    return isinstance(turn, dict) and bool(turn) and all(str(key).lower() in _SAID for key in turn)
+
+
+def _by_role(turn: Mapping[str, Any], column: str) -> list[ChatMessage]:
+    said = sorted(
+        ((ROLES[str(key).lower()], value) for key, value in turn.items() if not is_missing(value)),
+        key=lambda pair: _ORDER.index(pair[0]),
+    )
+    return [{"role": role, "content": text_of(value, f"{role} of {column}")} for role, value in said]
+
+
 def _listed(value: object, column: str) -> list[Any]:
     """A list of turns; ``datasets`` returns a sequence of objects as an object of lists."""
+    if isinstance(value, str) and (turns := transcript(value)):
+        return list(turns)
+    if (
+        _has_role_keys(value)
+        and isinstance(value, dict)
+        and not any(isinstance(v, list) for v in value.values())
+    ):
+        return [value]
     if isinstance(value, dict) and value and all(isinstance(cells, list) for cells in value.values()):
         lengths = {len(cells) for cells in value.values()}
         if len(lengths) > 1:
@@ -118,15 +177,18 @@ def _is_pair(turn: object) -> bool:
     return (isinstance(turn, list | tuple) and len(turn) == 2) or _pair_keys(turn) is not None
 
 
+def _pair_role(turn: Any) -> str:
+    """The role that a pair begins with, "" where it is a question with its answer."""
+    name = turn[0] if isinstance(turn, list | tuple) else None
+    name = name.strip().lower() if isinstance(name, str) else ""
+    return ROLES[name] if name in _SAID and len(name) > 1 else ""
+
+
 def _pair(turn: Any, column: str) -> list[ChatMessage]:
     keys = _pair_keys(turn)
     question, answer = (turn[keys[0]], turn[keys[1]]) if keys else turn
     if is_missing(question) and isinstance(answer, str):  # the assistant greets first
         return [{"role": "assistant", "content": text_of(answer, f"an answer of {column}")}]
-    if not keys and isinstance(question, str) and question.strip().lower() in ROLES:
-        role = ROLES[question.strip().lower()]  # ["user", "Hi"]
-        if role != "call":
-            return [{"role": role, "content": text_of(answer, f"a turn of {column}")}]
     return [
         {"role": "user", "content": text_of(question, f"a question of {column}")},
         {"role": "assistant", "content": text_of(answer, f"an answer of {column}")},
@@ -144,6 +206,8 @@ def _turn(turn: object, number: int, keys: tuple[str, str]) -> list[ChatMessage]
             f"turn {number} has no {role_key} (it has {', '.join(map(str, list(turn)[:6])) or 'nothing'})"
         )
     name = turn[role_key]
+    if isinstance(name, dict):  # ChatGPT's exports
+        name = name.get("role")
     role = ROLES.get(name.strip().lower()) if isinstance(name, str) else None
     if role is None:
         raise BadRow(f"turn {number} has the unknown role {str(name)[:40]!r} (known: {', '.join(ROLES)})")
@@ -151,7 +215,7 @@ def _turn(turn: object, number: int, keys: tuple[str, str]) -> list[ChatMessage]
     calls = next((each for each in given if not is_missing(each) and structure_of(each)), None)
     if role == "call":
         calls, role, content = turn.get(content_key), "assistant", None
-        if not _has_calls(calls):  # a call in words of its own
+        if not has_calls(calls):  # a call in words of its own
             calls, content = None, calls
     else:
         content = turn.get(content_key)
@@ -163,7 +227,7 @@ def _turn(turn: object, number: int, keys: tuple[str, str]) -> list[ChatMessage]
         "content": "" if is_missing(content) and calls else _content(content, role, what),
     }
     if calls:
-        message["tool_calls"] = _calls(calls, number)
+        message["tool_calls"] = calls_of(calls, f"turn {number}")
     if role == "tool":
         if isinstance(turn.get("name"), str):
             message["name"] = text_of(turn["name"], f"name of turn {number}")
@@ -203,16 +267,18 @@ def _reasoning(turn: Mapping[str, Any], number: int) -> str:
 
 
 def _content(value: object, role: str, what: str) -> str:
-    if role == "tool" and (isinstance(value, dict | list) and not _are_parts(value)):
+    if role == "tool" and (isinstance(value, dict | list) and not are_parts(value)):
         return json.dumps(clean_json(value), ensure_ascii=False)
-    return text_of(value, what)
+    return "".join(texts_of(value, what))
 
 
-def _are_parts(value: object) -> bool:
+def are_parts(value: object) -> bool:
+    """Whether a value is OpenAI's list of parts of a text."""
     return isinstance(value, list) and all(isinstance(part, dict) and "type" in part for part in value)
 
 
-def _has_calls(value: object) -> bool:
+def has_calls(value: object) -> bool:
+    """Whether a value is a call of a tool, or a list of them."""
     value = structure_of(value)
     calls = value if isinstance(value, list) else [value]
     return bool(calls) and all(
@@ -221,14 +287,15 @@ def _has_calls(value: object) -> bool:
     )
 
 
-def _calls(value: object, number: int) -> list[Tool]:
+def calls_of(value: object, place: str) -> list[Tool]:
+    """Calls of tools, as chat templates take them. Raises BadRow."""
     value = structure_of(value)
     found: list[Tool] = []
     for entry in value if isinstance(value, list) else [value]:
         call = structure_of(entry)
         function = call.get("function", call) if isinstance(call, dict) else None
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-            raise BadRow(f"turn {number} calls a tool without naming it")
+            raise BadRow(f"{place} calls a tool without naming it")
         arguments = function.get("arguments", function.get("parameters"))
         arguments = structure_of(arguments)  # OpenAI writes them as text, templates take an object
         made: dict[str, Any] = {
