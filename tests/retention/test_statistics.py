@@ -225,13 +225,35 @@ def test_retention_of_a_table_measure():
     truth = [0, 1] * 100
     before = [0, 1] * 90 + [1, 0] * 10
     after = [0, 1] * 70 + [1, 0] * 30
-    found = statistics.bootstrap_tables(truth, before, after, metrics.mcc)
+    found, change = statistics.bootstrap_tables(truth, before, after, metrics.mcc)
     # balanced: mcc = right − wrong = .8 before, .4 after
     assert found.value == pytest.approx(0.5)
     assert 0.3 < found.low < 0.5 < found.high < 0.7
+    # the difference of two means of ±1 in pairs: twice the difference of the shares of right answers
+    flips = statistics.difference(
+        statistics.paired(*([t == g for t, g in zip(truth, guess, strict=True)] for guess in (before, after)))
+    )
+    assert change.value == pytest.approx(-0.4)
+    assert (change.low, change.high) == pytest.approx((2 * flips.low, 2 * flips.high), abs=0.03)
     # no prediction is a wrong one
-    silent = statistics.bootstrap_tables(truth, truth, [-1] * 200, metrics.mcc)
+    silent, _ = statistics.bootstrap_tables(truth, truth, [-1] * 200, metrics.mcc)
     assert silent.value == pytest.approx(-1)
+
+
+def test_the_mean_f1_of_three_classes_by_a_closed_form():
+    """Equal classes whose errors all go to the next one: the F1 of each is the share of right answers, so its
+    change has the interval of a difference of shares."""
+    truth = [0, 1, 2] * 100
+    was = [at % 10 > 1 for at in range(300)]
+    now = [at % 10 > 3 for at in range(300)]
+    guesses = [
+        [true if right else (true + 1) % 3 for true, right in zip(truth, kept, strict=True)]
+        for kept in (was, now)
+    ]
+    found, change = statistics.bootstrap_tables(truth, *guesses, metrics.f1, 3)
+    flips = statistics.difference(statistics.paired(was, now))
+    assert found.value == pytest.approx(0.6 / 0.8) and change.value == pytest.approx(-0.2)
+    assert (change.low, change.high) == pytest.approx((flips.low, flips.high), abs=0.01)
 
 
 def test_scores_of_different_lengths_are_refused():

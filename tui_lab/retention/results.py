@@ -242,11 +242,8 @@ def compare(
     retained: Interval | None = None
     if suite.metric == "perplexity":
         retained, change, verdict = _perplexity(before, after, pre.value, threshold)
-    elif suite.metric in ("mc2", "mcc", "f1"):
-        retained, verdict = _by_bootstrap(suite, before, after, pre.value, pre.se, threshold)
-        change = Interval(post.value - pre.value, change.low, change.high)
-        if suite.metric != "mc2":  # a correlation's change is no share of flips
-            change = Interval(change.value, -math.inf, math.inf)
+    elif suite.metric in ("mc2", "answer_f1", *metrics.TABLE_METRICS):
+        retained, change, verdict = _by_bootstrap(suite, before, after, pre, change, threshold)
     else:
         verdict = judge_paired(counts, suite.chance, threshold)
     return SuiteComparison(
@@ -281,22 +278,27 @@ def _by_bootstrap(
     suite: Suite,
     before: Sequence[ItemScore],
     after: Sequence[ItemScore],
-    pre: float,
-    pre_se: float,
+    pre: Metric,
+    flips: Interval,
     threshold: float,
-) -> tuple[Interval, Verdict]:
-    if suite.metric == "mc2":
-        shares = [metrics.true_shares(suite, scores) for scores in (before, after)]
-        retained = statistics.bootstrap_ratio(shares[0], shares[1])
-        above = statistics.bootstrap_ratio(shares[0], shares[1], suite.chance or 0.0)
-        return retained, judge_interval(above, pre, pre_se, suite.chance, threshold, len(before))
-    measure = metrics.mcc if suite.metric == "mcc" else metrics.f1
-    truth = [item.answers[0] for item in suite.items]
-    guesses = [[score.predicted for score in scores] for scores in (before, after)]
-    retained = statistics.bootstrap_tables(truth, guesses[0], guesses[1], measure)
-    # guessing has an MCC of 0; F1 has no level of chance of its own
-    chance = 0.0 if suite.metric == "mcc" else None
-    return retained, judge_interval(retained, pre, pre_se, chance, threshold, len(before))
+) -> tuple[Interval, Interval, Verdict]:
+    """Retention, difference and verdict by a metric that is no share of right answers; ``flips`` is the
+    difference by flips, which has a width where no value changed."""
+    if suite.metric in metrics.TABLE_METRICS:
+        truth = [item.answers[0] for item in suite.items]
+        guesses = [[score.predicted for score in scores] for scores in (before, after)]
+        measure, classes = metrics.TABLE_METRICS[suite.metric], metrics.classes_of(suite)
+        retained, change = statistics.bootstrap_tables(truth, guesses[0], guesses[1], measure, classes)
+        # guessing has an MCC of 0; F1 has no level of chance of its own
+        chance = 0.0 if suite.metric == "mcc" else None
+        verdict = judge_interval(retained, pre.value, pre.se, chance, threshold, len(before))
+        return retained, change, verdict
+    was, now = (metrics.item_values(suite, scores) for scores in (before, after))
+    changes = [new - old for old, new in zip(was, now, strict=True)]
+    change = statistics.mean_interval(changes) if any(changes) else flips
+    above = statistics.bootstrap_ratio(was, now, suite.chance or 0.0)
+    verdict = judge_interval(above, pre.value, pre.se, suite.chance, threshold, len(before))
+    return statistics.bootstrap_ratio(was, now), change, verdict
 
 
 def _log(value: float) -> float:
@@ -334,7 +336,7 @@ def _compare_part(
 ) -> SuiteComparison:
     at = [n for n, item in enumerate(suite.items) if item.category in names]
     items = tuple(suite.items[n] for n in at)
-    has_choices = suite.kind == "choice" and suite.metric in ("acc", "acc_norm", "mc2")
+    has_choices = suite.kind == "choice" and suite.metric in ("acc", "acc_norm", "mc2", "answer_f1")
     chance = records.chance_of(items) if has_choices else suite.chance
     part = replace(suite, items=items, chance=chance)
     return compare(part, [before[n] for n in at], [after[n] for n in at], threshold)

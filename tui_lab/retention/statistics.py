@@ -240,28 +240,34 @@ def bootstrap_tables(
     before: Sequence[int],
     after: Sequence[int],
     measure: Callable[[numpy.ndarray], float],
+    classes: int = 2,
     level: float = 0.95,
-) -> Interval:
-    """The ratio after / before of a ``measure`` of the table (2, 2) of true × predicted class (mcc, f1).
+) -> tuple[Interval, Interval]:
+    """The ratio after / before and the difference after − before of a ``measure`` of the table
+    (classes, classes) of true × predicted class (mcc, f1).
 
-    ``measure`` maps a table to a number. Items are resampled by drawing from the eight kinds that an item can
-    be of; an invalid class counts as wrong. Raises ValueError for different lengths."""
+    ``measure`` maps a table to a number. Items are resampled by drawing from the kinds that an item can be of
+    (true class, class before, class after), so the two scores stay paired; an invalid class counts as wrong.
+    Raises ValueError for different lengths."""
     import numpy
 
-    cells = numpy.zeros((2, 2, 2))
+    shape = (classes,) * 3
+    cells = numpy.zeros(shape)
     for true, was, now in zip(truth, before, after, strict=True):
-        right = int(true == 1)
-        cells[(right, *(guess if guess in (0, 1) else 1 - right for guess in (was, now)))] += 1
+        cells[true, *(guess if 0 <= guess < classes else (true + 1) % classes for guess in (was, now))] += 1
 
-    def ratio(table: numpy.ndarray) -> float:  # (true, before, after)
+    def both(table: numpy.ndarray) -> tuple[float, float]:  # (true, before, after)
         was, now = measure(table.sum(2)), measure(table.sum(1))
-        return now / was if was > 0 else math.nan
+        return now / was if was > 0 else math.nan, now - was
 
     count = int(cells.sum())
     if count < 2:
-        return Interval(ratio(cells) if count else math.nan, -math.inf, math.inf)
+        ratio, change = both(cells) if count else (math.nan, math.nan)
+        return Interval(ratio, -math.inf, math.inf), Interval(change, -math.inf, math.inf)
     draws = numpy.random.default_rng(SEED).multinomial(count, cells.ravel() / count, RESAMPLES)
-    return _percentiles(ratio(cells), [ratio(draw.reshape(2, 2, 2)) for draw in draws], level)
+    ratio, change = both(cells)
+    ratios, changes = zip(*(both(draw.reshape(shape)) for draw in draws), strict=True)
+    return _percentiles(ratio, ratios, level), _percentiles(change, changes, level)
 
 
 def _same_length(one: numpy.ndarray, other: numpy.ndarray) -> int:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tui_lab.retention import results
 from tui_lab.retention.scoring import metrics as scoring_metrics
 from tui_lab.retention.scoring.metrics import (
     ItemScore,
@@ -84,6 +85,30 @@ def test_mcc_equals_the_correlation_coefficient(pairs: list[tuple[int, int]]) ->
     assert f1(table) == pytest.approx(harmonic)
 
 
+def test_the_f1_of_three_classes_is_the_mean_of_each() -> None:
+    """By hand: truth 0 0 1 1 2, predicted 0 1 1 1 0: F1 of 0 is 2·1/(2+2), of 1 2·2/(2+3), of 2 it is 0."""
+    table = confusion([0, 0, 1, 1, 2], [0, 1, 1, 1, 0], 3)
+    assert f1(table) == pytest.approx((0.5 + 0.8 + 0.0) / 3)
+    assert confusion([2], [-1], 3).tolist() == [[0, 0, 0], [0, 0, 0], [1, 0, 0]]
+
+
+def test_answer_f1_is_the_mean_over_the_chosen_answers() -> None:
+    items = [
+        Item(f"i{at}", "?", (" a b", " b", " c"), (0,), choices=("a b", "b", "c"), meta={"f1": [1, 2 / 3, 0]})
+        for at in range(2)
+    ]
+    suite = suite_of(items, "answer_f1")
+    scores = [
+        choice_score(items[0], [-3, -1, -2], [1] * 3, 0),
+        choice_score(items[1], [-1, -3, -2], [1] * 3, 0),
+    ]
+    found = metrics(suite, scores)
+    assert found["answer_f1"].value == pytest.approx((2 / 3 + 1) / 2) and found["acc"].value == 0.5
+    compared = results.compare(suite, scores, [scores[1], scores[1]])
+    assert compared.difference.value == pytest.approx(1 / 6)
+    assert compared.retention.value == pytest.approx(1 / (5 / 6)) and compared.post == 1.0
+
+
 def test_an_invalid_prediction_counts_as_the_wrong_class() -> None:
     assert confusion([0, 1], [-1, -1]).tolist() == [[0, 1], [1, 0]]
     suite = suite_of([item(at, (at % 2,)) for at in range(4)], "mcc")
@@ -97,7 +122,7 @@ def test_standard_errors_without_a_formula_are_bootstrapped() -> None:
     recall, n = 0.7, 400
     slope = 2 / (1 + recall) ** 2  # of 2r / (1 + r)
     wanted = slope * math.sqrt(recall * (1 - recall) / n)
-    assert scoring_metrics._table_error("f1", table) == pytest.approx(wanted, rel=0.06)
+    assert scoring_metrics._table_error(f1, table) == pytest.approx(wanted, rel=0.06)
 
 
 def test_perplexities_weight_documents_by_length() -> None:

@@ -115,6 +115,19 @@ def test_batched_scores_equal_single_rows(name: str, tiny_model: Callable[..., A
         assert one.tokens == tuple(len(text) for text in item.continuations)
 
 
+def test_choices_with_contexts_of_their_own(tiny_model: Callable[..., Any], letters: Any) -> None:
+    """As WinoGrande has them: either option in the context, one text to score; a trailing space moves on."""
+    contexts = ("The cup fits because the cup ", "The cup fits because the box")
+    item = Item("w", "", (" is big.", " is big."), (0,), contexts=contexts, choices=("cup", "box"))
+    [found] = score(tiny_model("llama"), letters, suite_of([item]))
+    apart = [
+        Item("x", before, (text,), (0,)) for before, text in zip(contexts, item.continuations, strict=True)
+    ]
+    apart[0] = replace(apart[0], context=contexts[0].rstrip(), continuations=("  is big.",))
+    assert close(found.loglikelihoods, [expected(tiny_model("llama"), letters, one)[0] for one in apart])
+    assert found.tokens == (len("  is big."), len(" is big."))
+
+
 @pytest.mark.parametrize("name", ["llama", "gemma3_text"])
 def test_sharing_prefixes_does_not_change_scores(
     name: str,

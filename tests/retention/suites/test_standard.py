@@ -18,6 +18,7 @@ from tui_lab.data import hub
 from tui_lab.retention.suites import registry
 from tui_lab.retention.suites.records import Item
 from tui_lab.retention.suites.standard import pages_of, wikitext_detokenized
+from tui_lab.retention.suites.superglue import answer_f1
 
 DATA = SHARED / "data"
 needs_data = pytest.mark.skipif(not (DATA / "hellaswag").is_dir(), reason="the shared data are not here")
@@ -119,30 +120,21 @@ def test_paths_without_a_name_are_recognised() -> None:
 
 def test_the_installed_harness_makes_the_same_requests(tmp_path: Path) -> None:
     """Where lm-evaluation-harness is installed: every task whose rows a test can write down."""
-    harness = pytest.importorskip("lm_eval")
-    from lm_eval.api.task import ConfigurableTask
-    from lm_eval.tasks._yaml_loader import load_yaml
+    pytest.importorskip("lm_eval")
+    pytest.importorskip("sklearn")
+    from tests.benchmarks.harness import requests_of
 
-    folder = Path(harness.__file__).parent / "tasks"
     for name, rows in HUB_ROWS.items():
         path = lines(tmp_path / f"{name}.jsonl", *rows)
-        split = registry.standard_sources()[name].splits[0]
-        description = next(
-            file
-            for file in (folder / "glue" / name / "default.yaml", *folder.glob(f"*/{name}.yaml"))
-            if file.is_file()
-        )
-        config = dict(load_yaml(description, resolve_func=True))
-        for key in ("include", "tag", "training_split", "fewshot_split", "test_split", "task_alias"):
-            config.pop(key, None)
-        config["dataset_path"], config["dataset_name"] = "json", None
-        config["dataset_kwargs"] = {"data_files": {split: path}}
-        config["validation_split"], config["num_fewshot"] = split, 0
-        task = ConfigurableTask(config=config)
-        task.build_all_requests(rank=0, world_size=1)
-        theirs = [tuple(request.args) for request in task.instances]
         items = registry.load(f"{name}:{path}").items
-        assert theirs == [(item.context, more) for item in items for more in item.continuations], name
+        ours = [
+            (before, more)
+            for item in items
+            for before, more in zip(
+                item.contexts or [item.context] * len(item.continuations), item.continuations, strict=True
+            )
+        ]
+        assert requests_of(name, Path(path)) == ours, name
 
 
 # --- hand-worked prompts ----------------------------------------------------------------------------
@@ -172,6 +164,54 @@ HUB_ROWS: dict[str, list[dict[str, Any]]] = {
     "mnli": [
         {"premise": "It rains.", "hypothesis": "It is wet", "label": 1, "idx": 0},
         {"premise": "It rains.", "hypothesis": "It is dry. ", "label": 2, "idx": 1},
+    ],
+    "mnli_mismatch": [{"premise": "It snows.", "hypothesis": "It is hot.", "label": 2, "idx": 0}],
+    "qqp": [{"question1": "Who ran?", "question2": "Who walked?", "label": 0, "idx": 5}],
+    "wnli": [{"sentence1": "Ann saw Eve as she ran.", "sentence2": "Eve ran.", "label": 1, "idx": 2}],
+    "boolq": [
+        {"passage": "Ice is frozen water.", "question": "is ice made of water", "label": 1, "idx": 0},
+        {"passage": "A bat is a mammal.", "question": "is a bat a bird", "label": 0, "idx": 1},
+    ],
+    "cb": [{"premise": "She said it rained.", "hypothesis": "it rained", "label": 2, "idx": 0}],
+    "copa": [
+        {"premise": "The man broke his toe. ", "choice1": "He got a hole in his sock.",
+         "choice2": "He dropped a hammer.", "question": "cause", "label": 1, "idx": 0},
+        {"premise": "I tipped the bottle.", "choice1": "The liquid froze.", "choice2": "The liquid poured.",
+         "question": "effect", "label": 1, "idx": 1},
+    ],
+    "multirc": [
+        {"paragraph": "Tom has two dogs.", "question": "How many dogs?", "answer": "two", "label": 1,
+         "idx": {"paragraph": 0, "question": 0, "answer": 0}},
+        {"paragraph": "Tom has two dogs.", "question": "How many dogs?", "answer": "five", "label": 0,
+         "idx": {"paragraph": 0, "question": 0, "answer": 1}},
+    ],
+    "record": [
+        {"passage": "Ann Lee met Bob in Rome.\n@highlight\nThe two talked\n@highlight\nRome was warm",
+         "query": "@placeholder came by train to see Bob", "entities": ["Rome", "Ann Lee", "Bob", "Rome"],
+         "answers": ["Ann Lee", "Lee"], "idx": {"passage": 0, "query": 0}},
+    ],
+    "sglue_rte": [{"premise": "Tom ran home.", "hypothesis": "Tom moved.", "label": 1, "idx": 0}],
+    "wic": [
+        {"word": "bank", "sentence1": "The bank of the river", "sentence2": "A bank lends", "start1": 4,
+         "end1": 8, "start2": 2, "end2": 6, "label": 0, "idx": 0},
+    ],
+    "wsc": [
+        {"text": "Mark told Pete ( a friend ) that he did n't win .", "span1_index": 0, "span1_text": "Mark",
+         "span2_index": 8, "span2_text": "he", "label": 1, "idx": 0},
+    ],
+    "winogrande": [
+        {"sentence": "The cup did not fit the box because _ was too big.", "option1": "the cup",
+         "option2": "the box", "answer": "1"},
+        {"sentence": "Ann thanked Eve, and _ smiled . ", "option1": "Ann", "option2": "Eve", "answer": "2"},
+    ],
+    "piqa": [{"goal": "Open a jar", "sol1": "twist the lid", "sol2": "bite the glass", "label": 0}],
+    "openbookqa": [
+        {"id": "7-1", "question_stem": "The sun is", "answerKey": " C",
+         "choices": {"text": ["a planet", "a moon", "a star", "a rock"], "label": ["A", "B", "C", "D"]}},
+    ],
+    "commonsense_qa": [
+        {"id": "c1", "question": " Where is milk kept cold? ", "answerKey": "E",
+         "choices": {"text": ["an oven", "a shoe", "a lamp", "a book", "a fridge"], "label": list("ABCDE")}},
     ],
 }  # fmt: skip
 HUB_ROWS["arc_challenge"] = HUB_ROWS["arc_easy"]
@@ -223,6 +263,105 @@ EXPECTED: dict[str, list[tuple[str, tuple[str, ...], tuple[int, ...]]]] = {
         ),
     ],
 }
+
+
+EXPECTED |= {
+    "copa": [
+        ("The man broke his toe because", ("  he got a hole in his sock.", "  he dropped a hammer."), (1,)),
+        ("I tipped the bottle therefore", ("  the liquid froze.", "  the liquid poured."), (1,)),
+    ],
+    "multirc": [
+        (
+            "Tom has two dogs.\nQuestion: How many dogs?\nAnswer:",
+            (f" {answer}\nIs the answer correct? yes", f" {answer}\nIs the answer correct? no"),
+            (right,),
+        )
+        for answer, right in (("two", 0), ("five", 1))  # label 1 of the data set: the answer is right
+    ],
+    "record": [
+        (
+            "Ann Lee met Bob in Rome.\n\n  - The two talked.\n  - Rome was warm.\n",
+            tuple(f"   - {name} came by train to see Bob" for name in ("Ann Lee", "Bob", "Rome")),
+            (0,),
+        )
+    ],
+    "wic": [
+        (
+            "Sentence 1: The bank of the river\nSentence 2: A bank lends\n"
+            "Question: Is the word 'bank' used in the same way in the two sentences above?\nAnswer:",
+            (" no", " yes"),
+            (0,),
+        )
+    ],
+    "wsc": [
+        (
+            "Passage: Mark told Pete (a friend) that *he* didn't win.\n"
+            'Question: In the passage above, does the pronoun "*he*" refer to "*Mark*"?\nAnswer:',
+            (" no", " yes"),
+            (1,),
+        )
+    ],
+    "cb": [
+        (
+            "She said it rained.\nQuestion: it rained. True, False, or Neither?\nAnswer:",
+            (" True", " False", " Neither"),
+            (2,),
+        )
+    ],
+    "openbookqa": [("The sun is", (" a planet", " a moon", " a star", " a rock"), (2,))],
+    "commonsense_qa": [
+        (
+            "Question: Where is milk kept cold?\n"
+            "A. an oven\nB. a shoe\nC. a lamp\nD. a book\nE. a fridge\nAnswer:",
+            (" A", " B", " C", " D", " E"),
+            (4,),
+        )
+    ],
+}
+
+
+def test_winogrande_by_hand(tmp_path: Path) -> None:
+    """Either option stands in the context, and the rest of the sentence is scored."""
+    suite = registry.load(f"winogrande:{lines(tmp_path / 'rows.jsonl', *HUB_ROWS['winogrande'])}")
+    first, second = suite.items
+    assert first.contexts == (
+        "The cup did not fit the box because the cup",
+        "The cup did not fit the box because the box",
+    )
+    assert first.continuations == (" was too big.",) * 2 and first.answers == (0,)
+    assert second.contexts[1] == "Ann thanked Eve, and Eve" and second.continuations[1] == " smiled ."
+    assert second.answers == (1,) and suite.chance == 0.5
+    with pytest.raises(LabError, match="no blank"):
+        registry.load(f"winogrande:{lines(tmp_path / 'bad.jsonl', {'sentence': 'x', 'option1': 'a'})}")
+
+
+def test_record_counts_the_words_of_an_answer(tmp_path: Path) -> None:
+    """By hand: "Bob" shares no word with "Ann Lee" or "Lee"; a guess scores the mean over the three names."""
+    suite = registry.load(f"record:{lines(tmp_path / 'rows.jsonl', *HUB_ROWS['record'])}")
+    assert suite.metric == "answer_f1" and suite.items[0].meta["f1"] == [1.0, 0.0, 0.0]
+    assert suite.chance == pytest.approx(1 / 3)
+    assert answer_f1("Ann Lee", "the Lee's") == 0.0  # SQuAD drops the apostrophe: "lees"
+    assert answer_f1("The Ann Lee", "Lee") == pytest.approx(2 / 3)
+
+
+def test_superglues_own_nested_files_give_the_same_items_as_the_hub(tmp_path: Path) -> None:
+    multirc = {"idx": 0, "passage": {"text": "Tom has two dogs.", "questions": [
+        {"question": "How many dogs?", "idx": 0, "answers": [
+            {"text": "two", "idx": 0, "label": 1}, {"text": "five", "idx": 1, "label": 0}]}]}}  # fmt: skip
+    text = HUB_ROWS["record"][0]["passage"]
+    record = {"idx": 0, "source": "cnn", "passage": {"text": text, "entities": [
+        {"start": text.index(name), "end": text.index(name) + len(name) - 1}
+        for name in ("Rome", "Ann Lee", "Bob")]},
+        "qas": [{"idx": 0, "query": HUB_ROWS["record"][0]["query"],
+                 "answers": [{"start": 0, "end": 6, "text": "Ann Lee"}, {"text": "Lee"}]}]}  # fmt: skip
+    wsc = {key: value for key, value in HUB_ROWS["wsc"][0].items() if "span" not in key}
+    wsc["target"] = {key: value for key, value in HUB_ROWS["wsc"][0].items() if "span" in key}
+    wsc["label"] = True
+    cb = {**HUB_ROWS["cb"][0], "label": "neutral"}
+    for name, row in {"multirc": multirc, "record": record, "wsc": wsc, "cb": cb}.items():
+        theirs = registry.load(f"{name}:{lines(tmp_path / name / 'val.jsonl', row)}").items
+        hub = registry.load(f"{name}:{lines(tmp_path / f'{name}.jsonl', *HUB_ROWS[name])}").items
+        assert theirs == hub, name
 
 
 @pytest.mark.parametrize("name", list(EXPECTED))
@@ -403,7 +542,7 @@ SCENE = {"activity_label": "x", "ctx_a": "a", "ctx_b": "b"}
         ("hellaswag", SCENE | {"endings": "ab", "label": 0}, "list"),
         ("hellaswag", SCENE | {"endings": ["a", "b"], "label": 2}, "2"),
         ("hellaswag", {"question": "x"}, "no ctx_a"),
-        ("mmlu", {"question": "x", "choices": ["a", "b"], "answer": 0}, "four choices"),
+        ("mmlu", {"question": "x", "choices": ["a"], "answer": 0}, "2 texts"),
         ("mmlu", {"question": "x", "choices": list("abcd"), "answer": "E"}, "'E' is unknown"),
         ("arc_easy", {"question": "x", "choices": {"text": ["a", "b"], "label": ["A", "B"]},
                       "answerKey": "C"}, "'C'"),

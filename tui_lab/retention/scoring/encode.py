@@ -73,10 +73,10 @@ class Encoder:
         for at in indices:
             item = suite.items[at]
             context, continuations = self._texts(item)
-            spaces = len(context) - len(context.rstrip())
-            moved = context[len(context) - spaces :]
-            stripped = context[: len(context) - spaces]
-            pairs += [(at, n, stripped, moved + text) for n, text in enumerate(continuations)]
+            own = item.contexts or [context] * len(continuations)
+            for n, (before, text) in enumerate(zip(own, continuations, strict=True)):
+                stripped = before.rstrip()
+                pairs.append((at, n, stripped, before[len(stripped) :] + text))
         contexts = list(dict.fromkeys(context for _, _, context, _ in pairs))
         encoded = dict(zip(contexts, self._encode(contexts), strict=True))
         joined_rows = self._encode([context + text for _, _, context, text in pairs])

@@ -95,7 +95,8 @@ def correct(suite: Suite, scores: Sequence[ItemScore]) -> list[bool]:
     """For each item whether it is right by the suite's metric, for paired counts. Raises ValueError where
     items and scores differ in number.
 
-    For mc2 that is more than half of the probability on true answers, for mcc and f1 the predicted class.
+    For mc2 that is more than half of the probability on true answers, for mcc and f1 the predicted class, for
+    answer_f1 a right answer word for word.
     Documents are not right or wrong: the list is empty."""
     if suite.kind == "perplexity":
         return []
@@ -125,6 +126,17 @@ def true_shares(suite: Suite, scores: Sequence[ItemScore]) -> list[float]:
         weights = numpy.exp(values - values.max())
         shares.append(float(weights[list(item.answers)].sum() / weights.sum()))
     return shares
+
+
+def item_values(suite: Suite, scores: Sequence[ItemScore]) -> list[float]:
+    """The value (0 to 1) of every item of a suite whose metric is a mean of values: mc2, or answer_f1, the F1
+    of the predicted answer's words with the nearest right one; 0 where log-likelihoods are not finite."""
+    if suite.metric == "mc2":
+        return true_shares(suite, scores)
+    return [
+        0.0 if score.predicted == NO_PREDICTION else float(item.meta["f1"][score.predicted])
+        for item, score in zip(suite.items, scores, strict=True)
+    ]
 
 
 def metrics(suite: Suite, scores: Sequence[ItemScore]) -> dict[str, Metric]:
@@ -157,9 +169,14 @@ def _choices(suite: Suite, scores: Sequence[ItemScore]) -> dict[str, Metric]:
         "acc": mean([score.predicted in item.answers for item, score in pairs]),
         "acc_norm": mean([score.predicted_norm in item.answers for item, score in pairs]),
     }
-    if suite.metric in _TABLE:
-        table = confusion([item.answers[0] for item, _ in pairs], [score.predicted for _, score in pairs])
-        found[suite.metric] = Metric(_TABLE[suite.metric](table), _table_error(suite.metric, table))
+    if suite.metric == "answer_f1":
+        found["answer_f1"] = mean(item_values(suite, scores))
+    if suite.metric in TABLE_METRICS:
+        truth = [item.answers[0] for item, _ in pairs]
+        table = confusion(truth, [score.predicted for _, score in pairs], classes_of(suite))
+        found[suite.metric] = Metric(
+            TABLE_METRICS[suite.metric](table), _table_error(TABLE_METRICS[suite.metric], table)
+        )
     return found
 
 
@@ -172,16 +189,21 @@ def mean(values: Sequence[float | bool]) -> Metric:
     return Metric(float(numbers.mean()) if numbers.size else math.nan, se)
 
 
-# --- two classes ------------------------------------------------------------------------------------
+# --- classes ----------------------------------------------------------------------------------------
 
 
-def confusion(truth: Sequence[int], predicted: Sequence[int]) -> numpy.ndarray:
-    """Counts (2, 2) of true class × predicted class; no prediction counts as the wrong class."""
+def classes_of(suite: Suite) -> int:
+    """The number of classes of a suite whose metric is one of TABLE_METRICS."""
+    return max(2, *(len(item.continuations) for item in suite.items))
+
+
+def confusion(truth: Sequence[int], predicted: Sequence[int], classes: int = 2) -> numpy.ndarray:
+    """Counts (classes, classes) of true class × predicted class; no prediction counts as a wrong class."""
     import numpy
 
-    table = numpy.zeros((2, 2), dtype=int)
+    table = numpy.zeros((classes, classes), dtype=int)
     for true, guess in zip(truth, predicted, strict=True):
-        table[int(true == 1), int(guess == 1) if guess != NO_PREDICTION else int(true != 1)] += 1
+        table[true, guess if 0 <= guess < classes else (true + 1) % classes] += 1
     return table
 
 
@@ -194,15 +216,19 @@ def mcc(table: numpy.ndarray) -> float:
 
 
 def f1(table: numpy.ndarray) -> float:
-    """F1 of class 1, 0 to 1, of a table (2, 2); 0 where the class neither occurs nor is predicted."""
-    (_, fp), (fn, tp) = table.tolist()
-    return 2 * tp / (2 * tp + fp + fn) if tp + fp + fn else 0.0
+    """F1 of class 1, 0 to 1, of a table (2, 2); of a larger table the mean of the F1 of every class, as
+    SuperGLUE scores CB. 0 for a class that neither occurs nor is predicted."""
+    rows = table.tolist()
+    either = [sum(row) + sum(column) for row, column in zip(rows, zip(*rows, strict=True), strict=True)]
+    scores = [2 * rows[k][k] / total if total else 0.0 for k, total in enumerate(either)]
+    return scores[1] if len(scores) == 2 else sum(scores) / len(scores)
 
 
-_TABLE: dict[str, Callable[[numpy.ndarray], float]] = {"mcc": mcc, "f1": f1}
+#: Metrics of the table of true × predicted class.
+TABLE_METRICS: dict[str, Callable[[numpy.ndarray], float]] = {"mcc": mcc, "f1": f1}
 
 
-def _table_error(name: str, table: numpy.ndarray) -> float:
+def _table_error(measure: Callable[[numpy.ndarray], float], table: numpy.ndarray) -> float:
     """The standard error by bootstrap over items, drawn as cells of their table."""
     import numpy
 
@@ -210,7 +236,7 @@ def _table_error(name: str, table: numpy.ndarray) -> float:
     if count < 2:
         return math.nan
     draws = numpy.random.default_rng(SEED).multinomial(count, table.ravel() / count, RESAMPLES)
-    return float(numpy.std([_TABLE[name](draw.reshape(2, 2)) for draw in draws], ddof=1))
+    return float(numpy.std([measure(draw.reshape(table.shape)) for draw in draws], ddof=1))
 
 
 # --- documents --------------------------------------------------------------------------------------

@@ -23,6 +23,8 @@ from tui_lab.data.rows import RawRow
 from tui_lab.retention.suites.custom import BadItem, records_of
 from tui_lab.retention.suites.records import BenchmarkSource, Item
 from tui_lab.retention.suites.standard import BUILDERS, mmlu, pages_of
+from tui_lab.retention.suites.superglue import EXPANDED
+from tui_lab.retention.suites.template import from_template
 
 MMLU_COLUMNS = ("question", "choice0", "choice1", "choice2", "choice3", "answer")
 COLA_COLUMNS = ("source", "label", "star", "sentence")
@@ -32,35 +34,45 @@ _DATA = frozenset(EXTENSIONS) - {".md"}
 _MOST_FILES = 5_000  # a folder with more is no benchmark but a mistake
 
 
-def items_of(task: str, records: list[FileRecord], shown: str, examples: Examples) -> list[Item]:
+def items_of(
+    task: str, benchmark: BenchmarkSource, records: list[FileRecord], shown: str, examples: Examples
+) -> list[Item]:
     """The rows of a benchmark as items, with `examples` (of MMLU, by subject) before each question. Raises
     LabError for a row that is no item."""
     items: list[Item] = []
     taken: set[str] = set()
     counts: dict[str, int] = defaultdict(int)
-    for place, row in records:
+    for place, found in records:
         try:
-            if not isinstance(row, dict):
-                raise BadItem(f"this is {type(row).__name__}, not a row with columns")
-            subject = str(row.get("subject") or "")
-            counts[subject] += 1
-            identity = _identity(task, row, subject, counts[subject])
-            if identity in taken:
-                identity = f"{task}-row-{len(items) + 1}"
-            taken.add(identity)
-            if task == "mmlu":
-                items.append(mmlu(row, identity, examples.get(subject, ())))
-            else:
-                items.append(BUILDERS[task](row, identity))
+            for row in EXPANDED[task](found) if task in EXPANDED else (found,):
+                if not isinstance(row, dict):
+                    raise BadItem(f"this is {type(row).__name__}, not a row with columns")
+                subject = str(row.get("subject") or "")
+                counts[subject] += 1
+                identity = _identity(task, row, subject, counts[subject])
+                if identity in taken:
+                    identity = f"{task}-row-{len(items) + 1}"
+                taken.add(identity)
+                items.append(_item_of(task, benchmark, row, identity, examples.get(subject, ())))
         except BadItem as error:
             raise LabError(f"{shown}, {place} is no item of {task}: {sanitize(str(error))}.") from None
     return items
 
 
+def _item_of(
+    task: str, benchmark: BenchmarkSource, row: RawRow, identity: str, examples: Sequence[RawRow]
+) -> Item:
+    if benchmark.prompt:
+        return from_template(benchmark, row, identity)
+    return mmlu(row, identity, examples) if task == "mmlu" else BUILDERS[task](row, identity)
+
+
 def _identity(task: str, row: RawRow, subject: str, number: int) -> str:
     """The data set's own number of a row where it has one, so that a part of the set keeps its ids."""
-    for key in ("id", "ind", "idx", "pairID", "index"):
+    for key in ("id", "ind", "idx", "pairID", "index", "qID"):
         value = row.get(key)
+        if isinstance(value, dict):  # {"paragraph": 0, "question": 1, "answer": 2}
+            value = "-".join(map(str, value.values()))
         if (
             isinstance(value, str | int)
             and not isinstance(value, bool)

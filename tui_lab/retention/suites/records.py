@@ -16,7 +16,7 @@ from tui_lab.data.rows import ChatMessage
 
 SuiteKind = Literal["choice", "perplexity", "generate", "pairs"]
 KINDS: tuple[SuiteKind, ...] = ("choice", "perplexity", "generate", "pairs")
-METRICS = ("acc", "acc_norm", "mc2", "mcc", "f1", "perplexity", "pass", "pair_preference")
+METRICS = ("acc", "acc_norm", "mc2", "mcc", "f1", "answer_f1", "perplexity", "pass", "pair_preference")
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class Item:
     question: str = ""  # for people
     choices: tuple[str, ...] = ()  # for people; acc_norm divides by their length in characters
     messages: tuple[ChatMessage, ...] = ()
+    contexts: tuple[str, ...] = ()  # one for each continuation, where they differ; then `context` is not read
     meta: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -100,6 +101,7 @@ def fingerprint(kind: str, metric: str, items: Sequence[Item]) -> str:
             item.choices,
             item.messages,
             dict(item.meta),
+            *([item.contexts] if item.contexts else []),  # suites without them keep their fingerprint
         ]
         text = json.dumps(row, ensure_ascii=True, sort_keys=True)  # ASCII: lone surrogates have no UTF-8
         digest.update(text.encode() + b"\n")
@@ -107,8 +109,13 @@ def fingerprint(kind: str, metric: str, items: Sequence[Item]) -> str:
 
 
 def chance_of(items: Sequence[Item]) -> float:
-    """The accuracy of guessing: the mean over the items of right choices by choices."""
-    return sum(len(item.answers) / len(item.continuations) for item in items) / len(items)
+    """The score of guessing: the mean over the items of right choices by choices, or of the choices' F1."""
+    return sum(
+        sum(item.meta["f1"]) / len(item.meta["f1"])
+        if "f1" in item.meta
+        else len(item.answers) / len(item.continuations)
+        for item in items
+    ) / len(items)
 
 
 def subset(items: Sequence[Item], limit: int) -> tuple[Item, ...]:
@@ -135,7 +142,11 @@ class BenchmarkSource(Struct, frozen=True, forbid_unknown_fields=True):
 
     ``hub`` and ``config`` name the data set on the hub ("" where only local files will do). ``splits`` have
     the answers, best first; ``shots`` have the rows of few-shot examples. ``version`` is that of the task in
-    lm-evaluation-harness; ``chance`` the accuracy of guessing, 0 to 1; ``items`` 0 where unknown."""
+    lm-evaluation-harness; ``chance`` the accuracy of guessing, 0 to 1; ``items`` 0 where unknown.
+
+    Where ``prompt`` is not "" it and ``choices`` are templates (``template.py``); ``label`` names the columns
+    that may hold the right answer, ``labels`` its index by the data set's words, ``aliases`` other names of
+    columns, ``category`` the column of an item's category."""
 
     title: str
     description: str
@@ -144,9 +155,15 @@ class BenchmarkSource(Struct, frozen=True, forbid_unknown_fields=True):
     version: str
     metric: str
     licence: str
-    source: str
+    source: str = ""  # that of the hub
     config: str | None = None
     shots: tuple[str, ...] = ()
     kind: SuiteKind = "choice"
     chance: float | None = None
     items: int = 0
+    prompt: str = ""
+    choices: tuple[str, ...] = ()
+    label: tuple[str, ...] = ("label",)
+    labels: dict[str, int] = {}
+    aliases: dict[str, tuple[str, ...]] = {}
+    category: str = ""

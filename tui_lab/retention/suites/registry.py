@@ -13,6 +13,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from tui_lab.core.errors import LabError
 from tui_lab.core.paths import expanded
 from tui_lab.core.records import from_plain
@@ -75,7 +77,13 @@ def _all_names() -> list[str]:
 def standard_sources() -> dict[str, BenchmarkSource]:
     """The sources of the standard suites by name, from ``suites/standard.toml``."""
     text = (resources.files("tui_lab.retention") / "suites" / "standard.toml").read_text("utf-8")
-    return from_plain(tomllib.loads(text), dict[str, BenchmarkSource], "standard.toml")
+    found = from_plain(tomllib.loads(text), dict[str, BenchmarkSource], "standard.toml")
+    return {
+        name: benchmark
+        if benchmark.source
+        else structs.replace(benchmark, source=f"https://huggingface.co/datasets/{benchmark.hub}")
+        for name, benchmark in found.items()
+    }
 
 
 # --- bundled ----------------------------------------------------------------------------------------
@@ -124,7 +132,7 @@ def _standard(name: str, requested_shots: str | None, path: str | None, limit: i
         shown = f"{benchmark.hub} on the hub"
     else:
         raise LabError(f"{name} needs a file: {name}:PATH.")
-    items = local.items_of(name, records, shown, examples)
+    items = local.items_of(name, benchmark, records, shown, examples)
     if not items:
         raise LabError(f"{shown} holds no items of {name}.")
     chosen = subset(items, limit)
@@ -137,7 +145,7 @@ def _standard(name: str, requested_shots: str | None, path: str | None, limit: i
         kind=benchmark.kind,
         metric=benchmark.metric,
         items=chosen,
-        chance=0.0 if benchmark.metric == "mcc" else computed,
+        chance={"mcc": 0.0, "f1": None}.get(benchmark.metric, computed),
         licence=benchmark.licence,
         source=shown if path else benchmark.source,
         sha256=fingerprint(benchmark.kind, benchmark.metric, chosen),

@@ -9,65 +9,16 @@ https://github.com/EleutherAI/lm-evaluation-harness/tree/main/lm_eval/tasks
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tui_lab.data.rows import RawRow
-from tui_lab.retention.suites.custom import BadItem, document
+from tui_lab.retention.suites import superglue
+from tui_lab.retention.suites.custom import MAX_CHOICES, BadItem, document
 from tui_lab.retention.suites.records import Item
+from tui_lab.retention.suites.row_fields import LETTERS, as_text, choice_item, label_of, text_of, texts_of
 
-LETTERS = ("A", "B", "C", "D")
 TEXT_COLUMNS = ("page", "text", "story", "content", "document")
-
-
-def _first(row: RawRow, *names: str) -> Any:
-    """The first of several columns that the row has: the hub's name and those of the authors' own files."""
-    for name in names:
-        if row.get(name) is not None:
-            return row[name]
-    raise BadItem(f"there is no {' or '.join(names)}")
-
-
-def _text(row: RawRow, *names: str) -> str:
-    value = _first(row, *names)
-    if not isinstance(value, str):
-        raise BadItem(f"{names[0]} is {type(value).__name__}, not text")
-    return value.encode("utf-8", "replace").decode("utf-8")
-
-
-def _label(row: RawRow, count: int, words: Mapping[str, int], *names: str) -> int:
-    """The right answer as an index: a number, digits, or one of the authors' words for it."""
-    value = _first(row, *names)
-    if isinstance(value, str):
-        value = words.get(value.strip(), value)
-    try:
-        index = int(value)
-    except (TypeError, ValueError):
-        raise BadItem(f"the label {str(value)[:40]!r} is unknown") from None
-    if index < 0:
-        raise BadItem("it has no label; of this set only the splits with labels can be scored")
-    if index >= count:
-        raise BadItem(f"the label is {index}, but there are {count} answers")
-    return index
-
-
-def _item(
-    identity: str,
-    context: str,
-    choices: Sequence[str],
-    answers: Sequence[int],
-    question: str,
-    category: str = "",
-) -> Item:
-    return Item(
-        id=identity,
-        context=context,
-        continuations=tuple(f" {choice}" for choice in choices),
-        answers=tuple(answers),
-        category=category,
-        question=question,
-        choices=tuple(choices),
-    )
 
 
 # --- one function a benchmark -----------------------------------------------------------------------
@@ -83,26 +34,31 @@ def hellaswag_text(text: str) -> str:
 
 def hellaswag(row: RawRow, identity: str) -> Item:
     """`hellaswag/hellaswag.yaml`: query → each ending."""
-    scene = _text(row, "ctx_a") + " " + _text(row, "ctx_b").capitalize()
-    context = hellaswag_text(_text(row, "activity_label") + ": " + scene)
-    endings = row.get("endings")
-    if not isinstance(endings, list) or len(endings) < 2 or not all(isinstance(one, str) for one in endings):
-        raise BadItem("endings is no list of two texts or more")
-    choices = [hellaswag_text(ending) for ending in endings]
+    scene = text_of(row, "ctx_a") + " " + text_of(row, "ctx_b").capitalize()
+    context = hellaswag_text(text_of(row, "activity_label") + ": " + scene)
+    choices = [hellaswag_text(ending) for ending in texts_of(row.get("endings"), "endings")]
     source = str(row.get("source_id") or "").split("~")[0]
-    return _item(identity, context, choices, [_label(row, len(choices), {}, "label")], context, source)
+    right = label_of(row, len(choices), {}, "label")
+    return choice_item(identity, context, choices, [right], context, source)
 
 
-def mmlu_question(row: RawRow) -> tuple[str, int]:
-    """The question with its lettered choices, and the index of the right one. Raises BadItem."""
-    choices = row.get("choices")
-    if choices is None:
-        choices = [row[key] for key in (f"choice{n}" for n in range(4)) if row.get(key) is not None]
-    if not isinstance(choices, list) or len(choices) != 4 or not all(isinstance(one, str) for one in choices):
-        raise BadItem("there are not four choices")
-    right = _label(row, 4, {letter: n for n, letter in enumerate(LETTERS)}, "answer")
-    lines = [f"{letter}. {choice}" for letter, choice in zip(LETTERS, choices, strict=True)]
-    return "\n".join([_text(row, "question").strip(), *lines]), right
+def lettered(question: str, choices: Sequence[str]) -> str:
+    """A question with its choices below, one letter each."""
+    lines = [f"{letter}. {choice}" for letter, choice in zip(LETTERS, choices, strict=False)]
+    return "\n".join([question.strip(), *lines])
+
+
+def mmlu_question(row: RawRow) -> tuple[str, int, int]:
+    """The question with its lettered choices, the index of the right one, and their number."""
+    found = row.get("choices")
+    if found is None:
+        found = [row[key] for key in (f"choice{n}" for n in range(MAX_CHOICES)) if row.get(key) is not None]
+    choices = texts_of(found, "choices")
+    if len(choices) > MAX_CHOICES:
+        raise BadItem(f"there are {len(choices)} choices; at most {MAX_CHOICES} have a letter")
+    letters = {letter: n for n, letter in enumerate(LETTERS[: len(choices)])}
+    right = label_of(row, len(choices), letters, "answer")
+    return lettered(text_of(row, "question"), choices), right, len(choices)
 
 
 def mmlu(row: RawRow, identity: str, examples: Sequence[RawRow] = ()) -> Item:
@@ -111,31 +67,50 @@ def mmlu(row: RawRow, identity: str, examples: Sequence[RawRow] = ()) -> Item:
     about = f"about {subject}." if subject else "about various subjects."
     head = f"The following are multiple choice questions (with answers) {about}\n\n"
     shown = [mmlu_question(example) for example in examples]
-    shots = "".join(f"{text}\nAnswer: {LETTERS[answer]}\n\n" for text, answer in shown)
-    question, right = mmlu_question(row)
+    shots = "".join(f"{text}\nAnswer: {LETTERS[answer]}\n\n" for text, answer, _ in shown)
+    question, right, count = mmlu_question(row)
     # The choices that are scored are the letters; people read the texts in the question.
-    return _item(identity, f"{head}{shots}{question}\nAnswer:", LETTERS, [right], question, subject)
+    context = f"{head}{shots}{question}\nAnswer:"
+    return choice_item(identity, context, LETTERS[:count], [right], question, subject)
 
 
-def arc(row: RawRow, identity: str) -> Item:
-    """`arc/arc_easy.yaml`, `arc_challenge.yaml`: Question → the text of an option."""
-    question: Any = row.get("question")
+def labelled_choices(row: RawRow) -> tuple[str, list[str], int]:
+    """The question, choices and index of the right one of a row of the shape of ARC, with any number of
+    choices: the hub's (lists of texts and of labels) or the authors' JSONL. Raises BadItem."""
+    question: Any = row.get("question_stem", row.get("question"))
     options: object = row.get("choices")
     if isinstance(question, dict):  # the authors' own JSONL
         question, options = question.get("stem"), question.get("choices")
     if isinstance(options, list) and all(isinstance(option, dict) for option in options):
         options = {key: [option.get(key) for option in options] for key in ("text", "label")}
-    if not isinstance(question, str) or not isinstance(options, dict):
+    if question is None or not isinstance(options, dict):
         raise BadItem("there is no question with choices")
-    choices, labels = options.get("text"), options.get("label")
-    if not isinstance(choices, list) or not isinstance(labels, list) or len(choices) != len(labels):
+    choices, labels = texts_of(options.get("text"), "choices"), options.get("label")
+    if not isinstance(labels, list) or len(choices) != len(labels):
         raise BadItem("choices has no text and label of equal length")
-    if len(choices) < 2 or not all(isinstance(one, str) for one in choices):
-        raise BadItem("there are not two choices or more")
-    key = _text(row, "answerKey")
+    key = text_of(row, "answerKey").strip()
     if key not in labels:
         raise BadItem(f"the answer {key[:20]!r} is none of the labels")
-    return _item(identity, f"Question: {question}\nAnswer:", choices, [labels.index(key)], question)
+    return as_text(question, "question"), choices, labels.index(key)
+
+
+def arc(row: RawRow, identity: str) -> Item:
+    """`arc/arc_easy.yaml`, `arc_challenge.yaml`: Question → the text of an option."""
+    question, choices, right = labelled_choices(row)
+    return choice_item(identity, f"Question: {question}\nAnswer:", choices, [right], question)
+
+
+def openbookqa(row: RawRow, identity: str) -> Item:
+    """`openbookqa/openbookqa.yaml`: the question alone → the text of an option."""
+    question, choices, right = labelled_choices(row)
+    return choice_item(identity, question, choices, [right], question)
+
+
+def commonsense_qa(row: RawRow, identity: str) -> Item:
+    """`commonsense_qa/default.yaml`: Question with lettered options → a letter."""
+    question, choices, right = labelled_choices(row)
+    text = lettered(question, choices)
+    return choice_item(identity, f"Question: {text}\nAnswer:", LETTERS[: len(choices)], [right], text)
 
 
 TRUTHFULQA_EXAMPLES = (
@@ -155,7 +130,7 @@ TRUTHFULQA_EXAMPLES = (
 
 
 def _truthfulqa(row: RawRow, identity: str, targets: str) -> Item:
-    question, found = _text(row, "question"), row.get(targets)
+    question, found = text_of(row, "question"), row.get(targets)
     if not isinstance(found, dict):
         raise BadItem(f"there is no {targets}")
     if set(found) == {"choices", "labels"}:
@@ -169,7 +144,7 @@ def _truthfulqa(row: RawRow, identity: str, targets: str) -> Item:
     right = [index for index, label in enumerate(labels) if label == 1]
     if not right:
         raise BadItem(f"no answer of {targets} is true")
-    return _item(identity, f"{TRUTHFULQA_EXAMPLES}\n\nQ: {question}\nA:", choices, right, question)
+    return choice_item(identity, f"{TRUTHFULQA_EXAMPLES}\n\nQ: {question}\nA:", choices, right, question)
 
 
 def truthfulqa_mc1(row: RawRow, identity: str) -> Item:
@@ -185,54 +160,15 @@ def truthfulqa_mc2(row: RawRow, identity: str) -> Item:
     return _truthfulqa(row, identity, "mc2_targets")
 
 
-def sst2(row: RawRow, identity: str) -> Item:
-    """`glue/sst2/default.yaml`."""
-    sentence = _text(row, "sentence")
-    context = f"{sentence}\nQuestion: Is this sentence positive or negative?\nAnswer:"
-    return _item(identity, context, ("negative", "positive"), [_label(row, 2, {}, "label")], sentence)
-
-
-def cola(row: RawRow, identity: str) -> Item:
-    """`glue/cola/default.yaml`."""
-    sentence = _text(row, "sentence")
-    context = f"{sentence}\nQuestion: Does this sentence make sense?\nAnswer:"
-    return _item(identity, context, ("no", "yes"), [_label(row, 2, {}, "label")], sentence)
-
-
-def rte(row: RawRow, identity: str) -> Item:
-    """`glue/rte/default.yaml`."""
-    first, second = _text(row, "sentence1"), _text(row, "sentence2")
-    right = _label(row, 2, {"entailment": 0, "not_entailment": 1}, "label")
-    context = f"{first}\nQuestion: {second} True or False?\nAnswer:"
-    return _item(identity, context, ("True", "False"), [right], f"{first} / {second}")
-
-
-def qnli(row: RawRow, identity: str) -> Item:
-    """`glue/qnli/default.yaml`."""
-    question, sentence = _text(row, "question"), _text(row, "sentence")
-    right = _label(row, 2, {"entailment": 0, "not_entailment": 1}, "label")
-    context = f"{question}\n{sentence}\nQuestion: Does this response answer the question?\nAnswer:"
-    return _item(identity, context, ("yes", "no"), [right], f"{question} / {sentence}")
-
-
-def mrpc(row: RawRow, identity: str) -> Item:
-    """`glue/mrpc/default.yaml`."""
-    first, second = _text(row, "sentence1", "#1 String"), _text(row, "sentence2", "#2 String")
-    context = (
-        f"Sentence 1: {first}\nSentence 2: {second}\n"
-        "Question: Do both sentences mean the same thing?\nAnswer:"
-    )
-    right = _label(row, 2, {}, "label", "Quality")
-    return _item(identity, context, ("no", "yes"), [right], f"{first} / {second}")
-
-
 def mnli(row: RawRow, identity: str) -> Item:
     """`glue/mnli/default.yaml`, `glue/mnli/utils.py`: a hypothesis without a final full stop gets one."""
-    premise, hypothesis = _text(row, "premise", "sentence1"), _text(row, "hypothesis", "sentence2").strip()
+    premise = text_of(row, "premise", "sentence1")
+    hypothesis = text_of(row, "hypothesis", "sentence2").strip()
     hypothesis += "" if hypothesis.endswith(".") else "."
-    right = _label(row, 3, {"entailment": 0, "neutral": 1, "contradiction": 2}, "label", "gold_label")
+    right = label_of(row, 3, {"entailment": 0, "neutral": 1, "contradiction": 2}, "label", "gold_label")
     context = f"{premise}\nQuestion: {hypothesis} True, False or Neither?\nAnswer:"
-    return _item(identity, context, ("True", "Neither", "False"), [right], f"{premise} / {hypothesis}")
+    shown = f"{premise} / {hypothesis}"
+    return choice_item(identity, context, ("True", "Neither", "False"), [right], shown)
 
 
 def wikitext_detokenized(page: str) -> str:
@@ -270,13 +206,13 @@ def pages_of(text: str) -> list[str]:
 
 def wikitext(row: RawRow, identity: str) -> Item:
     """`wikitext/wikitext.yaml`: the whole page, its words and bytes counted before the cleaning."""
-    page = _text(row, *TEXT_COLUMNS)
+    page = text_of(row, *TEXT_COLUMNS)
     return _document(identity, wikitext_detokenized(page), page)
 
 
 def perplexity(row: RawRow, identity: str) -> Item:
     """Any text as it is."""
-    text = _text(row, *TEXT_COLUMNS)
+    text = text_of(row, *TEXT_COLUMNS)
     return _document(identity, text, text)
 
 
@@ -287,10 +223,13 @@ def _document(identity: str, text: str, original: str) -> Item:
     return document(text, identity, title=title, original=original)
 
 
+#: The suites whose prompts need more than a template of ``standard.toml``.
 BUILDERS: dict[str, Callable[[RawRow, str], Item]] = {
     "mmlu": mmlu, "hellaswag": hellaswag, "arc_easy": arc, "arc_challenge": arc,
+    "openbookqa": openbookqa, "commonsense_qa": commonsense_qa,
     "truthfulqa_mc1": truthfulqa_mc1, "truthfulqa_mc2": truthfulqa_mc2,
-    "sst2": sst2, "cola": cola, "rte": rte, "qnli": qnli, "mrpc": mrpc, "mnli": mnli,
+    "mnli": mnli, "mnli_mismatch": mnli, "copa": superglue.copa, "record": superglue.record,
+    "wic": superglue.wic, "wsc": superglue.wsc, "winogrande": superglue.winogrande,
     "wikitext": wikitext, "perplexity": perplexity,
 }  # fmt: skip
 
@@ -306,8 +245,14 @@ def looks_like(row: object) -> str | None:
         return "hellaswag"
     if {"mc1_targets", "mc2_targets"} <= have:
         return "truthfulqa_mc2"
+    if {"question_stem", "choices", "answerKey"} <= have:
+        return "openbookqa"
     if {"answerKey", "question"} <= have:
         return "arc_easy"
+    if {"goal", "sol1", "sol2"} <= have:
+        return "piqa"
+    if {"sentence", "option1", "option2"} <= have:
+        return "winogrande"
     if "page" in have:
         return "wikitext"
     if "subject" in have and {"question", "answer"} <= have:
