@@ -44,6 +44,7 @@ PRINTED = {
 }
 #: Those of the other tests of this folder.
 ELSEWHERE = {
+    "advice": "test_advise.py",
     "command_answer": "test_main.py",
     "data_preview": "test_main.py",
     "doctor": "test_main.py",

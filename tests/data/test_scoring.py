@@ -155,3 +155,19 @@ def test_bleu_and_chrf_by_hand() -> None:
     assert scoring.chrf("ab", row("", "abc")) == pytest.approx(f2, abs=1e-6)
     for score in (scoring.bleu, scoring.chrf):
         assert score("Paris", row("", "Paris")) == 1 and score("", expected) == score("zzz", expected) == 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "score"),
+    [
+        ("She has 9 eggs.\n#### 18", 1.0),
+        ("#### $18.00\n\nQuestion: another\n#### 7", 1.0),  # the first result counts
+        ("So that is 9 * 2 = 18.", 1.0),  # without the mark: the last number
+        ("It is 18, no: 1,800.", 0.0),
+        ("#### 81", 0.0),
+        ("", 0.0),
+    ],
+)
+def test_worked_answers_are_scored_by_their_result(answer: str, score: float) -> None:
+    expected = row("How much?", "9 * 2 = $<<9*2=18>>18\n#### 18")
+    assert scoring.result(answer, expected) == score

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import UnsetType
 
 from tui_lab.cli import (
+    advise,
     data,
     doctor,
     export,
@@ -84,6 +85,7 @@ ANSWERS = (
     AnswerKind(retention.RetentionAnswer, "retention"),
     AnswerKind(retention.SuitesAnswer, "retention --list"),
     AnswerKind(predict.PredictionsAnswer, "predict"),
+    AnswerKind(advise.AdviceAnswer, "advise"),
     AnswerKind(PredictionSettings, "predict: the first line of its file"),
     AnswerKind(Prediction, "predict: a row of its file"),
     AnswerKind(strength.StrengthAnswer, "strength"),

@@ -153,6 +153,38 @@ repeated.""",
     )
     predict.option("--revision", "NAME", "a commit or branch of a hub model")
 
+    advise = commands.add(
+        "advise",
+        "advise.run",
+        "measure whether to tune at all: zero-shot, examples, retrieval and the tuned model",
+        runs_dir=True,
+        examples="""\
+  tui-lab advise --model Qwen/Qwen2.5-0.5B-Instruct --data rows.jsonl
+  tui-lab advise --model pocket --data support --shots 5 --goal 0.8
+  tui-lab advise --run latest                  the tuned model beside its base, on the run's held-out rows
+The same held-out rows are answered with each method; examples and retrieval take rows of the training part.
+An interrupted measurement continues when the command is repeated; answers of a base are cached.
+TUI_LAB_PRICE_PER_HOUR gives the cost of an answer.""",
+    )
+    add_model_options(advise)
+    add_accept_option(advise)
+    add_data_option(advise, "a file, a folder, a bundled set or a hub name (default: that of the run)")
+    advise.option("--run", "RUN", "the run whose result answers beside its base")
+    advise.option("--adapter", "RUN", "a run, an adapter folder or a hub id in place of --run")
+    advise.count("--shots", "examples in a prompt, fixed or retrieved (default 3)", 3)
+    advise.count("--limit", "held-out rows at most (default 100)", 100)
+    advise.option("--goal", "SCORE", "the score that is enough (default 0.9)", 0.9, float)
+    advise.option("--format", "NAME", "the rows' format (default auto)", "auto")
+    advise.option("--columns", "NAME=COLUMN,…", "which column is which, as question=prompt,answer=reply", "")
+    advise.count("--max-new-tokens", "tokens of an answer at most (default: as a run answers its rows)")
+    advise.choice(
+        "--quantization",
+        ("auto", "none", "nf4"),
+        "auto",
+        "how the weights are stored (default: as in the run)",
+    )
+    advise.option("--revision", "NAME", "a commit or branch of a hub model")
+
     strength = commands.add(
         "strength",
         "strength.run",

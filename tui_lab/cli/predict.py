@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Callable
+from typing import TypeVar
 
 from msgspec.structs import asdict
 
@@ -12,11 +14,14 @@ from tui_lab.cli.interrupt import interruptible
 from tui_lab.cli.output import Progress, json_line, print_text, table
 from tui_lab.core import format
 from tui_lab.core.errors import LabError
+from tui_lab.core.job_protocol import OnProgress
 from tui_lab.core.sanitize import sanitize
 from tui_lab.evaluation.prediction_summary import PredictedMetric, PredictionSummary
 from tui_lab.evaluation.records import EvaluationRequest
 from tui_lab.models import catalog, download
 from tui_lab.retention.statistics import Interval
+
+AnswerT = TypeVar("AnswerT")
 
 
 class PredictionsAnswer(PredictionSummary, tag_field="kind", tag="predictions", kw_only=True, frozen=True):
@@ -27,29 +32,14 @@ class PredictionsAnswer(PredictionSummary, tag_field="kind", tag="predictions", 
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command; the exit code. Raises LabError for invalid input."""
-    if args.adapter and args.run:
-        raise LabError("--adapter and --run both name the tuned model: use one of them")
-    for name, value in (("--max-new-tokens", args.max_new_tokens), ("--batch", args.batch)):
-        if value is not None and value < 1:
-            raise LabError(f"{name} must be at least 1, not {value}")
-    if args.model and catalog.is_hub_id(args.model):
-        download.check_reachable(catalog.find(args.model, args.allow_large).loadable, args.revision)
-    from tui_lab.evaluation.predict import Interrupted, PredictionRequest, predict
-    from tui_lab.hardware.memory_budget import take_gpu
-    from tui_lab.models.loading import quiet_libraries
+    target = target_of(args)
+    if args.batch < 1:
+        raise LabError(f"--batch must be at least 1, not {args.batch}")
+    from tui_lab.evaluation.predict import PredictionRequest, predict
 
     request = PredictionRequest(
         data=args.data,
-        target=EvaluationRequest(
-            run=args.run,
-            model=args.model,
-            revision=args.revision,
-            adapter=args.adapter,
-            dtype=args.dtype,
-            quantization=args.quantization,
-            allow_large=args.allow_large,
-            runs_dir=str(args.runs_dir or ""),
-        ),
+        target=target,
         out=args.out or default_file(args.data),
         data_format=args.format,
         columns=args.columns,
@@ -60,21 +50,51 @@ def run(args: argparse.Namespace) -> int:
         batch_rows=args.batch,
         force=args.force,
     )
-    progress = Progress()
-    take_gpu()
-    with interruptible() as cancelled:
-        try:
-            with quiet_libraries():
-                found = predict(request, progress.on_progress, cancelled)
-        except Interrupted:
-            raise KeyboardInterrupt("interrupted; repeat the command to continue") from None
-        finally:
-            progress.close()
+    found = answered(lambda on_progress, cancelled: predict(request, on_progress, cancelled))
     if args.json:
         json_line(PredictionsAnswer(**asdict(found)))
     else:
         _print(found)
     return 0
+
+
+def target_of(args: argparse.Namespace) -> EvaluationRequest:
+    """The models that the options of a command name. Raises LabError."""
+    if args.adapter and args.run:
+        raise LabError("--adapter and --run both name the tuned model: use one of them")
+    if args.max_new_tokens is not None and args.max_new_tokens < 1:
+        raise LabError(f"--max-new-tokens must be at least 1, not {args.max_new_tokens}")
+    if args.model and catalog.is_hub_id(args.model):
+        download.check_reachable(catalog.find(args.model, args.allow_large).loadable, args.revision)
+    return EvaluationRequest(
+        run=args.run,
+        model=args.model,
+        revision=args.revision,
+        adapter=args.adapter,
+        dtype=args.dtype,
+        quantization=args.quantization,
+        allow_large=args.allow_large,
+        runs_dir=str(args.runs_dir or ""),
+    )
+
+
+def answered(work: Callable[[OnProgress, Callable[[], bool]], AnswerT]) -> AnswerT:
+    """What ``work(on_progress, cancelled)`` returns, with progress on stderr; Ctrl+C ends it after a batch.
+    Raises KeyboardInterrupt then, and LabError."""
+    from tui_lab.evaluation.predict import Interrupted
+    from tui_lab.hardware.memory_budget import take_gpu
+    from tui_lab.models.loading import quiet_libraries
+
+    progress = Progress()
+    take_gpu()
+    with interruptible() as cancelled:
+        try:
+            with quiet_libraries():
+                return work(progress.on_progress, cancelled)
+        except Interrupted:
+            raise KeyboardInterrupt("interrupted; repeat the command to continue") from None
+        finally:
+            progress.close()
 
 
 def default_file(data: str) -> str:
@@ -111,13 +131,14 @@ def _print(found: PredictionSummary) -> None:
 
 def _rows(name: str, metric: PredictedMetric, scored: int) -> list[tuple[str, ...]]:
     """A metric as lines of a table: base, and what was made of it."""
-    found = [(name, "base", _interval(metric.base), f"{scored:,}", "", "")]
+    found = [(name, "base", interval_text(metric.base), f"{scored:,}", "", "")]
     if metric.tuned is not None and metric.difference is not None:
-        found.append(("", "tuned", _interval(metric.tuned), f"{scored:,}", "", ""))
+        found.append(("", "tuned", interval_text(metric.tuned), f"{scored:,}", "", ""))
         changes = (f"{metric.better:,}", f"{metric.worse:,}")
-        found.append(("", "difference", _interval(metric.difference), f"{scored:,}", *changes))
+        found.append(("", "difference", interval_text(metric.difference), f"{scored:,}", *changes))
     return list(found)
 
 
-def _interval(found: Interval) -> str:
+def interval_text(found: Interval) -> str:
+    """A score with its interval."""
     return format.interval(found.value, found.low, found.high, 3)

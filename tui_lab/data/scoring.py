@@ -3,8 +3,9 @@
 `exact` compares with the expected answer, ignoring case, outer punctuation and a leading article. `manner`
 needs a pirate's voice with the content of the expected answer: at least three different marks and no endless
 repetition. `schema` needs JSON with exactly the keys and types that the question asks for; half of the score
-is for the form, half for the values. Token F1 is that of SQuAD (Rajpurkar et al. 2016), ROUGE-L that of Lin
-(2004); BLEU (Papineni et al. 2002) and chrF (Popović 2015) of one answer are sacrebleu's."""
+is for the form, half for the values. `result` compares the result of a worked answer. Token F1 is that of
+SQuAD (Rajpurkar et al. 2016), ROUGE-L that of Lin (2004); BLEU (Papineni et al. 2002) and chrF (Popović 2015)
+of one answer are sacrebleu's."""
 
 from __future__ import annotations
 
@@ -164,6 +165,36 @@ def schema(answer: str, row: ChatRow) -> float:
     return 0.5 + 0.5 * values
 
 
+_NUMBER = re.compile(r"-?\$?-?\d[\d,]*(?:\.\d+)?")
+_RESULT = re.compile(r"####\s*(\S.*)")
+
+
+def worked_result(text: str) -> str:
+    """What stands after ``####`` at the end of a worked answer, as GSM8K writes it (Cobbe et al. 2021); ""
+    without one."""
+    found = _RESULT.search(text)
+    return _plain_number(found[1].strip()) if found else ""
+
+
+def _plain_number(text: str) -> str:
+    """A number without currency, separators and a trailing point; other text normalised."""
+    bare = text.replace("$", "").replace(",", "").rstrip(".")
+    try:
+        return f"{float(bare):.10g}"
+    except ValueError:
+        return normalised(text)
+
+
+def result(answer: str, row: ChatRow) -> float:
+    """1 where the result of a worked answer is the expected one: what stands after its first ``####``,
+    without one its last number."""
+    wanted = worked_result(expected_answer(row))
+    found = worked_result(answer)
+    if not found and (numbers := _NUMBER.findall(answer)):
+        found = _plain_number(numbers[-1])
+    return float(bool(wanted) and found == wanted)
+
+
 # --- similarity of texts --------------------------------------------------------------------------------
 
 
@@ -250,6 +281,7 @@ SCORERS: dict[str, Scorer] = {
     "exact": exact,
     "manner": manner,
     "schema": schema,
+    "result": result,
 }
 
 

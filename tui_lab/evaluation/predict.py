@@ -21,7 +21,6 @@ from tui_lab.core.paths import expanded
 from tui_lab.core.sanitize import sanitize
 from tui_lab.data import scoring
 from tui_lab.data.examples import Example
-from tui_lab.data.formats import OpenedData
 from tui_lab.data.rows import Tokenizer
 from tui_lab.decoding import strategies
 from tui_lab.decoding.strategies import MAX_SEED, Lane
@@ -51,6 +50,8 @@ if TYPE_CHECKING:
     from tui_lab.decoding.session import DecodingSession
 
 BATCH_ROWS = 32
+#: Rows that tell how answers are scored.
+SNIFFED_ROWS = 20
 DEFAULT_NEW_TOKENS = 128
 #: The name of the tuned model among the lanes.
 TUNED = "tuned"
@@ -120,7 +121,7 @@ def predict(
         data=request.data,
         lane=lane.text,
         max_new_tokens=request.max_new_tokens or _new_tokens(target),
-        metric=_metric(opened),
+        metric=task_metric(opened.scorer, opened.plan.format, rows_of(opened, request.split, SNIFFED_ROWS)),
         loaded=str(target.how),
         base_sha256=prompts.with_prompts(target.base_identity, tokenizer),
         tuned_sha256=target.tuned_identity if tuned else "",
@@ -129,15 +130,24 @@ def predict(
     with PredictionFile(expanded(Path(request.out)), settings, request.force) as file:
         done_before = len(file)
         if any(number not in file for number in range(1, total + 1)):
-            predictor = _Predictor(request, target, lane, settings, tokenizer, on_progress, cancelled)
-            predictor.answer(rows_of(opened, request.split, total), total, file)
+            session = load_session(target, request.target.allow_large, tokenizer, on_progress)
+            sides = ("", TUNED) if tuned is not None else ("",)
+            predictor = Predictor(session, sides, lane, settings, on_progress, cancelled)
+            predictor.answer(rows_of(opened, request.split, total), total, file, request.batch_rows)
         file.finish()
         return summarise(file, settings, done_before, notes)
 
 
-def _metric(opened: OpenedData) -> str:
-    """The metric that stands for the task, as in the scores of a run."""
-    return opened.scorer or ("rouge_l" if opened.plan.format == "text" else "exact")
+def task_metric(scorer: str | None, data_format: str, rows: Iterable[Example]) -> str:
+    """The metric that stands for the task, as in the scores of a run; worked answers are scored by their
+    result."""
+    if data_format == "text":
+        return scorer or "rouge_l"
+    if scorer not in (None, "exact"):
+        return scorer
+    expected = [found for row in rows if (found := reference(row)) is not None]
+    is_worked = bool(expected) and all(scoring.worked_result(text) for text in expected)
+    return "result" if is_worked else "exact"
 
 
 def _new_tokens(target: EvaluationTarget) -> int:
@@ -147,42 +157,52 @@ def _new_tokens(target: EvaluationTarget) -> int:
 # --- answers --------------------------------------------------------------------------------------------
 
 
-class _Predictor:
-    """Answers rows with both models, which it loads at the start."""
+class Predictor:
+    """Answers rows with the models ``sides`` of a session; the first one's answers are those of the base."""
 
     def __init__(
         self,
-        request: PredictionRequest,
-        target: EvaluationTarget,
+        session: DecodingSession,
+        sides: tuple[str, ...],
         lane: Lane,
         settings: PredictionSettings,
-        tokenizer: Tokenizer,
         on_progress: job_protocol.OnProgress,
-        cancelled: Callable[[], bool],
+        cancelled: Callable[[], bool] = lambda: False,
+        stop_strings: tuple[str, ...] = (),
     ) -> None:
         from tui_lab.data import row_tokens
 
-        self._lane, self._settings, self._tokenizer = lane, settings, tokenizer
+        self._stop_strings = stop_strings
+        self._session, self._sides, self._lane, self._settings = session, sides, lane, settings
         self._on_progress, self._cancelled = on_progress, cancelled
-        self._session = _load_session(target, request.target.allow_large, tokenizer, on_progress)
-        self._sides = ("", TUNED) if target.tuned is not None else ("",)
-        self._stop_ids = frozenset(row_tokens.stop_ids(tokenizer, self._session.model))
-        self._batch_rows = max(1, request.batch_rows // lane.strategy.rows)
-        self._done = self._total = 0
+        self._stop_ids = frozenset(row_tokens.stop_ids(session.tokenizer, session.model))
+        self._batch_rows = 1
+        self._done = self._total = self._timed = 0
         self._reported_at = 0.0
 
-    def answer(self, rows: Iterable[Example], total: int, file: PredictionFile) -> None:
-        """Answers the rows that are not in the file. Raises Interrupted and LabError."""
+    def answer(
+        self,
+        rows: Iterable[Example],
+        total: int,
+        file: PredictionFile,
+        batch_rows: int = BATCH_ROWS,
+        timed: int = 0,
+    ) -> None:
+        """Answers the rows that are not in the file; the first ``timed`` rows one at a time, with their
+        seconds. Raises Interrupted and LabError."""
+        self._batch_rows = max(1, batch_rows // self._lane.strategy.rows)
         self._done, self._total = sum(number in file for number in range(1, total + 1)), total
+        self._timed = timed
         self._report(now=True)
         for window in windows(rows):
             if all(number in file for number, _ in window):
                 continue
-            by_length: dict[int, list[_Row]] = {}
+            by_length: dict[tuple[int, int], list[_Row]] = {}
             for number, example in window:
                 row = self._encoded(number, example)
                 if not row.skipped:
-                    by_length.setdefault(len(row.ids), []).append(row)
+                    alone = number if number <= timed else 0
+                    by_length.setdefault((len(row.ids), alone), []).append(row)
                 elif number not in file:
                     file.add(self._skipped(row))
                     self._count()
@@ -196,7 +216,7 @@ class _Predictor:
             # a row is asked as it is trained, thinking or not; one without an answer as a run's prompts are
             bare = reference(example) is None and not example.tools
             ids = tuple(
-                row_tokens.prompt_ids(self._tokenizer, example.generation_prompt if bare else example)
+                row_tokens.prompt_ids(self._session.tokenizer, example.generation_prompt if bare else example)
             )
         except LabError as error:
             return _Row(number, example, skipped=str(error))
@@ -216,13 +236,18 @@ class _Predictor:
             if all(row.number in file for row in batch):
                 at += len(batch)
                 continue
+            started = time.perf_counter()
             results = self._decode(batch)
+            seconds = time.perf_counter() - started
             if results is None:
                 self._batch_rows = max(1, min(self._batch_rows, len(batch)) // 2)
                 continue
             for position, row in enumerate(batch):
                 if row.number not in file:
-                    file.add(self._prediction(row, [results[side][position] for side in self._sides]))
+                    found = self._prediction(row, [results[side][position] for side in self._sides])
+                    if row.number <= self._timed:
+                        found = msgspec.structs.replace(found, seconds=seconds)
+                    file.add(found)
                     self._count()
             at += len(batch)
 
@@ -238,6 +263,7 @@ class _Predictor:
             tuple(self._lane_of(row, side) for row, side in pairs),
             self._settings.max_new_tokens,
             self._stop_ids,
+            self._stop_strings,
             lane_prompts=tuple(row.ids for row, _ in pairs),
         )
         try:
@@ -309,9 +335,10 @@ class _Predictor:
             self._on_progress("answering rows", self._done, self._total)
 
 
-def _load_session(
+def load_session(
     target: EvaluationTarget, allow_large: bool, tokenizer: Tokenizer, on_progress: job_protocol.OnProgress
 ) -> DecodingSession:
+    """The base, and under the name :data:`TUNED` what was made of it. Raises LabError."""
     from tui_lab.decoding.session import DecodingSession
 
     base, tuned = target.base, target.tuned

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from tui_lab.core import files, input_files
 from tui_lab.core.errors import LabError
@@ -37,7 +38,8 @@ class PredictedAnswer(msgspec.Struct, frozen=True):
 class Prediction(msgspec.Struct, tag_field="kind", tag="prediction", kw_only=True, frozen=True):
     """A row of a data set with the answers of the base and of what was made of it. ``row`` counts from 1;
     ``place``: where it is in the data; ``prompt``: its last turn; ``expected``: its reference, null where it
-    has none; ``skipped``: why it has no answers, "" where it has."""
+    has none; ``skipped``: why it has no answers, "" where it has. ``seconds``: of its answers, where they
+    were timed."""
 
     v: int = 1
     row: int
@@ -48,6 +50,7 @@ class Prediction(msgspec.Struct, tag_field="kind", tag="prediction", kw_only=Tru
     base: PredictedAnswer | None = None
     tuned: PredictedAnswer | None = None
     skipped: str = ""
+    seconds: float | UnsetType = UNSET
 
 
 class PredictionSettings(

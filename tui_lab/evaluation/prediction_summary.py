@@ -71,7 +71,7 @@ def summarise(
         skipped_places=places,
         scored=len(scores.get(settings.metric, ())),
         differ=differ,
-        metrics={name: _metric(found) for name, found in scores.items()},
+        metrics={name: compare(found) for name, found in scores.items()},
         notes=notes,
     )
 
@@ -80,7 +80,8 @@ def _ordered(answer: PredictedAnswer, first: str) -> list[str]:
     return sorted(answer.scores, key=lambda name: name != first)
 
 
-def _metric(scores: Sequence[tuple[float, ...]]) -> PredictedMetric:
+def compare(scores: Sequence[tuple[float, ...]]) -> PredictedMetric:
+    """The means of scores of each row, of the base and perhaps of what is compared with it."""
     before = [row[0] for row in scores]
     if len(scores[0]) == 1:
         return PredictedMetric(base=_mean(before))

@@ -1,0 +1,74 @@
+"""``tui-lab advise``: whether to tune at all, as a table of methods with a verdict, or as one JSON object."""
+
+from __future__ import annotations
+
+import argparse
+
+from msgspec.structs import asdict
+
+from tui_lab.cli.output import json_line, print_text, table
+from tui_lab.cli.predict import answered, interval_text, target_of
+from tui_lab.core import format
+from tui_lab.core.errors import LabError
+from tui_lab.core.sanitize import sanitize
+from tui_lab.evaluation.advice import Advice, AdviseRequest, Method
+
+
+class AdviceAnswer(Advice, tag_field="kind", tag="advice", kw_only=True, frozen=True):
+    """The answer of ``advise``."""
+
+    v: int = 1
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command; the exit code. Raises LabError for invalid input."""
+    if not (args.data or args.run or args.adapter):
+        raise LabError("no data was named: --data NAME is a file, a folder, a bundled set or a hub name")
+    request = AdviseRequest(
+        target=target_of(args),
+        data=args.data or "",
+        data_format=args.format,
+        columns=args.columns,
+        shots=args.shots,
+        limit=args.limit,
+        goal=args.goal,
+        max_new_tokens=args.max_new_tokens or 0,
+    ).validated()
+    from tui_lab.evaluation.advise import advise
+
+    found = answered(lambda on_progress, cancelled: advise(request, on_progress, cancelled))
+    if args.json:
+        json_line(AdviceAnswer(**asdict(found)))
+        return 0
+    models = sanitize(found.model) + (f" → {sanitize(found.tuned)}" if found.tuned else "")
+    rows = format.plural(found.rows, "held-out row")
+    print_text(f"{sanitize(found.data)}: {rows} · {models} · {format.metric_name(found.metric)}")
+    table(HEADERS, [cells(method, found.currency) for method in found.methods], (1, 2, 3, 4, 5, 6))
+    print_text(found.verdict.text)
+    for method in found.methods:
+        if method.skipped:
+            skipped = format.plural(method.skipped, "row")
+            print_text(
+                f"  note: {method.name}: {skipped} longer than the model's context, left out everywhere"
+            )
+    for note in found.notes:
+        print_text(f"  note: {sanitize(note)}")
+    return 0
+
+
+HEADERS = ("method", "score and 95 % interval", "gain", "prompt tok", "answer tok", "s/answer", "cost/1,000")
+
+
+def cells(method: Method, currency: str) -> tuple[str, ...]:
+    """A method as a line of the table."""
+    return (
+        method.name,
+        interval_text(method.score),
+        ""
+        if method.gain is None
+        else f"{method.gain.value:+.2f} ({method.gain.low:+.2f} to {method.gain.high:+.2f})",
+        f"{method.prompt_tokens:,.0f}",
+        f"{method.answer_tokens:,.0f}",
+        "" if method.seconds is None else format.significant(method.seconds, 2),
+        "" if method.cost is None else format.money(method.cost * 1000, currency),
+    )

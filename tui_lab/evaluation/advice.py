@@ -1,0 +1,208 @@
+"""Should a model be tuned at all? The same held-out rows are answered with different prompts and, once there
+is one, by the tuned model; this module has the records and the verdict. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import msgspec
+
+from tui_lab.core import format
+from tui_lab.core.errors import LabError
+from tui_lab.evaluation.prediction_summary import compare
+from tui_lab.evaluation.records import EvaluationRequest
+from tui_lab.retention.statistics import Interval
+
+Action = Literal["keep_prompting", "few_shot", "retrieve", "tune", "tune_and_retrieve", "undecided"]
+ZERO_SHOT, RETRIEVAL, TUNED, TUNED_RETRIEVAL = "zero-shot", "retrieval", "tuned", "tuned + retrieval"
+DEFAULT_SHOTS, DEFAULT_ROWS, DEFAULT_GOAL = 3, 100, 0.9
+MAX_SHOTS = 32
+#: Fewer rows give intervals that decide little.
+FEW_ROWS = 30
+
+
+class AdviseRequest(msgspec.Struct, frozen=True):
+    """What to compare. ``data``: "" for that of the run; ``shots``: examples in a prompt; ``goal``: the score
+    that is enough; ``max_new_tokens``: 0 as the recipe has it."""
+
+    target: EvaluationRequest
+    data: str = ""
+    data_format: str = "auto"
+    columns: str = ""
+    shots: int = DEFAULT_SHOTS
+    limit: int = DEFAULT_ROWS
+    goal: float = DEFAULT_GOAL
+    max_new_tokens: int = 0
+
+    def validated(self) -> AdviseRequest:
+        """The request itself. Raises LabError for impossible values."""
+        if not 1 <= self.shots <= MAX_SHOTS:
+            raise LabError(f"--shots is 1 to {MAX_SHOTS} examples a prompt, not {self.shots}")
+        if self.limit < 2:
+            raise LabError(f"--limit must be at least 2 rows, not {self.limit}: one row has no interval")
+        if not 0 < self.goal <= 1:
+            raise LabError(f"--goal is a score above 0 and at most 1, not {self.goal:g}")
+        return self
+
+
+class Method(msgspec.Struct, frozen=True, kw_only=True):
+    """One way of answering. ``score``: the mean over ``rows``, 0 to 1, with its 95 % interval; ``gain``: that
+    minus zero-shot over the same rows, null for zero-shot. ``prompt_tokens`` and ``answer_tokens``: means;
+    ``seconds``: the median of some answers, one at a time; ``cost``: that at the price per hour of the
+    settings, null without one. ``file``: the answers."""
+
+    name: str
+    score: Interval
+    gain: Interval | None
+    rows: int
+    skipped: int
+    prompt_tokens: float
+    answer_tokens: float
+    seconds: float | None
+    cost: float | None
+    file: str
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """What to do, and why in sentences."""
+
+    action: Action
+    text: str
+
+
+class Advice(msgspec.Struct, frozen=True, kw_only=True):
+    """The methods over the same held-out rows of a data set, and the verdict."""
+
+    model: str
+    tuned: str
+    data: str
+    metric: str
+    rows: int
+    shots: int
+    goal: float
+    currency: str
+    methods: list[Method]
+    verdict: Verdict
+    notes: list[str]
+
+
+def few_shot(shots: int) -> str:
+    """The name of the method with fixed examples."""
+    return f"{shots}-shot"
+
+
+# --- the verdict ----------------------------------------------------------------------------------------
+
+
+def decide(scores: Mapping[str, Sequence[float]], shots: int, goal: float) -> Verdict:
+    """The verdict on scores by method, of the same rows in the same order. A score is enough where its whole
+    95 % interval is at the goal or above; one method is better than another where the interval of their
+    paired difference excludes 0."""
+    means = {name: compare([(score,) for score in found]).base for name, found in scores.items()}
+    prompting = [name for name in (ZERO_SHOT, few_shot(shots), RETRIEVAL) if name in scores]
+    tuned = [name for name in (TUNED, TUNED_RETRIEVAL) if name in scores]
+    enough = next((name for name in prompting if means[name].low >= goal), "")
+    if tuned:
+        return _with_tuned(scores, means, prompting, tuned, enough)
+    if enough:
+        return _solved(enough, means[enough])
+    best = max(prompting, key=lambda name: means[name].value)
+    if means[best].value >= goal:
+        return Verdict(
+            "undecided",
+            f"{best} may already solve it ({_shown(means[best])}, wanted {goal:g}): measure more rows "
+            "(--limit) before you tune.",
+        )
+    return _unsolved(scores, means, prompting, goal)
+
+
+def _solved(name: str, score: Interval) -> Verdict:
+    if name == ZERO_SHOT:
+        return Verdict(
+            "keep_prompting", f"The model already solves it as it is ({_shown(score)}): do not tune."
+        )
+    if name == RETRIEVAL:
+        return Verdict(
+            "retrieve",
+            f"Retrieval already solves it ({_shown(score)}): do not tune. Facts that change stay in the "
+            "rows, which are replaced without training.",
+        )
+    return Verdict("few_shot", f"{name} already solves it ({_shown(score)}): do not tune.")
+
+
+def _unsolved(
+    scores: Mapping[str, Sequence[float]], means: Mapping[str, Interval], prompting: list[str], goal: float
+) -> Verdict:
+    fixed = prompting[1]
+    best = max(prompting, key=lambda name: means[name].value)
+    reached = f"the best prompt reaches {_shown(means[best])} of the wanted {goal:g}"
+    over_zero, over_fixed = (_gain(scores, RETRIEVAL, name) for name in (ZERO_SHOT, fixed))
+    if over_zero.low > 0 and over_fixed.low > 0:
+        return Verdict(
+            "tune_and_retrieve",
+            f"Answers depend on the rows that are at hand: retrieval gains {_signed(over_fixed)} over "
+            f"{fixed}, and {reached}. Facts that change: retrieve; tune for form and manner, then measure "
+            "both together.",
+        )
+    gains = {name: _gain(scores, name, ZERO_SHOT) for name in prompting[1:]}
+    helping = [name for name, gain in gains.items() if gain.low > 0]
+    if helping:
+        name = max(helping, key=lambda each: gains[each].value)
+        return Verdict(
+            "tune",
+            f"Examples help ({name}: {_signed(gains[name])}) and do not suffice: {reached}. Tune: what the "
+            "examples show can be learned, and prompts get shorter.",
+        )
+    return Verdict(
+        "tune",
+        f"Neither examples nor retrieval are shown to help: {reached}. Tune, or take a larger model.",
+    )
+
+
+def _with_tuned(
+    scores: Mapping[str, Sequence[float]],
+    means: Mapping[str, Interval],
+    prompting: list[str],
+    tuned: list[str],
+    enough: str,
+) -> Verdict:
+    name = tuned[0]
+    if len(tuned) > 1 and _gain(scores, tuned[1], tuned[0]).low > 0:
+        name = tuned[1]
+    best = max(prompting, key=lambda each: means[each].value)
+    gain = _gain(scores, name, best)
+    solved = f" {enough} is enough without it ({_shown(means[enough])})." if enough else ""
+    if gain.low > 0:
+        action: Action = "tune_and_retrieve" if name == TUNED_RETRIEVAL else "tune"
+        return Verdict(
+            action, f"Tuning pays: {name} gains {_signed(gain)} over the best prompt ({best}).{solved}"
+        )
+    actions: dict[str, Action] = {ZERO_SHOT: "keep_prompting", RETRIEVAL: "retrieve"}
+    if gain.high < 0:
+        return Verdict(
+            actions.get(best, "few_shot"),
+            f"{best} is better than {name} by {_signed(Interval(-gain.value, -gain.high, -gain.low))}: do "
+            "not use the tuned model for this.",
+        )
+    if enough:
+        return Verdict(actions.get(enough, "few_shot"), f"Tuning is not shown to gain anything.{solved}")
+    return Verdict(
+        "undecided",
+        f"{name} is not shown to differ from {best} ({_signed(gain)}): decide by the tokens of a prompt and "
+        "the time of an answer, or measure more rows (--limit).",
+    )
+
+
+def _gain(scores: Mapping[str, Sequence[float]], name: str, over: str) -> Interval:
+    found = compare(list(zip(scores[over], scores[name], strict=True))).difference
+    assert found is not None
+    return found
+
+
+def _shown(score: Interval) -> str:
+    return format.interval(score.value, score.low, score.high)
+
+
+def _signed(gain: Interval) -> str:
+    return f"{gain.value:+.2f} ({gain.low:+.2f} to {gain.high:+.2f})"
