@@ -11,7 +11,7 @@ import pytest
 from tui_lab.core.errors import LabError
 from tui_lab.evaluation import advise as module
 from tui_lab.evaluation import predict
-from tui_lab.evaluation.advice import Advice, AdviseRequest
+from tui_lab.evaluation.advice import TuningAdvice, AdviseRequest
 from tui_lab.evaluation.advise import advise
 from tui_lab.evaluation.predict import Interrupted
 from tui_lab.evaluation.records import EvaluationRequest
@@ -27,13 +27,13 @@ def data() -> str:
     return str(folder)
 
 
-def measure(adapter: str = "", cancelled: Any = lambda: False, **values: Any) -> Advice:
+def measure(adapter: str = "", cancelled: Any = lambda: False, **values: Any) -> TuningAdvice:
     target = EvaluationRequest(model="pocket", adapter=adapter, dtype="float32")
     settings: dict[str, Any] = {"data": data(), "limit": 7, "max_new_tokens": 4, "shots": 2} | values
     return advise(AdviseRequest(target, **settings), lambda *_: None, cancelled)
 
 
-def answers(found: Advice, method: int) -> list[dict[str, Any]]:
+def answers(found: TuningAdvice, method: int) -> list[dict[str, Any]]:
     return [json.loads(line) for line in Path(found.methods[method].file).read_text().splitlines()][1:]
 
 

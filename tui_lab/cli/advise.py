@@ -11,10 +11,10 @@ from tui_lab.cli.predict import answered, interval_text, target_of
 from tui_lab.core import format
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
-from tui_lab.evaluation.advice import Advice, AdviseRequest, Method
+from tui_lab.evaluation.advice import TuningAdvice, AdviseRequest, Method
 
 
-class AdviceAnswer(Advice, tag_field="kind", tag="advice", kw_only=True, frozen=True):
+class AdviceAnswer(TuningAdvice, tag_field="kind", tag="advice", kw_only=True, frozen=True):
     """The answer of ``advise``."""
 
     v: int = 1

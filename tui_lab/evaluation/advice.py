@@ -14,7 +14,7 @@ from tui_lab.evaluation.prediction_summary import compare
 from tui_lab.evaluation.records import EvaluationRequest
 from tui_lab.retention.statistics import Interval
 
-Action = Literal["keep_prompting", "few_shot", "retrieve", "tune", "tune_and_retrieve", "undecided"]
+TuningAction = Literal["keep_prompting", "few_shot", "retrieve", "tune", "tune_and_retrieve", "undecided"]
 ZERO_SHOT, RETRIEVAL, TUNED, TUNED_RETRIEVAL = "zero-shot", "retrieval", "tuned", "tuned + retrieval"
 DEFAULT_SHOTS, DEFAULT_ROWS, DEFAULT_GOAL = 3, 100, 0.9
 MAX_SHOTS = 32
@@ -64,14 +64,14 @@ class Method(msgspec.Struct, frozen=True, kw_only=True):
     file: str
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class TuningVerdict(msgspec.Struct, frozen=True):
     """What to do, and why in sentences."""
 
-    action: Action
+    action: TuningAction
     text: str
 
 
-class Advice(msgspec.Struct, frozen=True, kw_only=True):
+class TuningAdvice(msgspec.Struct, frozen=True, kw_only=True):
     """The methods over the same held-out rows of a data set, and the verdict."""
 
     model: str
@@ -83,7 +83,7 @@ class Advice(msgspec.Struct, frozen=True, kw_only=True):
     goal: float
     currency: str
     methods: list[Method]
-    verdict: Verdict
+    verdict: TuningVerdict
     notes: list[str]
 
 
@@ -95,7 +95,7 @@ def few_shot(shots: int) -> str:
 # --- the verdict ----------------------------------------------------------------------------------------
 
 
-def decide(scores: Mapping[str, Sequence[float]], shots: int, goal: float) -> Verdict:
+def decide(scores: Mapping[str, Sequence[float]], shots: int, goal: float) -> TuningVerdict:
     """The verdict on scores by method, of the same rows in the same order. A score is enough where its whole
     95 % interval is at the goal or above; one method is better than another where the interval of their
     paired difference excludes 0."""
@@ -109,7 +109,7 @@ def decide(scores: Mapping[str, Sequence[float]], shots: int, goal: float) -> Ve
         return _solved(enough, means[enough])
     best = max(prompting, key=lambda name: means[name].value)
     if means[best].value >= goal:
-        return Verdict(
+        return TuningVerdict(
             "undecided",
             f"{best} may already solve it ({_shown(means[best])}, wanted {goal:g}): measure more rows "
             "(--limit) before you tune.",
@@ -117,29 +117,29 @@ def decide(scores: Mapping[str, Sequence[float]], shots: int, goal: float) -> Ve
     return _unsolved(scores, means, prompting, goal)
 
 
-def _solved(name: str, score: Interval) -> Verdict:
+def _solved(name: str, score: Interval) -> TuningVerdict:
     if name == ZERO_SHOT:
-        return Verdict(
+        return TuningVerdict(
             "keep_prompting", f"The model already solves it as it is ({_shown(score)}): do not tune."
         )
     if name == RETRIEVAL:
-        return Verdict(
+        return TuningVerdict(
             "retrieve",
             f"Retrieval already solves it ({_shown(score)}): do not tune. Facts that change stay in the "
             "rows, which are replaced without training.",
         )
-    return Verdict("few_shot", f"{name} already solves it ({_shown(score)}): do not tune.")
+    return TuningVerdict("few_shot", f"{name} already solves it ({_shown(score)}): do not tune.")
 
 
 def _unsolved(
     scores: Mapping[str, Sequence[float]], means: Mapping[str, Interval], prompting: list[str], goal: float
-) -> Verdict:
+) -> TuningVerdict:
     fixed = prompting[1]
     best = max(prompting, key=lambda name: means[name].value)
     reached = f"the best prompt reaches {_shown(means[best])} of the wanted {goal:g}"
     over_zero, over_fixed = (_gain(scores, RETRIEVAL, name) for name in (ZERO_SHOT, fixed))
     if over_zero.low > 0 and over_fixed.low > 0:
-        return Verdict(
+        return TuningVerdict(
             "tune_and_retrieve",
             f"Answers depend on the rows that are at hand: retrieval gains {_signed(over_fixed)} over "
             f"{fixed}, and {reached}. Facts that change: retrieve; tune for form and manner, then measure "
@@ -149,12 +149,12 @@ def _unsolved(
     helping = [name for name, gain in gains.items() if gain.low > 0]
     if helping:
         name = max(helping, key=lambda each: gains[each].value)
-        return Verdict(
+        return TuningVerdict(
             "tune",
             f"Examples help ({name}: {_signed(gains[name])}) and do not suffice: {reached}. Tune: what the "
             "examples show can be learned, and prompts get shorter.",
         )
-    return Verdict(
+    return TuningVerdict(
         "tune",
         f"Neither examples nor retrieval are shown to help: {reached}. Tune, or take a larger model.",
     )
@@ -166,7 +166,7 @@ def _with_tuned(
     prompting: list[str],
     tuned: list[str],
     enough: str,
-) -> Verdict:
+) -> TuningVerdict:
     name = tuned[0]
     if len(tuned) > 1 and _gain(scores, tuned[1], tuned[0]).low > 0:
         name = tuned[1]
@@ -174,20 +174,22 @@ def _with_tuned(
     gain = _gain(scores, name, best)
     solved = f" {enough} is enough without it ({_shown(means[enough])})." if enough else ""
     if gain.low > 0:
-        action: Action = "tune_and_retrieve" if name == TUNED_RETRIEVAL else "tune"
-        return Verdict(
+        action: TuningAction = "tune_and_retrieve" if name == TUNED_RETRIEVAL else "tune"
+        return TuningVerdict(
             action, f"Tuning pays: {name} gains {_signed(gain)} over the best prompt ({best}).{solved}"
         )
-    actions: dict[str, Action] = {ZERO_SHOT: "keep_prompting", RETRIEVAL: "retrieve"}
+    actions: dict[str, TuningAction] = {ZERO_SHOT: "keep_prompting", RETRIEVAL: "retrieve"}
     if gain.high < 0:
-        return Verdict(
+        return TuningVerdict(
             actions.get(best, "few_shot"),
             f"{best} is better than {name} by {_signed(Interval(-gain.value, -gain.high, -gain.low))}: do "
             "not use the tuned model for this.",
         )
     if enough:
-        return Verdict(actions.get(enough, "few_shot"), f"Tuning is not shown to gain anything.{solved}")
-    return Verdict(
+        return TuningVerdict(
+            actions.get(enough, "few_shot"), f"Tuning is not shown to gain anything.{solved}"
+        )
+    return TuningVerdict(
         "undecided",
         f"{name} is not shown to differ from {best} ({_signed(gain)}): decide by the tokens of a prompt and "
         "the time of an answer, or measure more rows (--limit).",

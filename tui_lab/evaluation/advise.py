@@ -26,7 +26,7 @@ from tui_lab.data.prepared_cache import prepare_recipe
 from tui_lab.data.rows import Tokenizer
 from tui_lab.decoding import strategies
 from tui_lab.evaluation import advice, predict, prompts, shots
-from tui_lab.evaluation.advice import Advice, AdviseRequest, Method
+from tui_lab.evaluation.advice import TuningAdvice, AdviseRequest, Method
 from tui_lab.evaluation.prediction_file import Prediction, PredictionFile, PredictionSettings
 from tui_lab.evaluation.prediction_summary import compare
 from tui_lab.evaluation.request import EvaluationTarget, accepted_changes, resolve_target
@@ -61,7 +61,7 @@ def advise(
     request: AdviseRequest,
     on_progress: job_protocol.OnProgress,
     cancelled: Callable[[], bool] = lambda: False,
-) -> Advice:
+) -> TuningAdvice:
     """Answers what is not answered yet, and says what follows. Raises Interrupted, and LabError."""
     request = request.validated()
     tariff = prices()
@@ -92,7 +92,7 @@ def advise(
         )
     if count < advice.FEW_ROWS:
         notes = [*notes, f"{count} rows are few: intervals are wide, and little is decided"]
-    return Advice(
+    return TuningAdvice(
         model=target.label,
         tuned=target.name if tuned is not None else "",
         data=recipe.data,
@@ -253,7 +253,7 @@ def _mean(numbers: Sequence[float]) -> float:
     return sum(numbers) / len(numbers) if numbers else 0.0
 
 
-def handle(request: AdviseRequest, on_progress: job_protocol.OnProgress) -> Advice:
+def handle(request: AdviseRequest, on_progress: job_protocol.OnProgress) -> TuningAdvice:
     """The job."""
     from tui_lab.hardware import memory_budget
 
