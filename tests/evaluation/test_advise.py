@@ -11,7 +11,7 @@ import pytest
 from tui_lab.core.errors import LabError
 from tui_lab.evaluation import advise as module
 from tui_lab.evaluation import predict
-from tui_lab.evaluation.advice import TuningAdvice, AdviseRequest
+from tui_lab.evaluation.advice import AdviseRequest, TuningAdvice
 from tui_lab.evaluation.advise import advise
 from tui_lab.evaluation.predict import Interrupted
 from tui_lab.evaluation.records import EvaluationRequest

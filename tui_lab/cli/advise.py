@@ -11,7 +11,7 @@ from tui_lab.cli.predict import answered, interval_text, target_of
 from tui_lab.core import format
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
-from tui_lab.evaluation.advice import TuningAdvice, AdviseRequest, Method
+from tui_lab.evaluation.advice import AdviseRequest, Method, TuningAdvice
 
 
 class AdviceAnswer(TuningAdvice, tag_field="kind", tag="advice", kw_only=True, frozen=True):

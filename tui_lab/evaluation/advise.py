@@ -26,7 +26,7 @@ from tui_lab.data.prepared_cache import prepare_recipe
 from tui_lab.data.rows import Tokenizer
 from tui_lab.decoding import strategies
 from tui_lab.evaluation import advice, predict, prompts, shots
-from tui_lab.evaluation.advice import TuningAdvice, AdviseRequest, Method
+from tui_lab.evaluation.advice import AdviseRequest, Method, TuningAdvice
 from tui_lab.evaluation.prediction_file import Prediction, PredictionFile, PredictionSettings
 from tui_lab.evaluation.prediction_summary import compare
 from tui_lab.evaluation.request import EvaluationTarget, accepted_changes, resolve_target
