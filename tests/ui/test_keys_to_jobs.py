@@ -198,8 +198,6 @@ async def test_measure_save_and_export(own_folders: Path, jobs: list[tuple[str, 
         await until(lambda: isinstance(app.screen, TrainPane) and bool(app.screen.next_steps()))
         save, export = (Fingers(measure._pilot) for _ in range(2))
         await measure.press("k")
-        await until(lambda: isinstance(app.screen, RetentionPane) and app.screen.report is not None)
-        await measure.press("k")
         await until(lambda: isinstance(app.screen, Pick))
         await measure.press("enter")
         await until(lambda: len(jobs) == 1)

@@ -239,6 +239,18 @@ class LabApp(TerminalApp):
         self.action_pane("playground")
         self.call_after_refresh(begin)
 
+    def measure_run(self, run_id: str) -> None:
+        """Shows a run on Retention, and asks on which suite to measure it."""
+        from tui_lab.ui.screens.retention import RetentionPane
+
+        def begin() -> None:
+            if isinstance(self.screen, RetentionPane):
+                self.screen.measure_run(run_id)
+
+        self.run_id = run_id
+        self.action_pane("retention")
+        self.call_after_refresh(begin)
+
     def run_again(self, values: dict[str, object]) -> None:
         """Shows the recipe of a run, given by field, on Setup."""
         from tui_lab.ui.screens.setup import SetupPane

@@ -74,6 +74,10 @@ class Lab(Protocol):
         """Shows a run next to its base model on Playground."""
         ...
 
+    def measure_run(self, run_id: str) -> None:
+        """Shows a run on Retention, and asks on which suite to measure it."""
+        ...
+
     def run_again(self, values: dict[str, object]) -> None:
         """Shows the recipe of a run, given by field, on Setup."""
         ...

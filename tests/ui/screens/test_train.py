@@ -589,13 +589,13 @@ async def test_after_the_end_buttons_name_the_next_steps(fake: FakeRun) -> None:
         fake.end()
         await until(lambda: "b Playground" in screen_text(app))
         line = next(row for row in screen_text(app).split("\n") if "b Playground" in row)
-        assert [word for word in ("k Retention", "e Export", "R Go again") if word in line] != []
+        assert [word for word in ("k Measure retention", "e Export", "R Go again") if word in line] != []
         await pilot.press("R")
         await until(lambda: app.pane == "setup")
         await until(lambda: getattr(app.screen, "preset", "") == "minute")
         await pilot.press("f3")
         await until(lambda: isinstance(app.screen, TrainPane))
         buttons = {str(each.label): each for each in pane(app).query(Button)}
-        await until(lambda: buttons["k Retention"].region.width > 0)
-        await pilot.click(buttons["k Retention"])
+        await until(lambda: buttons["k Measure retention"].region.width > 0)
+        await pilot.click(buttons["k Measure retention"])
         await until(lambda: app.pane == "retention")

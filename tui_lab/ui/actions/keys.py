@@ -41,9 +41,9 @@ _PRINTED = {
     "pagedown": "PgDn",
     "home": "Home",
     "end": "End",
-    "insert": "Insert",
+    "insert": "Ins",
     "backspace": "Backspace",
-    "delete": "Delete",
+    "delete": "Del",
 }
 
 

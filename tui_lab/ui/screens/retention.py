@@ -105,6 +105,7 @@ class RetentionPane(Pane):
         self._stamp: tuple[int, ...] = ()
         self.grid = False
         self._was_read = False
+        self._to_measure = ""  # the run that is measured as soon as it is read
 
     @property
     def run_shown(self) -> Run | None:
@@ -237,6 +238,10 @@ class RetentionPane(Pane):
         if report and report.results and self.suite not in report.results:
             self.suite, self.category = next(iter(report.results)), ""
         self._draw()
+        if self._to_measure and report and report.run.id == self._to_measure:
+            self._to_measure = ""
+            if self.is_current:
+                self.action_measure()
 
     def _show_points(self, points: list[retention_data.RunPoint]) -> None:
         if self.is_mounted:
@@ -414,6 +419,14 @@ class RetentionPane(Pane):
         else:
             return self.report.run
         return None
+
+    def measure_run(self, run_id: str) -> None:
+        """Shows a run, and asks on which suite to measure it."""
+        if self._job is not None and self._job.is_running:
+            self._idle()  # says so
+        else:
+            self._to_measure = run_id
+            self._read(run_id)
 
     def action_measure(self) -> None:
         run = self._idle()

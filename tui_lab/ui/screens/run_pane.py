@@ -114,7 +114,7 @@ class RunPane(Pane):
             labels |= {"arm": "Do not stop"} if self.watcher.state.armed else {}
         elif self.watcher is not None:
             again = "Resume" if self.status in RESUMABLE else "Go again"
-            labels |= {"probe": "Retention", "resume": again}
+            labels |= {"probe": "Measure", "resume": again}
         return labels
 
     def draw_run(self, key: str, state: RunState) -> None:
@@ -395,8 +395,7 @@ class RunPane(Pane):
 
     def action_probe(self) -> None:
         if self.watcher is not None and self.status in ENDED:
-            self.lab.run_id = self.watcher.run.id
-            self.lab.action_pane("retention")
+            self.lab.measure_run(self.watcher.run.id)
         elif self._live():
             self._send("probe")
 
@@ -424,7 +423,7 @@ class RunPane(Pane):
             return []
         actions = [("resume", "Resume" if self.status in RESUMABLE else "Go again", "resume")]
         if self.watcher.state.saved is not None:
-            saved = [("playground", "Playground", "playground"), ("probe", "Retention", "probe")]
+            saved = [("playground", "Playground", "playground"), ("probe", "Measure retention", "probe")]
             exported = ("app.export", "Export", "app.open('export')")
             actions = [*saved, exported, ("go_on", "Go on from it", "go_on"), *actions]
         return [
