@@ -113,9 +113,7 @@ async def test_at_most_five_keys_and_none_is_cut() -> None:
     create(Recipe(preset="minute"))
     async with app.run_test(size=(80, 24)) as pilot:
         await until(lambda: "Enter Train" in last_line(app))
-        assert (
-            " ".join(last_line(app).split()) == "Enter Train Space Mark / Filter > Sort Del Delete ? Keys"
-        )
+        assert " ".join(last_line(app).split()) == "Enter Train Space Mark / Filter > Sort Del Delete ? Keys"
         await pilot.press("space")
         await until(lambda: "Esc Clear" in last_line(app))
         await pilot.press("f4")
