@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tui_lab.data.cells import is_missing, structure_of
-from tui_lab.data.files import RAGGED_CELLS, FileRecord
+from tui_lab.data.files import RAGGED_CELLS
+from tui_lab.data.streams import FileRecord
 
 
 @dataclass(frozen=True)

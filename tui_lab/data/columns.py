@@ -30,8 +30,9 @@ from tui_lab.data.column_roles import (
     WHOLE_TEXTS,
     canonical,
 )
-from tui_lab.data.files import RAGGED_CELLS, FileRecord
+from tui_lab.data.files import RAGGED_CELLS
 from tui_lab.data.rows import BadRow
+from tui_lab.data.streams import FileRecord
 from tui_lab.data.turns import CONTENT_KEYS, ROLE_KEYS, turns_of
 
 SNIFFED_ROWS = 200  # rows whose columns are used for detection

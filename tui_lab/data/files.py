@@ -1,6 +1,6 @@
 """Raw records from files, folders and hub data sets, read as streams.
 
-JSON, JSONL, CSV, TSV, Parquet, plain text (all of them also compressed), a folder of these, a clone of a
+JSON, JSONL, CSV, TSV, Parquet, Arrow, plain text (texts also compressed), a folder of these, a clone of a
 hub data set, a folder saved by ``datasets``, or a name on the hub. Each record has its place ("line 17") for
 later messages. ``columns`` interprets the columns. Every failure to read is one sentence with file, place and
 cause."""
@@ -9,38 +9,47 @@ from __future__ import annotations
 
 import csv
 import itertools
-import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from tui_lab.core.errors import LabError
-from tui_lab.core.sanitize import first_line, sanitize
-from tui_lab.data.streams import COMPRESSED, MAX_LINE_BYTES, OnBytes, check_expansion, data_suffix, lines
+from tui_lab.core.sanitize import first_line
+from tui_lab.data import arrow_files
+from tui_lab.data.json_files import (
+    MAX_JSON_BYTES,
+    TRAIN_NAMES,
+    VALIDATION_NAMES,
+    json_in_text,
+    json_rows,
+    named_some,
+    without_blank_start,
+)
+from tui_lab.data.streams import (
+    COMPRESSED,
+    MAX_LINE_BYTES,
+    FileRecord,
+    Line,
+    OnBytes,
+    Records,
+    data_suffix,
+    lines,
+)
 
-EXTENSIONS = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".txt", ".text", ".md")
-TRAIN_NAMES = ("train", "training")
-# In order of preference: a test set is used for validation only when nothing better was given.
-VALIDATION_NAMES = ("validation", "valid", "val", "dev", "eval", "test")
+EXTENSIONS = (
+    ".json", ".jsonl", ".ndjson", ".jsonlines", ".csv", ".tsv", ".parquet", ".arrow", ".feather", ".txt",
+    ".text", ".md",
+)  # fmt: skip
 DOCUMENT_MARK = "<|endoftext|>"
 MARK_BYTES = 16 << 20  # the mark is looked for in so much of a text
-MAX_JSON_BYTES = 512 << 20  # a file that is one JSON value has to be read as a whole
-PARQUET_ROWS = 256  # rows decoded at once
-SMALL_PARQUET_BYTES = 64 << 20  # of larger files the values are written out at once, which is faster
-LARGE_BATCH_BYTES = 64 << 20  # rows of more than that become Python values one at a time
 _DELIMITERS = ",;\t|"
 
 RAGGED_CELLS = (
     "\0cells"  # marks a table row whose cells do not match the header; no real column has this name
 )
-
-FileRecord = tuple[str, object]  # (its place in the file, the value: usually a dict or a string)
-Records = Iterable[FileRecord]  # can be iterated again
 
 
 @dataclass(frozen=True)
@@ -110,25 +119,21 @@ def check_file(path: Path) -> None:
 def _records(path: Path, on_bytes: OnBytes | None) -> Iterator[FileRecord]:
     suffix = data_suffix(path)
     if suffix == ".parquet":
-        return _parquet(path, on_bytes)
+        return arrow_files.parquet_rows(path, on_bytes)
+    if suffix in (".arrow", ".feather"):
+        return arrow_files.arrow_rows(path, on_bytes)
     longest = MAX_JSON_BYTES if suffix == ".json" else MAX_LINE_BYTES
-    found = _without_blank_start(path, lines(path, on_bytes, longest))
+    found = without_blank_start(path, lines(path, on_bytes, longest))
+    if suffix in (".csv", ".tsv", ".txt", ".text"):  # rows of JSON are often called so
+        head, is_json = json_in_text(found)
+        found = itertools.chain(head, found)
+        if is_json:
+            return json_rows(path, found)
     if suffix in (".csv", ".tsv"):
         return _table(path, found)
     if suffix in (".txt", ".text", ".md"):
         return _documents(found)
-    return _json(path, found)
-
-
-Line = tuple[int, str]  # its number, its text
-
-
-def _without_blank_start(path: Path, found: Iterator[str]) -> Iterator[Line]:
-    numbered = enumerate(found, 1)
-    for number, line in numbered:
-        if line.strip():
-            return itertools.chain([(number, line)], numbered)
-    raise LabError(f"{path} holds nothing but blank space: there is nothing to train on.")
+    return json_rows(path, found)
 
 
 def _documents(found: Iterator[Line]) -> Iterator[FileRecord]:
@@ -175,163 +180,6 @@ def _pieces(texts: Iterator[str], marked: bool) -> Iterator[str | None]:
     yield None
 
 
-def _json(path: Path, found: Iterator[Line]) -> Iterator[FileRecord]:
-    number, first = next(found)
-    lines_suffix = data_suffix(path) in (".jsonl", ".ndjson")
-    if lines_suffix and not first.lstrip().startswith("["):
-        return _json_lines(path, itertools.chain([(number, first)], found))
-    head, more = _second_line((number, first), found)
-    every = itertools.chain(head, found)
-    # Both mix-ups are common: a list in a .jsonl file, and one row a line in a .json file.
-    if _is_json(first) and (more or (lines_suffix and _is_chat(first))):
-        return _json_lines(path, every)
-    value = _loads(path, _join(path, every), number)
-    return ((f"row {n}", row) for n, row in enumerate(_rows_of(path, value), 1))
-
-
-def _second_line(first: Line, found: Iterator[Line]) -> tuple[list[Line], bool]:
-    """The lines up to the second one that is not blank, and whether there is one."""
-    head = [first]
-    for line in found:
-        head.append(line)
-        if line[1].strip():
-            return head, True
-    return head, False
-
-
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return True
-
-
-def _is_chat(text: str) -> bool:
-    """Whether a line is one chat: a list of turns, not a list of rows."""
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return bool(value) and all(
-        isinstance(turn, dict) and {str(key) for key in turn} & {"role", "from"} for turn in value
-    )
-
-
-def _join(path: Path, found: Iterator[Line]) -> str:
-    parts: list[str] = []
-    size = 0
-    for _, text in found:
-        parts.append(text)
-        size += len(text)
-        if size > MAX_JSON_BYTES:
-            raise LabError(
-                f"{path} is one JSON value of more than {MAX_JSON_BYTES >> 20:,} MiB, which has to be read "
-                "as a whole. Write one row a line into a file .jsonl."
-            )
-    return "".join(parts)
-
-
-def json_splits(path: Path) -> dict[str, Records] | None:
-    """The splits of a JSON object whose keys name them, as in {"train": [...], "validation": [...]}."""
-    try:
-        if path.stat().st_size == 0:
-            return None
-        found = _without_blank_start(path, lines(path, max_line_bytes=MAX_JSON_BYTES))
-        number, first = next(found)
-        head, more = _second_line((number, first), found)
-        if not first.lstrip().startswith("{") or (more and _is_json(first)):
-            return None  # rows, one a line
-        value = _loads(path, _join(path, itertools.chain(head, found)), number)
-    except OSError as error:
-        raise LabError(f"{path} could not be read: {error.strerror or first_line(error)}.") from None
-    except _BadJson:
-        return None  # reading the rows says what is wrong
-    if not isinstance(value, dict):
-        return None
-    splits = {str(key): item for key, item in value.items() if isinstance(item, list)}
-    if not any(key.lower() in TRAIN_NAMES for key in splits) or not all(map(_is_split, splits.values())):
-        return None
-    return {key: [(f"{key} row {n}", row) for n, row in enumerate(rows, 1)] for key, rows in splits.items()}
-
-
-def _is_split(rows: list[object]) -> bool:
-    return all(isinstance(row, dict | list) for row in rows) or all(isinstance(row, str) for row in rows)
-
-
-def _rows_of(path: Path, value: object) -> list[object]:
-    if isinstance(value, list):
-        return value
-    if isinstance(value, dict):
-        if (table := _columnar(value)) is not None:
-            return table
-        lists = {key: item for key, item in value.items() if isinstance(item, list)}
-        if len(lists) == 1 and not _looks_like_row(value):
-            return next(iter(lists.values()))
-        if _looks_like_row(value) or not lists:
-            raise LabError(
-                f"{path} holds a single JSON object (keys {_named_some(value)}), not a "
-                "list of rows. Put them into a list [ … ], or write one a line in a file .jsonl."
-            )
-        raise LabError(
-            f"{path} holds an object with several lists ({_named_some(lists)}); keep one, "
-            "or name them train and validation."
-        )
-    raise LabError(f"{path} holds a single JSON {type(value).__name__}, not a list of rows.")
-
-
-def _columnar(value: dict[str, object]) -> list[object] | None:
-    """Rows of a table by columns: lists of one length, or pandas' objects with one index."""
-    columns = list(value.values())
-    if len(columns) < 2:
-        return None
-    if all(isinstance(column, list) and column for column in columns):
-        lists = [column for column in columns if isinstance(column, list)]
-        if len({len(column) for column in lists}) == 1 and len(lists[0]) > 1:
-            return [dict(zip(value, cells, strict=True)) for cells in zip(*lists, strict=True)]
-    if all(isinstance(column, dict) and column for column in columns):
-        tables = [column for column in columns if isinstance(column, dict)]
-        index = list(tables[0])
-        if all(list(table) == index for table in tables) and all(str(key).isdecimal() for key in index):
-            return [{name: table[key] for name, table in zip(value, tables, strict=True)} for key in index]
-    return None
-
-
-def _named_some(names: Iterable[object]) -> str:
-    return sanitize(", ".join(str(name)[:40] for name in itertools.islice(names, 8)))
-
-
-def _looks_like_row(value: dict[str, object]) -> bool:
-    return bool({"messages", "conversations", "conversation"} & set(value))
-
-
-def _json_lines(path: Path, found: Iterator[Line]) -> Iterator[FileRecord]:
-    # not splitlines: U+2028 is legal inside JSON strings
-    for number, line in found:
-        if line.strip():
-            yield f"line {number}", _loads(path, line.rstrip("\r\n"), number)
-
-
-class _BadJson(LabError):
-    """Text that is not one JSON value."""
-
-
-def _loads(path: Path, text: str, line: int = 1) -> Any:
-    """The JSON value of ``text``, which begins at ``line`` of the file. Raises _BadJson."""
-    try:
-        return msgspec.json.decode(text)  # much faster than json; refuses NaN and lone surrogates
-    except (ValueError, RecursionError):
-        pass
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        place = f"{path}, line {line + error.lineno - 1}, column {error.colno}"
-        raise _BadJson(f"{place}: invalid JSON ({error.msg}). Correct or remove that line.") from None
-    except (RecursionError, ValueError) as error:
-        reason = "it is nested too deeply" if isinstance(error, RecursionError) else first_line(error)
-        raise _BadJson(f"{path}, line {line}: not usable JSON: {reason}.") from None
-
-
 def _table(path: Path, found: Iterator[Line]) -> Iterator[FileRecord]:
     csv.field_size_limit(sys.maxsize)
     number, header = next(found)
@@ -342,8 +190,9 @@ def _table(path: Path, found: Iterator[Line]) -> Iterator[FileRecord]:
         number, header = next(found, (number, ""))
         skipped = number - 1
     if not delimiter:
-        # The header decides: names of columns hold no separators, texts do.
-        delimiter = "\t" if data_suffix(path) == ".tsv" else max(_DELIMITERS, key=header.count)
+        # The header decides: names of columns hold no separators outside quotes, texts do.
+        cells_by = {each: _cells(header, each) for each in _DELIMITERS}
+        delimiter = "\t" if data_suffix(path) == ".tsv" else max(_DELIMITERS, key=cells_by.__getitem__)
     texts = itertools.chain([header], (text for _, text in found))
     reader = csv.reader(texts, delimiter=delimiter, strict=True)
     names: list[str] | None = None
@@ -353,12 +202,16 @@ def _table(path: Path, found: Iterator[Line]) -> Iterator[FileRecord]:
                 continue
             if names is None:
                 names = [cell.strip() for cell in cells]
+                if names.count("") > 1:  # Excel writes columns that are empty
+                    names = [cell or f"column {number}" for number, cell in enumerate(names, 1)]
                 if len(set(names)) != len(names):
                     raise LabError(
-                        f"{path}, line {skipped + 1}: column names repeat ({_named_some(names)}). "
+                        f"{path}, line {skipped + 1}: column names repeat ({named_some(names)}). "
                         "The first line of a table must name its columns."
                     )
                 continue
+            while len(cells) > len(names) and not cells[-1].strip():
+                cells.pop()
             # Such a row is reported later, neither cut nor filled silently.
             row: dict[str, object] = dict(zip(names, cells, strict=False))
             if len(cells) != len(names):
@@ -370,54 +223,12 @@ def _table(path: Path, found: Iterator[Line]) -> Iterator[FileRecord]:
         ) from None
 
 
-def _repeated_columns(path: Path) -> list[str]:
-    """The text columns of a small Parquet file, which are read as indices into their distinct values: a few
-    hundred bytes can mean the same long text a million times."""
-    import pyarrow.parquet
-    from pyarrow import types
-
-    if path.stat().st_size > SMALL_PARQUET_BYTES:
-        return []
-    schema = pyarrow.parquet.read_schema(path)
-    texts = (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary)
-    return [field.name for field in schema if any(is_text(field.type) for is_text in texts)]
-
-
-def _unpacked_bytes(column: Any) -> int:
-    """Bytes of a column of pyarrow once each value is written out."""
-    import pyarrow.compute
-    from pyarrow import types
-
-    if not types.is_dictionary(column.type) or not len(column.dictionary):
-        return int(column.nbytes)
-    lengths = pyarrow.compute.binary_length(column.dictionary)
-    found = pyarrow.compute.sum(lengths.take(column.indices).cast("int64")).as_py()
-    return int(found or 0)
-
-
-def _parquet(path: Path, on_bytes: OnBytes | None) -> Iterator[FileRecord]:
-    import pyarrow
-    import pyarrow.parquet
-
-    number = unpacked = 0
+def _cells(header: str, delimiter: str) -> int:
+    """The cells of a header at a delimiter, 0 where its quotes do not fit."""
     try:
-        with pyarrow.parquet.ParquetFile(path, read_dictionary=_repeated_columns(path)) as table:
-            groups = range(table.metadata.num_row_groups)
-            check_expansion(path, sum(table.metadata.row_group(each).total_byte_size for each in groups))
-            total = max(1, table.metadata.num_rows)
-            for batch in table.iter_batches(batch_size=PARQUET_ROWS):
-                size = sum(_unpacked_bytes(column) for column in batch.columns)
-                unpacked += size
-                check_expansion(path, unpacked)
-                step = batch.num_rows if size < LARGE_BATCH_BYTES else 1
-                for start in range(0, batch.num_rows, max(1, step)):
-                    for row in batch.slice(start, step).to_pylist():
-                        number += 1
-                        yield f"row {number}", row
-                if on_bytes is not None:
-                    on_bytes(path.stat().st_size * number // total)
-    except (pyarrow.ArrowException, ValueError) as error:
-        raise LabError(f"{path} is not a readable Parquet file: {first_line(error)}.") from None
+        return len(next(csv.reader([header], delimiter=delimiter, strict=True), []))
+    except csv.Error:
+        return 0
 
 
 # --- several splits -------------------------------------------------------------------------------
@@ -430,7 +241,7 @@ def choose_splits(name: str, splits: dict[str, Records], max_rows: int) -> RawDa
     train_key = next((lower[key] for key in TRAIN_NAMES if key in lower), None)
     if train_key is None:
         if len(splits) != 1:
-            raise LabError(f"{name} has the splits {_named_some(splits)}, but none is called train.")
+            raise LabError(f"{name} has the splits {named_some(splits)}, but none is called train.")
         train_key = next(iter(splits))
     validation_key = next(
         (lower[key] for key in VALIDATION_NAMES if key in lower and lower[key] != train_key), None

@@ -14,17 +14,14 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import first_line, sanitize
 from tui_lab.data.files import (
     EXTENSIONS,
-    TRAIN_NAMES,
-    VALIDATION_NAMES,
-    FileRecord,
     RawData,
-    Records,
     Stream,
     choose_splits,
     from_datasets,
     iterate_file,
 )
-from tui_lab.data.streams import OnBytes, data_stem, data_suffix
+from tui_lab.data.json_files import TRAIN_NAMES, VALIDATION_NAMES
+from tui_lab.data.streams import FileRecord, OnBytes, Records, data_stem, data_suffix
 
 MAX_DEPTH = 4  # folders below the given one
 MAX_FILES = 10_000
@@ -38,6 +35,7 @@ def read_folder(folder: Path, max_rows: int, on_bytes: OnBytes | None = None) ->
         return _read_saved(folder, max_rows)
     try:
         files = list(itertools.islice(_data_files(folder, 0), MAX_FILES))
+        files = files or list(itertools.islice(_data_files(folder, 0, notes=True), MAX_FILES))
         declared = _declared_splits(folder)
     except OSError as error:
         raise LabError(
@@ -69,19 +67,20 @@ def _rows(folder: Path, paths: list[Path], max_rows: int, on_bytes: OnBytes | No
         before += path.stat().st_size
 
 
-def _data_files(folder: Path, depth: int) -> Iterator[Path]:
-    """Data files in order; hidden entries, links out of the folder and descriptions of the data left out."""
+def _data_files(folder: Path, depth: int, notes: bool = False) -> Iterator[Path]:
+    """Data files in order; hidden entries, links out of the folder and descriptions of the data left out. A
+    folder without data may consist of notes in Markdown."""
     entries = sorted(folder.iterdir())
     for path in entries:
         if path.name.startswith(".") or not path.is_file() or data_suffix(path) not in EXTENSIONS:
             continue
         # A README describes the data; it is not data.
-        if data_suffix(path) == ".md" or data_stem(path).lower() in _SKIPPED:
+        if (data_suffix(path) == ".md" and not notes) or data_stem(path).lower() in _SKIPPED:
             continue
         yield path
     for path in entries:
         if depth < MAX_DEPTH and path.is_dir() and not path.is_symlink() and not path.name.startswith("."):
-            yield from _data_files(path, depth + 1)
+            yield from _data_files(path, depth + 1, notes)
 
 
 def _splits_by_name(folder: Path, files: list[Path]) -> dict[str, list[Path]]:

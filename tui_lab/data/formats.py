@@ -20,10 +20,10 @@ from tui_lab.data.column_roles import FORMATS, LABELS, QUESTIONS
 from tui_lab.data.columns import SNIFFED_ROWS, listed, plans
 from tui_lab.data.convert import CONVERTERS, bare_example
 from tui_lab.data.examples import Example
-from tui_lab.data.files import RAGGED_CELLS, FileRecord, RawData, Records, is_empty
+from tui_lab.data.files import RAGGED_CELLS, RawData, is_empty
 from tui_lab.data.rows import BadRow
 from tui_lab.data.sources import read_raw
-from tui_lab.data.streams import OnBytes
+from tui_lab.data.streams import FileRecord, OnBytes, Records
 
 __all__ = [
     "FORMATS",

@@ -20,9 +20,9 @@ from tui_lab.data.files import (
     choose_splits,
     from_datasets,
     iterate_file,
-    json_splits,
 )
 from tui_lab.data.folders import read_folder
+from tui_lab.data.json_files import json_splits
 from tui_lab.data.streams import OnBytes, data_suffix
 
 HUB_NAME = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(:[\w.\- ]+)?$")

@@ -11,7 +11,7 @@ import gzip
 import itertools
 import lzma
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,6 +31,9 @@ _WIDE = (
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2", b"\xfd7zXZ": "xz"}
 COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
 
+FileRecord = tuple[str, object]  # (its place in the file, the value: usually a dict or a string)
+Records = Iterable[FileRecord]  # can be iterated again
+Line = tuple[int, str]  # its number, its text
 OnBytes = Callable[[int], None]  # called with the bytes read of the file itself
 
 

@@ -12,10 +12,11 @@ from tui_lab.core.errors import LabError
 from tui_lab.data import bundled
 from tui_lab.data.column_plan import Row
 from tui_lab.data.examples import Example
-from tui_lab.data.files import FileRecord, RawData, Records, Stream
+from tui_lab.data.files import RawData, Stream
 from tui_lab.data.formats import OpenedData, open_data, open_raw
 from tui_lab.data.rows import BadRow
 from tui_lab.data.sources import read_raw
+from tui_lab.data.streams import FileRecord, Records
 from tui_lab.data.turns import turns_of
 
 RowsOf = Literal["all", "train", "validation"]

@@ -18,8 +18,9 @@ from typing import Any, TypeAlias
 from tui_lab.core import input_files
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import first_line, sanitize
-from tui_lab.data.files import EXTENSIONS, FileRecord
+from tui_lab.data.files import EXTENSIONS
 from tui_lab.data.rows import RawRow
+from tui_lab.data.streams import FileRecord
 from tui_lab.retention.suites.custom import BadItem, records_of
 from tui_lab.retention.suites.records import BenchmarkSource, Item
 from tui_lab.retention.suites.standard import BUILDERS, mmlu, pages_of
