@@ -204,6 +204,10 @@ def test_every_field_says_what_it_is() -> None:
 
 REFUSED: list[dict[str, Any]] = [
     {"pinned": "learning_rate"},
+    {"frozen_rank": 4, "lora_dropout": 0.0},
+    {"frozen_rank": 4, "lora_dropout": 0.0, "from_run": "earlier", "use_dora": True},
+    {"frozen_rank": 4, "lora_dropout": 0.1, "from_run": "earlier"},
+    {"frozen_rank": 4, "lora_dropout": 0.0, "from_run": "earlier", "accelerate_config": "fsdp.yaml"},
     {"preference_loss": "dpo", "packing": True},
     {"preference_loss": "simpo", "method": "prompt_tuning"},
     {"preference_loss": "dpo", "init_lora_weights": "pissa"},

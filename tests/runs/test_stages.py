@@ -82,3 +82,33 @@ def test_a_line_of_runs_is_followed_to_its_start(tmp_path: Path) -> None:
     circle = finished(tmp_path)
     circle.recipe_path.write_text(circle.recipe().changed(from_run=str(circle.path)).to_toml())
     assert list(stages.ancestors(circle)) == []
+
+
+def test_a_new_adapter_beside_the_earlier_one_has_a_shape_of_its_own(tmp_path: Path) -> None:
+    run = finished(tmp_path, {"r": 4, "lora_alpha": 8}, target_modules="qv")
+    values = stages.values_from(run.id, tmp_path, {"lora_r": 16, "lora_alpha": 4.0}, new_adapter=True)
+    recipe = make_recipe("starter", **values)
+    assert (recipe.frozen_rank, recipe.lora_r, recipe.adapter_rank) == (4, 16, 20)
+    assert (recipe.target_modules, recipe.lora_dropout) == ("qv", 0.0)
+    assert stages.check(recipe) == run
+    with pytest.raises(LabError, match="lora_dropout = 0.0 comes from that run and cannot be 0.1"):
+        stages.values_from(run.id, tmp_path, {"lora_dropout": 0.1}, new_adapter=True)
+    with pytest.raises(LabError, match="has frozen_rank = 4, this recipe 3"):
+        stages.check(recipe.changed(frozen_rank=3))
+    earlier = stages.earlier_run(run.id, tmp_path)
+    assert "frozen_rank = 4 comes from that run and cannot be 3" in earlier.contradiction(
+        {**values, "frozen_rank": 3}
+    )
+    assert not earlier.contradiction({**recipe.model_dump()})
+
+
+def test_a_new_adapter_stands_beside_plain_lora_only(tmp_path: Path) -> None:
+    dora = finished(tmp_path / "a", {"use_dora": True}, use_dora=True)
+    with pytest.raises(LabError, match="was trained with DoRA: a new adapter can be trained only beside"):
+        stages.values_from(dora.id, tmp_path / "a", {}, new_adapter=True)
+    scales = finished(tmp_path / "b", method="ia3", quantization="none")
+    with pytest.raises(LabError, match="was trained with ia3"):
+        stages.values_from(scales.id, tmp_path / "b", {}, new_adapter=True)
+    assert "trained with ia3" in stages.earlier_run(scales.id, tmp_path / "b").contradiction(
+        {"frozen_rank": 4}
+    )

@@ -23,6 +23,7 @@ from tui_lab.runs import launch
 from tui_lab.training.base_model import load_base
 from tui_lab.training.build_trainer import EncodedRows, TrainerHooks, build_trainer
 from tui_lab.training.trainer import LabTrainer
+from tui_lab.training.types import Model
 
 CPU = DeviceFacts("cpu", "cpu", 0, True, 1)
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -119,6 +120,7 @@ def make_trainer(tiny_llama: Path, tmp_path: Path) -> Callable[..., LabTrainer]:
         packed_attention: str = "mask",
         compute_dtype: str = "float32",
         row_mask: bool = True,
+        start: Callable[[Model], None] = lambda model: None,
     ) -> LabTrainer:
         torch.manual_seed(recipe.seed)
         values = ResolvedValues(
@@ -139,7 +141,7 @@ def make_trainer(tiny_llama: Path, tmp_path: Path) -> Callable[..., LabTrainer]:
             values,
             folder=tmp_path / folder,
             device="cpu",
-            hooks=TrainerHooks(after_step=after_step),
+            hooks=TrainerHooks(start=start, after_step=after_step),
         )
         trainer.args.eval_steps = trainer.args.save_steps = 1_000
         if not saves:  # a checkpoint at the end takes longer than the steps

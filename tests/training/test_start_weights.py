@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import LlamaForCausalLM
 
 from tests.records import read_log
 from tests.training.conftest import recipe_for
@@ -60,6 +62,62 @@ def test_the_new_model_starts_where_the_earlier_one_ended(
     assert not torch.equal(before, wanted)
     load_from_run(second.model, run)
     assert torch.equal(logits(second), wanted)
+
+
+@pytest.mark.parametrize("optim", ["adamw_torch", "adafactor", "sgd"])
+def test_a_new_adapter_is_trained_beside_the_earlier_one(
+    optim: str, trained: Any, make_trainer: Callable[..., LabTrainer], tiny_llama: Path, tmp_path: Path
+) -> None:
+    first, run = trained(method="lora", lora_r=4, lora_alpha=12, use_rslora=True)
+    recipe = recipe_for(
+        lora_r=6, lora_alpha=9, frozen_rank=4, from_run="first", optim=optim, weight_decay=0.1, max_steps=3,
+        quantization="none", lora_dropout=0.0, seed=7, kl_weight=0.1, learning_rate=1e-2,
+    )  # fmt: skip
+    second = make_trainer(recipe, start=lambda model: load_from_run(model, run, 4))
+    assert torch.allclose(logits(second), logits(first), atol=1e-5)
+    earlier, new = of_ranks(second.model, slice(4)), of_ranks(second.model, slice(4, None))
+    second.train()
+    after, changed = of_ranks(second.model, slice(4)), of_ranks(second.model, slice(4, None))
+    assert all(torch.equal(weight, after[name]) for name, weight in earlier.items())
+    assert all(not torch.equal(weight, changed[name]) for name, weight in new.items() if "lora_B" in name)
+    assert second.frozen_weights == sum(weight.numel() for weight in earlier.values())
+
+    # a new adapter over weights that peft merged the earlier one into computes the same
+    base = LlamaForCausalLM.from_pretrained(tiny_llama)
+    assert torch.allclose(plain_logits(base), base_logits(second), atol=1e-5)
+    merged = PeftModel.from_pretrained(base, str(run.adapter_path)).merge_and_unload()
+    config = LoraConfig(r=6, lora_alpha=9, target_modules=second.model.peft_config["default"].target_modules)
+    alone = get_peft_model(merged, config)
+    for name, weight in alone.named_parameters():
+        if "lora_" in name:
+            weight.data.copy_(changed[name])
+    wanted = plain_logits(alone)
+    assert torch.allclose(logits(second), wanted, atol=1e-4)
+    # and so does what is saved, on the first base, as an adapter and merged
+    save_weights(second.model, tmp_path / "adapter")
+    saved = PeftModel.from_pretrained(LlamaForCausalLM.from_pretrained(tiny_llama), str(tmp_path / "adapter"))
+    assert torch.allclose(plain_logits(saved), wanted, atol=1e-4)
+    assert torch.allclose(plain_logits(saved.merge_and_unload()), wanted, atol=1e-4)
+
+
+def of_ranks(model: Any, ranks: slice) -> dict[str, torch.Tensor]:
+    """Copies of these ranks of each LoRA factor."""
+    return {
+        name: (weight[ranks] if "lora_A" in name else weight[:, ranks]).detach().clone()
+        for name, weight in model.named_parameters()
+        if "lora_" in name
+    }
+
+
+def plain_logits(model: Any) -> torch.Tensor:
+    with torch.no_grad():
+        found: torch.Tensor = model.eval()(input_ids=IDS).logits
+    return found
+
+
+def base_logits(trainer: LabTrainer) -> torch.Tensor:
+    with trainer.model.disable_adapter():
+        return logits(trainer)
 
 
 def test_weights_of_another_shape_are_refused(trained: Any, make_trainer: Callable[..., LabTrainer]) -> None:

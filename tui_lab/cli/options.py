@@ -313,6 +313,7 @@ def add_recipe_options(parser: Parser) -> None:
         "--from", metavar="RUN", dest="from_run", default="",
         help="go on from what another run learned; retention is measured against the first base",
     )  # fmt: skip
+    parser.flag("--new-adapter", "with --from: keep that run's adapter as it is, train a new one beside it")
     parser.option(
         "--columns", "NAME=COLUMN,…", "which column is which, as question=prompt,answer=reply", None
     )

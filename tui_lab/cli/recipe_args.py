@@ -31,8 +31,11 @@ def overrides_of(args: argparse.Namespace) -> dict[str, object]:
             overrides[key] = getattr(args, key)
     if args.allow_large:
         overrides["allow_large"] = True
+    new_adapter = getattr(args, "new_adapter", False)
     if getattr(args, "from_run", None):
-        return stages.values_from(args.from_run, args.runs_dir, overrides)
+        return stages.values_from(args.from_run, args.runs_dir, overrides, new_adapter=new_adapter)
+    if new_adapter:
+        raise LabError("--new-adapter needs --from RUN, the run whose adapter it is trained beside")
     return overrides
 
 

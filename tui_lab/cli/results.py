@@ -38,12 +38,14 @@ class RunResult(Answer, tag="result", kw_only=True, frozen=True):
 
 class ListedRun(RunResult, tag="result", kw_only=True, frozen=True):
     """A run of ``tui-lab runs``: its result, and the recipe's fields where that is readable. ``from_run``:
-    the id of the run that it goes on from, or ""."""
+    the id of the run that it goes on from, or ""; ``frozen_rank``: the rank of that run's adapter where a new
+    one was trained beside it, else 0."""
 
     model: str | UnsetType = UNSET
     data: str | UnsetType = UNSET
     preset: str | UnsetType = UNSET
     from_run: str = ""
+    frozen_rank: int = 0
     started_at: float | None
     problem: str
     name: str
@@ -91,6 +93,7 @@ def listed_run(run: Run, watcher: Watcher) -> ListedRun:
         data=recipe.data if recipe else UNSET,
         preset=recipe.preset if recipe else UNSET,
         from_run=Path(recipe.from_run).name if recipe else "",
+        frozen_rank=recipe.frozen_rank if recipe else 0,
         started_at=watcher.state.started_at or None,
         problem=watcher.problem,
         name=written.name,

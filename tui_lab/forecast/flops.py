@@ -67,7 +67,7 @@ def adapter_weights(shape: Shape, recipe: RecipeLike) -> int:
     magnitudes only scale, virtual tokens lengthen the rows, and LoHa multiplies the whole ΔW."""
     total = 0
     if recipe.method in ("lora", "adalora", "loha"):
-        rank = recipe.init_r if recipe.method == "adalora" else recipe.lora_r
+        rank = recipe.init_r if recipe.method == "adalora" else recipe.adapter_rank
         for linear in matching(shape, recipe.target_modules):
             width, height = linear.in_features, linear.out_features
             each = width * height if recipe.method == "loha" else rank * (width + height)

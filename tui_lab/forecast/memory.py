@@ -232,7 +232,8 @@ def training_step(shape: Shape, recipe: Recipe, values: ResolvedValues, device: 
         rows=1 if recipe.packing else rows,
         length=rows * length if recipe.packing else length + virtual,
         tokens=rows * (length + virtual),
-        trained=trainable_count(shape, recipe),
+        # a frozen part of an adapter has gradients and states as the rest
+        trained=trainable_count(shape, recipe) * recipe.adapter_rank // recipe.lora_r,
         targets=tuple(target_modules.matching(shape, recipe.target_modules)) if has_targets else (),
         quantization=values.quantization or recipe.quantization,
         row_mask=values.packed_attention != "varlen" if recipe.packing else values.row_mask,
@@ -262,7 +263,7 @@ def _optimizer_state_bytes(step: StepShape) -> float:
     extra_of_32_bits = OPTIMIZER_BYTES["adamw_torch"] - OPTIMIZER_BYTES["adamw_8bit"]
     if step.recipe.method == "lora":
         matrices = [
-            (side * step.recipe.lora_r, target.count)
+            (side * step.recipe.adapter_rank, target.count)
             for target in step.targets
             for side in (target.in_features, target.out_features)
         ]
@@ -418,7 +419,7 @@ def _bytes_per_token(step: StepShape, moment: Moment, *, rest: bool) -> float:
     shape, recipe, checkpointed = step.shape, step.recipe, step.recipe.gradient_checkpointing
     profile = activations.activation_profile(recipe, step.targets)
     entry = activations.find(shape.model_type, profile, step.value_bytes, checkpointed)
-    rank = recipe.init_r if recipe.method == "adalora" else recipe.lora_r
+    rank = recipe.init_r if recipe.method == "adalora" else recipe.adapter_rank
     found = activations.bytes_per_token(entry.sizes(moment, rest=rest), shape, rank, step.length)
     # a layer's adapters are in the layer while it is kept, in the rest while it is computed again
     has_adapters = (rest and moment != "saved") if checkpointed else (not rest and moment == "saved")

@@ -39,6 +39,26 @@ REFUSALS: tuple[tuple[Callable[[RecipeSchema], bool], str, str], ...] = (
         f"pinned names a key that fill_card does not choose; use {', '.join(FILLED_KEYS)}",
     ),
     (
+        lambda r: r.frozen_rank > 0 and not r.from_run,
+        "frozen_rank",
+        "frozen_rank above 0 needs from_run, the run whose adapter stays as it is: use --from RUN --new-adapter",
+    ),
+    (
+        lambda r: r.frozen_rank > 0 and (r.method != "lora" or r.use_dora or _changes_base(r)),
+        "frozen_rank",
+        "frozen_rank above 0 needs method = 'lora' without DoRA and with init_lora_weights = 'default'; set frozen_rank = 0 to train the same adapter further",
+    ),
+    (
+        lambda r: r.frozen_rank > 0 and r.lora_dropout > 0,
+        "lora_dropout",
+        "lora_dropout above 0 with frozen_rank would also leave out inputs of the earlier adapter; use lora_dropout = 0",
+    ),
+    (
+        lambda r: r.frozen_rank > 0 and bool(r.accelerate_config),
+        "frozen_rank",
+        "frozen_rank above 0 with accelerate_config: the frozen part of a sharded adapter would change; use num_processes, or frozen_rank = 0",
+    ),
+    (
         lambda r: r.quantization == "nf4" and r.method == "full",
         "quantization",
         "quantization = 'nf4' with method = 'full': 4-bit weights cannot be trained; use method = 'lora', or quantization = 'none'",

@@ -53,6 +53,8 @@ class RecipeSchema(BaseModel):
         help="Lets models over 3 B parameters through; the presets are not made for them.")
     from_run: str = _field("", "go on from", "model",
         help="The folder of a run whose adapter or full weights are trained further; empty: from the base.")
+    frozen_rank: int = _field(0, "frozen rank", "model", ge=0, le=1024, word="off",
+        help="With go on from: off trains that run's LoRA adapter further; its rank keeps it as it is and trains a new adapter beside it.")
     preset: str = _field("", "preset", "model",
         help="The preset that this recipe started from; only a note.")
 
@@ -255,6 +257,11 @@ class RecipeSchema(BaseModel):
         """The names in ``report_to``; empty for none."""
         names = [name.strip() for name in self.report_to.split(",")]
         return tuple(dict.fromkeys(name for name in names if name and name != "none"))
+
+    @property
+    def adapter_rank(self) -> int:
+        """The rank of a LoRA adapter with the earlier one that stays as it is."""
+        return self.lora_r + self.frozen_rank
 
     @property
     def is_adapter(self) -> bool:

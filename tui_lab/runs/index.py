@@ -92,6 +92,8 @@ class RunSummary(Struct, frozen=True):
     shape: str | None = None
     #: The id of the run that it goes on from; None in caches of earlier versions.
     from_run: str | None = None
+    #: The rank of that run's adapter, where a new one is trained beside it.
+    frozen_rank: int = 0
 
     @property
     def run(self) -> Run:
@@ -205,6 +207,7 @@ def summarise(watcher: Watcher) -> RunSummary:
         live_state=state.status(locked=True),
         shape=shape_of(state.loss.values),
         from_run=Path(recipe.from_run).name if recipe else "",
+        frozen_rank=recipe.frozen_rank if recipe else 0,
     )
 
 

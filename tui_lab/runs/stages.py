@@ -1,6 +1,8 @@
 """Runs that go on from another run: which values they take over, and what is refused. No torch.
 
-A run goes on with the same adapter, or the same full weights, and a new optimiser. Its base stays the first
+A run goes on with the same adapter, or the same full weights, and a new optimiser. Or it keeps a LoRA adapter
+as it is and trains a new one beside it (``frozen_rank``): the sum of both is what merging the first into the
+weights would give, without rounding them, and is saved as one adapter of both ranks. The base stays the first
 one, so that retention is measured against the model that the first run began with."""
 
 from __future__ import annotations
@@ -32,21 +34,30 @@ MOST_STAGES = 100
 
 class EarlierRun(NamedTuple):
     """A run that another goes on from. ``stage``: the place in the line of the run that goes on, from 2;
-    ``recipe``: the run's own values; ``taken``: those that the other shares with it."""
+    ``recipe``: the run's own values; ``taken``: those that the other shares with it; ``taken_beside``: those
+    with a new adapter beside the run's, a sentence where there can be none."""
 
     run: Run
     stage: int
     recipe: dict[str, object]
     taken: dict[str, object]
+    taken_beside: dict[str, object] | str
 
     @property
     def values(self) -> dict[str, object]:
         """The recipe of a run that goes on with nothing else changed."""
         return {**self.recipe, **self.taken}
 
+    def taken_by(self, values: Values) -> dict[str, object]:
+        """What a recipe with these values shares with the run."""
+        beside = values.get("frozen_rank") and not isinstance(self.taken_beside, str)
+        return dict(self.taken_beside if beside else self.taken)
+
     def contradiction(self, values: Values) -> str:
         """The sentence on the first value that the run's weights do not allow; "" if all fit them."""
-        for key, value in self.taken.items():
+        if values.get("frozen_rank") and isinstance(self.taken_beside, str):
+            return self.taken_beside
+        for key, value in self.taken_by(values).items():
             if not _fits(key, values.get(key), value):
                 return contradiction(key, value, values.get(key))
         return ""
@@ -56,7 +67,12 @@ def earlier_run(name: str, directory: Path | None = None) -> EarlierRun:
     """The run ``name`` as one to go on from. Raises LabError where that is not possible."""
     taken = values_from(name, directory, {})
     run = Run(Path(str(taken["from_run"])))
-    return EarlierRun(run, 2 + len(list(ancestors(run))), dict(run.recipe().model_dump()), taken)
+    recipe = run.recipe()
+    try:
+        beside: dict[str, object] | str = {**_taken_over(run, recipe, beside=True), "from_run": str(run.path)}
+    except LabError as error:
+        beside = str(error)
+    return EarlierRun(run, 2 + len(list(ancestors(run))), dict(recipe.model_dump()), taken, beside)
 
 
 def contradiction(key: str, taken: object, wanted: object) -> str:
@@ -64,17 +80,20 @@ def contradiction(key: str, taken: object, wanted: object) -> str:
     return f"{key} = {taken!r} comes from that run and cannot be {wanted!r}"
 
 
-def values_from(name: str, directory: Path | None, overrides: Values) -> dict[str, object]:
+def values_from(
+    name: str, directory: Path | None, overrides: Values, *, new_adapter: bool = False
+) -> dict[str, object]:
     """``overrides`` with what a run that goes on from the run ``name`` takes over from it: model, method and
-    the shape of the adapter. Raises LabError where the run cannot be gone on from, or where an override
-    contradicts it."""
+    the shape of the adapter, or with ``new_adapter`` only its layers. Raises LabError where the run cannot be
+    gone on from, or where an override contradicts it."""
     run = open_run(name, directory)
     recipe = _recipe_of(run)
     if is_locked(run):
         raise LabError(
             f"run {run.id} is still in progress; start from it when it has ended, or stop it first"
         )
-    taken = {**_taken_over(run, recipe), "from_run": str(run.path)}
+    beside = new_adapter or bool(overrides.get("frozen_rank"))
+    taken = {**_taken_over(run, recipe, beside), "from_run": str(run.path)}
     for key, value in overrides.items():
         if key in taken and not _fits(key, value, taken[key]):
             raise LabError(
@@ -92,7 +111,7 @@ def check(recipe: Recipe) -> Run | None:
     run = Run(Path(recipe.from_run))
     if not path_exists(run.path):
         raise LabError(f"from_run: the run folder {sanitize(str(run.path))} does not exist")
-    for key, value in _taken_over(run, _recipe_of(run)).items():
+    for key, value in _taken_over(run, _recipe_of(run), bool(recipe.frozen_rank)).items():
         mine = getattr(recipe, key)
         if not _fits(key, mine, value):
             raise LabError(f"from_run: run {sanitize(run.id)} has {key} = {value!r}, this recipe {mine!r}")
@@ -137,10 +156,20 @@ def _recipe_of(run: Run) -> Recipe:
     return recipe
 
 
-def _taken_over(run: Run, recipe: Recipe) -> dict[str, object]:
-    """The values of ``recipe`` that a run which goes on from it shares with it."""
+def _taken_over(run: Run, recipe: Recipe, beside: bool) -> dict[str, object]:
+    """The values of ``recipe`` that a run which goes on from it shares with it; ``beside``: with a new
+    adapter beside the run's. Raises LabError."""
     taken: dict[str, object] = {key: getattr(recipe, key) for key in ("model", "revision", "method")}
-    taken["init_lora_weights"] = "default"
+    taken |= {"init_lora_weights": "default", "frozen_rank": 0}
+    if beside:
+        shape = _adapter_shape(run) if recipe.method == "lora" else {}
+        if shape.get("use_dora", True):
+            raise LabError(
+                f"run {sanitize(run.id)} was trained with {'DoRA' if shape else recipe.method}: a new adapter "
+                "can be trained only beside one of plain LoRA; train the same weights further"
+            )
+        taken |= {"frozen_rank": shape["lora_r"], "use_dora": False, "target_modules": recipe.target_modules}
+        return taken | {"lora_dropout": 0.0}  # it would leave out inputs of the earlier adapter, too
     if recipe.method == "full":
         return taken
     taken |= {key: getattr(recipe, key) for key in _SHAPE_FIELDS}

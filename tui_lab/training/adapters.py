@@ -8,6 +8,7 @@ p-tuning (Liu et al. 2021), prompt tuning (Lester et al. 2021).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -43,10 +44,12 @@ def peft_config(
     match recipe.method:
         case "lora":
             init: Any = True if recipe.init_lora_weights == "default" else recipe.init_lora_weights
+            # a frozen part does not change the scale of the part that is trained
+            growth = recipe.adapter_rank / recipe.lora_r
             return LoraConfig(
                 task_type=task,
-                r=recipe.lora_r,
-                lora_alpha=recipe.lora_alpha,  # type: ignore[arg-type]
+                r=recipe.adapter_rank,
+                lora_alpha=recipe.lora_alpha * (math.sqrt(growth) if recipe.use_rslora else growth),  # type: ignore[arg-type]
                 lora_dropout=dropout,
                 target_modules=targets,
                 use_rslora=recipe.use_rslora,

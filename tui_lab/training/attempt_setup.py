@@ -125,9 +125,14 @@ def resolve_recipe(context: AttemptContext, device: DeviceFacts) -> ResolvedReci
         )
     )
     if (earlier := stages.check(recipe)) is not None:
-        what = "full weights" if recipe.method == "full" else "adapter"
         stage = 2 + len(list(stages.ancestors(earlier)))
+        what = "full weights" if recipe.method == "full" else "adapter"
         reason = f"training goes on from the {what} of that run, with a new optimiser: stage {stage}"
+        if recipe.frozen_rank:
+            reason = (
+                f"the adapter of that run (rank {recipe.frozen_rank}) stays as it is, and a new one of rank "
+                f"{recipe.lora_r} is trained beside it; one adapter with both is saved: stage {stage}"
+            )
         events.write(ChoiceEvent(field="from_run", value=earlier.id, reason=reason))
     entry = catalog.find(recipe.model, allow_large=recipe.allow_large)
     resolution = resolve(recipe, device, entry)
@@ -335,7 +340,7 @@ def prepare_model(
     context.events.write(
         ModelEvent(
             **asdict(base_stats),
-            trainable=module_stats.count_trainable(trainer.model),
+            trainable=module_stats.count_trainable(trainer.model) - trainer.frozen_weights,
             chat_template_source=prepared.summary.template_source,
         )
     )
@@ -360,7 +365,7 @@ def _validation_rows(context: AttemptContext, recipe: Recipe, prepared: Prepared
 def _load_start(recipe: Recipe, model: Model) -> None:
     """Loads the weights that the recipe goes on from, if any. Raises LabError."""
     if recipe.from_run:
-        start_weights.load_from_run(model, Run(Path(recipe.from_run)))
+        start_weights.load_from_run(model, Run(Path(recipe.from_run)), recipe.frozen_rank)
 
 
 def _use_liger_kernel(context: AttemptContext, base: Model) -> None:

@@ -25,6 +25,7 @@ from tui_lab.training.distributed import ProcessGroup
 from tui_lab.training.objective import Objective
 from tui_lab.training.oom_ladder import Ladder
 from tui_lab.training.preferences import PreferenceCollator
+from tui_lab.training.start_weights import FrozenRanks
 from tui_lab.training.trainer import LabTrainer
 from tui_lab.training.trainer_config import TASK_COLUMN, as_dataset, steps_planned, training_arguments
 from tui_lab.training.types import Inputs, Model, Tokenizer
@@ -111,6 +112,8 @@ def build_trainer(
         torch.manual_seed(recipe.seed + trainer.group.rank)
     cast_trainable_to_float32(trainer.model)
     hooks.start(trainer.model)
+    if recipe.frozen_rank:
+        trainer.frozen_ranks = FrozenRanks(trainer.model, recipe.frozen_rank)
     _set_layer_rates(trainer, recipe)
     if objective.is_needed(recipe):
         trainer.objective = Objective(recipe, trainer.model, frozen, tasks, bool(recipe.from_run))

@@ -1,11 +1,20 @@
-"""Training that goes on from another run: its saved weights are put into the new model, adapter or full."""
+"""Training that goes on from another run: its saved weights are put into the new model, adapter or full.
+
+A new adapter beside an earlier one (``frozen_rank``) is one LoRA adapter of both ranks, whose first ranks are
+the earlier run's and stay: ΔW = s·(B₁A₁·s₁/s + BA). So the adapter switched off is the first base, and what is
+saved fits it. Gradients of the first ranks are zero and each step of the optimiser is undone there, which
+weight decay would change otherwise."""
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
+from functools import partial
 
 import torch
 from peft import get_peft_model_state_dict, set_peft_model_state_dict
+from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file
 
 from tui_lab.core.errors import LabError
@@ -17,11 +26,17 @@ from tui_lab.models.loading import ModelSource, Precision, load_model
 from tui_lab.runs.folder import Run
 from tui_lab.training.types import Model
 
+#: The factor of a LoRA pair that reads the input.
+_A = re.compile(r"lora_(embedding_)?A")
 
-def load_from_run(model: Model, run: Run) -> None:
-    """Puts the weights that ``run`` saved into ``model``, in place. Every tensor of either side has its
-    counterpart of the same shape in the other. Raises LabError."""
-    if (run.adapter_path / "adapter_config.json").is_file():
+
+def load_from_run(model: Model, run: Run, frozen_rank: int = 0) -> None:
+    """Puts the weights that ``run`` saved into ``model``, in place; with ``frozen_rank`` into the first ranks
+    of its adapter. Every tensor of either side has its counterpart in the other, of the same shape but for
+    those ranks. Raises LabError."""
+    if frozen_rank:
+        _load_beside(model, run, frozen_rank)
+    elif (run.adapter_path / "adapter_config.json").is_file():
         _load_adapter(model, run)
     else:
         _load_model(model, run)
@@ -34,6 +49,53 @@ def _load_adapter(model: Model, run: Run) -> None:
     saved = load_file(str(run.adapter_path / WEIGHTS))
     _match(saved, get_peft_model_state_dict(model), run)
     set_peft_model_state_dict(model, saved)
+
+
+def _load_beside(model: Model, run: Run, rank: int) -> None:
+    config = read_config(run.adapter_path)
+    saved = load_file(str(run.adapter_path / WEIGHTS))
+    weights = get_peft_model_state_dict(model)
+    first = {name: weight[_first(name, rank)] for name, weight in weights.items()}
+    _match(saved, first, run)
+    root = math.sqrt if config.get("use_rslora") else float
+    scale = config["lora_alpha"] / root(config["r"])
+    now = {layer.scaling["default"] for layer in model.modules() if isinstance(layer, LoraLayer)}.pop()
+    with torch.no_grad():
+        for name, weight in first.items():
+            weight.copy_(saved[name] if _A.search(name) else saved[name] * (scale / now))
+
+
+def _first(name: str, rank: int) -> tuple[slice, ...]:
+    """The first ranks of a weight of LoRA: rows of A (r, in), columns of B (out, r)."""
+    return (slice(rank),) if _A.search(name) else (slice(None), slice(rank))
+
+
+class FrozenRanks:
+    """Keeps the first ranks of a LoRA adapter as they are, from now on."""
+
+    def __init__(self, model: Model, rank: int) -> None:
+        self._start: list[tuple[torch.nn.Parameter, tuple[slice, ...], torch.Tensor]] = []
+        for name, weight in model.named_parameters():
+            if "lora_" in name:
+                first = _first(name, rank)
+                weight.register_hook(partial(_without, first))
+                self._start.append((weight, first, weight.detach()[first].clone()))
+
+    @property
+    def parameters(self) -> int:
+        """The number of weights that stay as they are."""
+        return sum(start.numel() for *_, start in self._start)
+
+    def restore(self, *_: object) -> None:
+        """Undoes what a step of the optimiser changed."""
+        for weight, first, start in self._start:
+            weight.data[first] = start
+
+
+def _without(first: tuple[slice, ...], gradient: torch.Tensor) -> torch.Tensor:
+    found = gradient.clone()
+    found[first] = 0
+    return found
 
 
 def _load_model(model: Model, run: Run) -> None:

@@ -35,6 +35,7 @@ from tui_lab.training.oom_restart import StepRestarter
 from tui_lab.training.progress import AttemptProgress
 from tui_lab.training.recorder import PART
 from tui_lab.training.rng import preserve_rng_state
+from tui_lab.training.start_weights import FrozenRanks
 from tui_lab.training.trainer_config import TASK_COLUMN
 from tui_lab.training.trainer_seams import SeamTrainer, trained_positions_only
 from tui_lab.training.types import Inputs, Model, TokenCount
@@ -76,9 +77,16 @@ class LabTrainer(SeamTrainer):
         self.progress: AttemptProgress | None = None
         #: Factor of the learning rate by depth, where depths differ (:func:`.layers.depth_of`).
         self.rate_factors: dict[int, float] = {}
+        #: Ranks of the adapter that are an earlier run's and stay as they are.
+        self.frozen_ranks: FrozenRanks | None = None
         self.remove_callback(PrinterCallback)
         if adalora:
             self.add_callback(AdaLoraSchedule())
+
+    @property
+    def frozen_weights(self) -> int:
+        """Weights of the adapter that are not trained."""
+        return self.frozen_ranks.parameters if self.frozen_ranks is not None else 0
 
     @property
     def ladder(self) -> Ladder:
@@ -177,6 +185,8 @@ class LabTrainer(SeamTrainer):
         if self.objective is not None and self.objective.raw_sigma is not None:
             group = {"params": [self.objective.raw_sigma], "lr": objective.SIGMA_RATE, "weight_decay": 0.0}
             optimizer.add_param_group(group)
+        if self.frozen_ranks is not None:
+            optimizer.register_step_post_hook(self.frozen_ranks.restore)
         return optimizer
 
     # ------------------------------------------------------------------ validation

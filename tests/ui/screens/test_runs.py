@@ -383,6 +383,22 @@ async def test_a_run_is_gone_on_from_with_its_own_shape() -> None:
         assert setup.going_on.refuses("model", "gpt2")
         await until(lambda: said(app, "model = 'pocket' comes from that run and cannot be 'gpt2'"))
 
+        # a new adapter beside it has a rank of its own
+        setup.form.set_value("frozen_rank", 4)
+        await until(lambda: "lora_r" not in setup.form.locked)
+        setup.form.set_value("lora_r", 2)
+        await until(lambda: setup.summary is not None and "--new-adapter" in setup.summary.command)
+        assert setup.values["lora_dropout"] == 0.0 and not setup.summary.refusals
+        assert "with a new adapter beside its rank 4 (stage 2)" in setup.summary.goes_on
+        setup.form.set_value("frozen_rank", 3)  # any number stands for the run's own rank
+        await until(lambda: setup.values["frozen_rank"] == 4)
+        setup.form.set_value("frozen_rank", 0)
+        await until(lambda: "lora_r" in setup.form.locked)
+        setup.going_on.add(setup.going_on.earlier._replace(taken_beside="only beside plain LoRA"))
+        setup.form.set_value("frozen_rank", 4)
+        await until(lambda: said(app, "only beside plain LoRA"))
+        assert setup.values["frozen_rank"] == 0
+
         # another preset has its own values, but those of the earlier run's weights stay
         other = next(name for name in setup._presets if name not in (setup.preset, "minute"))
         setup._take_preset(other)

@@ -277,7 +277,7 @@ class SetupPane(Pane):
     def _take_over(self, earlier: EarlierRun | None) -> None:
         """Takes the values of a run that was named and read; without one the card says why."""
         if earlier is not None:
-            self.overrides = {**self.overrides, **earlier.taken}
+            self.overrides = {**self.overrides, **earlier.taken_by(self.overrides)}
             self.base = self._own_base()
             self.values = {**self.base, **self.overrides}
             self.form.load(self.values, self.base)
@@ -347,7 +347,7 @@ class SetupPane(Pane):
         refusals = (*self.summary.refusals, *self.going_on.refusals(self.values))
         goes_on = self.going_on.line(undo_removes)
         self.summary = replace(self.summary, warnings=warnings, refusals=refusals, goes_on=goes_on)
-        self.form.set_locked(self.going_on.taken.keys() - {"from_run"})
+        self.form.set_locked(self.going_on.taken.keys() - {"from_run", "frozen_rank"})
         self.access.update(self.summary.recipe, self.summary.entry)
         self._show_summary()
         self.memory.show()
@@ -469,6 +469,9 @@ class SetupPane(Pane):
         }
         if event.key == "from_run":
             self.going_on.read()
+        if event.key == "frozen_rank":  # other values come from the run
+            self.going_on.explain_new_adapter(self.values)
+            self._take_over(self.going_on.earlier)
         self.update_summary()
 
     def on_fields_form_locked(self, event: FieldsForm.Locked) -> None:

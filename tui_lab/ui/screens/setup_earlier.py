@@ -38,7 +38,7 @@ class GoingOn:
     @property
     def taken(self) -> dict[str, object]:
         """The values that come from it."""
-        return dict(self.earlier.taken) if self.earlier else {}
+        return self.earlier.taken_by(self._overrides()) if self.earlier else {}
 
     def add(self, earlier: EarlierRun) -> None:
         """Remembers a run that was read."""
@@ -74,6 +74,11 @@ class GoingOn:
         self._pane.notice(f"{problem}. {self._how_to_remove}", "error")
         return True
 
+    def explain_new_adapter(self, values: Mapping[str, object]) -> None:
+        """Says why no new adapter can be trained beside the run's, where that was chosen."""
+        if self.earlier and values.get("frozen_rank") and isinstance(self.earlier.taken_beside, str):
+            self._pane.notice(self.earlier.taken_beside, "error")
+
     def refuse_field(self, key: str) -> None:
         """Says that a field of the form cannot be changed."""
         if self.earlier is not None:
@@ -93,7 +98,9 @@ class GoingOn:
         if self.earlier is None:
             return ""
         how = f"{self._pane.keys('setup.undo')} removes it" if undo_removes else self._how_to_remove
-        return f"goes on from {self.earlier.run.id} (stage {self.earlier.stage}) · {how}"
+        rank = self._overrides().get("frozen_rank")
+        beside = f" with a new adapter beside its rank {rank}" if rank else ""
+        return f"goes on from {self.earlier.run.id}{beside} (stage {self.earlier.stage}) · {how}"
 
 
 def _read(name: str) -> EarlierRun | str:

@@ -28,6 +28,7 @@ USED_BY = {
     "init_lora_weights": ("lora",),
     "target_r": ("adalora",),
     "init_r": ("adalora",),
+    "frozen_rank": ("lora",),
     "num_virtual_tokens": VIRTUAL_TOKEN_METHODS,
 }
 #: Fields that Setup shows outside the form.
@@ -63,6 +64,8 @@ def unused(name: str, values: Mapping[str, object]) -> str:
         return "not used: max steps decides"
     if name in USED_BY and method not in USED_BY[name]:
         return f"not used by {method}"
+    if name == "frozen_rank" and not values.get("from_run"):
+        return "not used without go on from"
     if name == "double_quantization" and values.get("quantization") != "nf4":
         return "not used without nf4"
     return ""

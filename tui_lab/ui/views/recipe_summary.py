@@ -56,6 +56,9 @@ def command_line(preset: str, model: str, data: str, overrides: Mapping[str, Any
         if key == "from_run":
             arguments += ["--from", str(value)] if value else []
             continue
+        if key == "frozen_rank":
+            arguments += ["--new-adapter"] if value else []
+            continue
         if key == "allow_large" and value is True:
             arguments.append("--allow-large")
             continue
@@ -154,6 +157,8 @@ def describe(recipe: Recipe) -> str:
         base = "QLoRA (NF4)" if recipe.quantization == "nf4" else "LoRA"
         variants = [name for on, name in ((recipe.use_dora, "DoRA"), (recipe.use_rslora, "rsLoRA")) if on]
         parts = [" + ".join([base, *variants]), f"r {recipe.lora_r}, alpha {recipe.lora_alpha:g}"]
+        if recipe.frozen_rank:
+            parts.append(f"beside r {recipe.frozen_rank}")
     elif recipe.method == "adalora":
         parts.append(f"{recipe.init_r} pruned to {recipe.target_r}")
     elif recipe.method == "loha":

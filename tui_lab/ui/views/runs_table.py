@@ -220,7 +220,10 @@ def detail(run: RunSummary | None, width: int = 0, stage: int = 1) -> list[str]:
         figures.append(f"{memory_name(sanitize(run.peak_of))} {size(run.peak_bytes)}")
     line = fitting(figures, width) if width else figures
     second, more = "   ".join(line), "   ".join(figures[len(line) :])
-    third = f"stage {stage}, goes on from {sanitize(run.from_run)}   " if run.from_run else ""
+    third = ""
+    if run.from_run:
+        beside = " with a new adapter" if run.frozen_rank else ""
+        third = f"stage {stage}, goes on from {sanitize(run.from_run)}{beside}   "
     third += tags(run)
     if run.sweep:
         third += f"   sweep {run.sweep_number}: {sanitize(describe(run.sweep_values))}"
