@@ -91,7 +91,7 @@ def test_a_new_adapter_beside_the_earlier_one_has_a_shape_of_its_own(tmp_path: P
     assert (recipe.frozen_rank, recipe.lora_r, recipe.adapter_rank) == (4, 16, 20)
     assert (recipe.target_modules, recipe.lora_dropout) == ("qv", 0.0)
     assert stages.check(recipe) == run
-    with pytest.raises(LabError, match="lora_dropout = 0.0 comes from that run and cannot be 0.1"):
+    with pytest.raises(LabError, match=r"lora_dropout = 0\.0 comes from that run and cannot be 0\.1"):
         stages.values_from(run.id, tmp_path, {"lora_dropout": 0.1}, new_adapter=True)
     with pytest.raises(LabError, match="has frozen_rank = 4, this recipe 3"):
         stages.check(recipe.changed(frozen_rank=3))

@@ -168,8 +168,9 @@ def _taken_over(run: Run, recipe: Recipe, beside: bool) -> dict[str, object]:
                 f"run {sanitize(run.id)} was trained with {'DoRA' if shape else recipe.method}: a new adapter "
                 "can be trained only beside one of plain LoRA; train the same weights further"
             )
-        taken |= {"frozen_rank": shape["lora_r"], "use_dora": False, "target_modules": recipe.target_modules}
-        return taken | {"lora_dropout": 0.0}  # it would leave out inputs of the earlier adapter, too
+        taken |= {"frozen_rank": shape["lora_r"], "target_modules": recipe.target_modules}
+        # dropout would leave out inputs of the earlier adapter, too
+        return taken | {"use_dora": False, "lora_dropout": 0.0}
     if recipe.method == "full":
         return taken
     taken |= {key: getattr(recipe, key) for key in _SHAPE_FIELDS}

@@ -383,22 +383,6 @@ async def test_a_run_is_gone_on_from_with_its_own_shape() -> None:
         assert setup.going_on.refuses("model", "gpt2")
         await until(lambda: said(app, "model = 'pocket' comes from that run and cannot be 'gpt2'"))
 
-        # a new adapter beside it has a rank of its own
-        setup.form.set_value("frozen_rank", 4)
-        await until(lambda: "lora_r" not in setup.form.locked)
-        setup.form.set_value("lora_r", 2)
-        await until(lambda: setup.summary is not None and "--new-adapter" in setup.summary.command)
-        assert setup.values["lora_dropout"] == 0.0 and not setup.summary.refusals
-        assert "with a new adapter beside its rank 4 (stage 2)" in setup.summary.goes_on
-        setup.form.set_value("frozen_rank", 3)  # any number stands for the run's own rank
-        await until(lambda: setup.values["frozen_rank"] == 4)
-        setup.form.set_value("frozen_rank", 0)
-        await until(lambda: "lora_r" in setup.form.locked)
-        setup.going_on.add(setup.going_on.earlier._replace(taken_beside="only beside plain LoRA"))
-        setup.form.set_value("frozen_rank", 4)
-        await until(lambda: said(app, "only beside plain LoRA"))
-        assert setup.values["frozen_rank"] == 0
-
         # another preset has its own values, but those of the earlier run's weights stay
         other = next(name for name in setup._presets if name not in (setup.preset, "minute"))
         setup._take_preset(other)
@@ -409,6 +393,32 @@ async def test_a_run_is_gone_on_from_with_its_own_shape() -> None:
         assert "lora_r = 4 comes from that run and cannot be 2" in " ".join(setup.summary.refusals)
         await pilot.press("u", "u", "u")
         assert "from_run" not in setup.overrides and not setup.form.locked
+
+
+async def test_a_new_adapter_beside_the_earlier_one_has_a_rank_of_its_own() -> None:
+    with_adapter("first", data="json")
+    app = LabApp(pane="runs")
+    async with app.run_test(size=(120, 40)) as pilot:
+        await ready(app, 1)
+        await pilot.press("G")
+        await until(lambda: isinstance(app.screen, SetupPane) and "lora_r" in app.screen.form.locked)
+        setup = app.screen
+        assert isinstance(setup, SetupPane)
+        setup.form.set_value("frozen_rank", 4)
+        await until(lambda: "lora_r" not in setup.form.locked)
+        setup.form.set_value("lora_r", 2)
+        await until(lambda: setup.summary is not None and "--new-adapter" in setup.summary.command)
+        assert setup.values["lora_dropout"] == 0.0 and not setup.summary.refusals
+        assert "with a new adapter beside its rank 4 (stage 2)" in setup.summary.goes_on
+        setup.form.set_value("frozen_rank", 3)  # any number stands for the run's own rank
+        await until(lambda: setup.values["frozen_rank"] == 4)
+        setup.form.set_value("frozen_rank", 0)
+        await until(lambda: "lora_r" in setup.form.locked)
+        assert setup.going_on.earlier is not None
+        setup.going_on.add(setup.going_on.earlier._replace(taken_beside="only beside plain LoRA"))
+        setup.form.set_value("frozen_rank", 4)
+        await until(lambda: said(app, "only beside plain LoRA"))
+        assert setup.values["frozen_rank"] == 0
 
 
 async def test_a_run_that_is_named_in_the_form_is_read() -> None:
