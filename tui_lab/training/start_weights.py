@@ -1,9 +1,10 @@
 """Training that goes on from another run: its saved weights are put into the new model, adapter or full.
 
 A new adapter beside an earlier one (``frozen_rank``) is one LoRA adapter of both ranks, whose first ranks
-are the earlier run's and stay: ΔW = s·(B₁A₁·s₁/s + BA). So the adapter switched off is the first base, and what is
-saved fits it. Gradients of the first ranks are zero and each step of the optimiser is undone there, which
-weight decay would change otherwise."""
+are the earlier run's and stay: ΔW = s·(B₁A₁·s₁/s + BA). So the adapter switched off is the first base, and
+what is saved fits it. Gradients of the first ranks are zero, and what a step of the optimiser changes there,
+as weight decay does, is undone.
+"""
 
 from __future__ import annotations
 
