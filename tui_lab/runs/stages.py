@@ -164,9 +164,10 @@ def _taken_over(run: Run, recipe: Recipe, beside: bool) -> dict[str, object]:
     if beside:
         shape = _adapter_shape(run) if recipe.method == "lora" else {}
         if shape.get("use_dora", True):
+            kind = "DoRA" if shape else recipe.method
             raise LabError(
-                f"run {sanitize(run.id)} was trained with {'DoRA' if shape else recipe.method}: a new adapter "
-                "can be trained only beside one of plain LoRA; train the same weights further"
+                f"run {sanitize(run.id)} was trained with {kind}: a new adapter can be trained only beside "
+                "one of plain LoRA; train the same weights further"
             )
         taken |= {"frozen_rank": shape["lora_r"], "target_modules": recipe.target_modules}
         # dropout would leave out inputs of the earlier adapter, too
