@@ -50,8 +50,9 @@ class EarlierRun(NamedTuple):
 
     def taken_by(self, values: Values) -> dict[str, object]:
         """What a recipe with these values shares with the run."""
-        beside = values.get("frozen_rank") and not isinstance(self.taken_beside, str)
-        return dict(self.taken_beside if beside else self.taken)
+        if values.get("frozen_rank") and not isinstance(self.taken_beside, str):
+            return dict(self.taken_beside)
+        return dict(self.taken)
 
     def contradiction(self, values: Values) -> str:
         """The sentence on the first value that the run's weights do not allow; "" if all fit them."""

@@ -12,9 +12,10 @@ import math
 import re
 from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import torch
-from peft import get_peft_model_state_dict, set_peft_model_state_dict
+from peft import PeftConfig, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file
 
@@ -53,13 +54,13 @@ def _load_adapter(model: Model, run: Run) -> None:
 
 
 def _load_beside(model: Model, run: Run, rank: int) -> None:
-    config = read_config(run.adapter_path)
+    read_config(run.adapter_path)  # refuses what is not a sound adapter
+    config: Any = PeftConfig.from_pretrained(str(run.adapter_path))
     saved = load_file(str(run.adapter_path / WEIGHTS))
     weights = get_peft_model_state_dict(model)
     first = {name: weight[_first(name, rank)] for name, weight in weights.items()}
     _match(saved, first, run)
-    root = math.sqrt if config.get("use_rslora") else float
-    scale = config["lora_alpha"] / root(config["r"])
+    scale = config.lora_alpha / (math.sqrt(config.r) if config.use_rslora else config.r)
     now = {layer.scaling["default"] for layer in model.modules() if isinstance(layer, LoraLayer)}.pop()
     with torch.no_grad():
         for name, weight in first.items():
