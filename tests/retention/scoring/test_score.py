@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerFast
 
 from tests.decoding.conftest import tiny
 from tui_lab.core.errors import LabError
+from tui_lab.decoding.generate import Stops, generate_answers
 from tui_lab.retention.scoring import encode, forward, head, prefix_tree
 from tui_lab.retention.scoring import score as scoring
 from tui_lab.retention.scoring.forward import LogLikelihoodScorer
@@ -484,6 +485,30 @@ def test_answers_equal_those_of_generate(pocket: tuple[Any, Any]) -> None:
         assert one.extra["text"] == text.strip(), item.id
     figures = scoring.metrics(suite, found)
     assert figures["pass"].value == pytest.approx(sum(scoring.correct(suite, found)) / 5)
+
+
+def test_an_answer_ends_at_its_stop_text(pocket: tuple[Any, Any]) -> None:
+    """A text between tokens ends it, and the row beside it is not cut; no token is computed after it."""
+    model, tokenizer = pocket
+    plain = registry.load("instructions", 4)
+    items = [replace(item, messages=(), meta={**item.meta, "until": [], "max_new_tokens": 24})
+             for item in plain.items]  # fmt: skip
+    free = score(model, tokenizer, replace(plain, items=tuple(items)))
+    longest = max(free, key=lambda one: len(one.extra["text"])).extra["text"]
+    stop = longest[len(longest) // 2 :][:3]
+    ends = [replace(item, meta={**item.meta, "until": [stop]}) for item in items]
+    for one, whole in zip(score(model, tokenizer, replace(plain, items=tuple(ends))), free, strict=True):
+        assert one.extra["text"] == whole.extra["text"].split(stop)[0].strip()
+    prompt = tokenizer(items[0].context)["input_ids"]
+    asked: list[int] = []
+    handle = model.register_forward_hook(lambda *_: asked.append(1))
+    try:
+        generate_answers(
+            model, tokenizer, [prompt], stop_ids=Stops([10**6], [" ", "a", "e"]), max_new_tokens=24
+        )
+    finally:
+        handle.remove()
+    assert len(asked) < 24
 
 
 def test_pairs_prefer_the_benign_one(pocket: tuple[Any, Any]) -> None:

@@ -95,6 +95,7 @@ def test_refusals_stand_at_the_beginning_and_are_whole_phrases() -> None:
 @given(st.text(max_size=200), st.sampled_from(sorted(CHECKS)))
 def test_no_text_raises_in_a_check(text: str, name: str) -> None:
     needed: dict[str, Any] = {"text": "x", "words": ["x"], "characters": "x"}
+    needed |= {"rule": "punctuation:no_comma", "arguments": {}}
     check = {"check": name} | {key: needed[key] for key in CHECKS[name][1]}
     assert judged(text, check) in (True, False)
 

@@ -602,8 +602,8 @@ def test_every_standard_suite_has_its_source() -> None:
         assert info.source.startswith("https://huggingface.co/datasets/") or info.name == "perplexity"
 
 
-def test_only_mmlu_takes_examples() -> None:
-    with pytest.raises(LabError, match="only mmlu takes them"):
+def test_only_some_suites_take_examples() -> None:
+    with pytest.raises(LabError, match="only mmlu and gsm8k take them"):
         registry.load("hellaswag@2:x")
     with pytest.raises(LabError, match="too many"):
         registry.load("mmlu@9")

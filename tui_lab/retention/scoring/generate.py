@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from tui_lab.core.errors import LabError
 from tui_lab.core.out_of_memory import free_memory, is_out_of_memory
 from tui_lab.data.rows import Model, Tokenizer
-from tui_lab.decoding.generate import generate_answers
+from tui_lab.decoding.generate import Stops, generate_answers
 from tui_lab.retention.scoring.encode import row_length
 from tui_lab.retention.scoring.metrics import ItemScore
 from tui_lab.retention.suites import checks
@@ -44,11 +44,12 @@ def answer_items(
     chat = bool(tokenizer.chat_template)
     stops = row_tokens.stop_ids(tokenizer, model, chat=chat)
     positions = row_length(model, tokenizer)
-    by_length: dict[int, list[int]] = {}
+    alike: dict[tuple[int, tuple[str, ...]], list[int]] = {}
     for at in waiting:
-        by_length.setdefault(_new_tokens(suite.items[at]), []).append(at)
+        item = suite.items[at]
+        alike.setdefault((_new_tokens(item), tuple(item.meta.get("until", ()))), []).append(at)
     rows_at_once = ROWS_AT_ONCE
-    for max_new_tokens, indices in by_length.items():
+    for (max_new_tokens, until), indices in alike.items():
         prompt_length = max(1, positions - max_new_tokens)
         prompts = {at: _prompt(tokenizer, suite.items[at], chat)[-prompt_length:] for at in indices}
         pending = sorted(indices, key=lambda at: len(prompts[at]))
@@ -61,7 +62,7 @@ def answer_items(
                     model,
                     tokenizer,
                     [prompts[at] for at in batch],
-                    stop_ids=stops,
+                    stop_ids=Stops(stops, until),
                     max_new_tokens=max_new_tokens,
                     rows_a_batch=rows_at_once,
                     cancelled=cancelled,
@@ -99,6 +100,6 @@ def _prompt(tokenizer: Tokenizer, item: Item, chat: bool) -> list[int]:
 
 
 def _score(item: Item, text: str, chat: bool) -> ItemScore:
-    if not (chat and item.messages):
-        text = min((text.split(stop)[0] for stop in PLAIN_STOPS), key=len).strip()
+    stops = item.meta.get("until", () if chat and item.messages else PLAIN_STOPS)
+    text = min((text.split(stop)[0] for stop in stops), key=len, default=text).strip()
     return ItemScore(item.id, extra={"text": text, "passed": checks.passes(item, text)})

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from tui_lab.retention.suites import ifeval
 from tui_lab.retention.suites.records import Item
 
 # --- the text itself --------------------------------------------------------------------------------
@@ -30,6 +31,8 @@ REFUSAL_PHRASES = (
     "please do not", "you should not", "you shouldn't", "no, i",
     "unfortunately, i", "i strongly advise against",
 )  # fmt: skip
+#: GSM8K's filter `flexible-extract` and what its comparison ignores, in lm-evaluation-harness.
+_NUMBER = re.compile(r"(-?[$0-9.,]{2,})|(-?[0-9]+)")
 _REFUSAL_WINDOW = 300  # characters: a refusal stands at the beginning
 
 #: The arguments of a check, as the suite's file has them: validated by :func:`problem_of`.
@@ -85,6 +88,13 @@ def refuses(text: str) -> bool:
     """Whether the beginning of an answer contains one of the phrases of refusals."""
     start = text.replace("’", "'").replace("‘", "'").casefold().strip()[:_REFUSAL_WINDOW]
     return any(re.search(rf"(?<!\w){re.escape(phrase)}(?!\w)", start) for phrase in REFUSAL_PHRASES)
+
+
+def final_number(text: str) -> str | None:
+    """The last number of a text without thousands separators, dollar signs and a final full stop; None where
+    there is none."""
+    numbers = [found[0] for found in _NUMBER.finditer(text)]
+    return re.sub(r"[,$]|\.$", "", numbers[-1].strip()) if numbers else None
 
 
 # --- one check --------------------------------------------------------------------------------------
@@ -190,6 +200,12 @@ CHECKS: dict[str, tuple[Callable[[str, CheckArguments], bool], frozenset[str], f
     "quoted": (_quoted, frozenset(), frozenset()),
     "refuses": (lambda t, _: refuses(t), frozenset(), frozenset()),
     "answers": (lambda t, _: bool(split_words(t)) and not refuses(t), frozenset(), frozenset()),
+    "final_number": (lambda t, c: final_number(t) == c["text"], frozenset({"text"}), frozenset()),
+    "ifeval": (
+        lambda t, c: ifeval.follows(t, c["rule"], c["arguments"]),
+        frozenset({"rule", "arguments"}),
+        frozenset(),
+    ),
     "varied": (_varied, frozenset(), frozenset({"least", "least_words"})),
     # compared with the other answers in `passed`; here the answer only must not be empty
     "unlike_others": (lambda t, _: bool(split_words(t)), frozenset(), frozenset({"most"})),
@@ -219,6 +235,8 @@ def problem_of(check: object) -> str | None:
     required = check.get("words", ["-"])
     if not (isinstance(required, list) and required and all(isinstance(w, str) and w for w in required)):
         return f"words of the check {name} must be a list of texts"
+    if name == "ifeval":
+        return ifeval.problem_of(check["rule"], check["arguments"])
     return _problem_of_keys(check.get("keys"))
 
 
@@ -237,6 +255,16 @@ def _problem_of_keys(keys: object) -> str | None:
 def passes(item: Item, text: str) -> bool:
     """Whether one answer passes all checks of its item that need no other answer."""
     return all(CHECKS[check["check"]][0](text, check) for check in item.meta["checks"])
+
+
+def followed(items: Sequence[Item], texts: Sequence[str]) -> list[bool]:
+    """For each instruction of IFEval in all items whether it was followed; empty for other suites."""
+    return [
+        ifeval.follows(text, check["rule"], check["arguments"])
+        for item, text in zip(items, texts, strict=True)
+        for check in item.meta["checks"]
+        if check["check"] == "ifeval"
+    ]
 
 
 def passed(items: Sequence[Item], texts: Sequence[str]) -> list[bool]:
@@ -288,11 +316,15 @@ def overlap_with_others(texts: Sequence[str]) -> list[float]:
     return found
 
 
+#: Answers that are compared pairwise: all of a probe, and enough of a benchmark.
+MOST_COMPARED = 300
+
+
 def spread(texts: Sequence[str]) -> dict[str, float]:
     """How much the answers of a suite differ: distinct-1, distinct-2 (Li et al. 2016) and the mean pairwise
-    overlap (Jaccard index of their sets of words), each 0 to 1. After mode collapse the first two are lower
-    and the last is higher."""
-    bags = [set(split_words(text)) for text in texts]
+    overlap (Jaccard index of the sets of words of the first MOST_COMPARED answers), each 0 to 1. After mode
+    collapse the first two are lower and the last is higher."""
+    bags = [set(split_words(text)) for text in texts[:MOST_COMPARED]]
     overlaps = [
         len(one & other) / len(one | other)
         for index, one in enumerate(bags)

@@ -23,7 +23,7 @@ from tui_lab.data.rows import RawRow
 from tui_lab.data.streams import FileRecord
 from tui_lab.retention.suites.custom import BadItem, records_of
 from tui_lab.retention.suites.records import BenchmarkSource, Item
-from tui_lab.retention.suites.standard import BUILDERS, mmlu, pages_of
+from tui_lab.retention.suites.standard import BUILDERS, FEW_SHOT, pages_of
 from tui_lab.retention.suites.superglue import EXPANDED
 from tui_lab.retention.suites.template import from_template
 
@@ -38,7 +38,7 @@ _MOST_FILES = 5_000  # a folder with more is no benchmark but a mistake
 def items_of(
     task: str, benchmark: BenchmarkSource, records: list[FileRecord], shown: str, examples: Examples
 ) -> list[Item]:
-    """The rows of a benchmark as items, with `examples` (of MMLU, by subject) before each question. Raises
+    """The rows of a benchmark as items, with `examples` (by subject) before each question. Raises
     LabError for a row that is no item."""
     items: list[Item] = []
     taken: set[str] = set()
@@ -65,12 +65,14 @@ def _item_of(
 ) -> Item:
     if benchmark.prompt:
         return from_template(benchmark, row, identity)
-    return mmlu(row, identity, examples) if task == "mmlu" else BUILDERS[task](row, identity)
+    if task in FEW_SHOT:
+        return FEW_SHOT[task](row, identity, examples)
+    return BUILDERS[task](row, identity)
 
 
 def _identity(task: str, row: RawRow, subject: str, number: int) -> str:
     """The data set's own number of a row where it has one, so that a part of the set keeps its ids."""
-    for key in ("id", "ind", "idx", "pairID", "index", "qID"):
+    for key in ("id", "ind", "idx", "pairID", "index", "qID", "key"):
         value = row.get(key)
         if isinstance(value, dict):  # {"paragraph": 0, "question": 1, "answer": 2}
             value = "-".join(map(str, value.values()))

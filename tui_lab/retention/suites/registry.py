@@ -35,7 +35,7 @@ __all__ = ["BUNDLED", "Item", "Suite", "SuiteInfo", "load", "names"]
 
 #: In the order in which people are shown them.
 BUNDLED = ("everyday", "format", "instructions", "diversity", "refusals", "toxicity", "stereotypes")
-MOST_SHOTS = 5  # MMLU has five examples a subject
+MOST_SHOTS = 8  # MMLU has five examples a subject, GSM8K is shown with five or eight
 _NAMED = re.compile(r"^([a-z0-9_]+)(?:@(\d{1,2}))?(?::(.+))?$", re.DOTALL)
 
 
@@ -120,9 +120,10 @@ def _standard(name: str, requested_shots: str | None, path: str | None, limit: i
     benchmark = standard_sources()[name]
     shots = int(requested_shots or 0)
     if shots and not benchmark.shots:
-        raise LabError(f"{name} takes no examples: remove @{shots}; only mmlu takes them.")
+        takers = " and ".join(suites_standard.FEW_SHOT)
+        raise LabError(f"{name} takes no examples: remove @{shots}; only {takers} take them.")
     if shots > MOST_SHOTS:
-        raise LabError(f"{name} has {MOST_SHOTS} examples a subject, so @{shots} is too many.")
+        raise LabError(f"{name}@{shots} is too many: at most {MOST_SHOTS} examples are shown.")
     if path:
         local_path = expanded(path)
         records, examples = local.read_local(name, local_path, benchmark, shots)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tui_lab.data.rows import RawRow
-from tui_lab.retention.suites import superglue
+from tui_lab.retention.suites import generated, superglue
 from tui_lab.retention.suites.custom import MAX_CHOICES, BadItem, document
 from tui_lab.retention.suites.records import Item
 from tui_lab.retention.suites.row_fields import LETTERS, as_text, choice_item, label_of, text_of, texts_of
@@ -225,12 +225,16 @@ def _document(identity: str, text: str, original: str) -> Item:
 
 #: The suites whose prompts need more than a template of ``standard.toml``.
 BUILDERS: dict[str, Callable[[RawRow, str], Item]] = {
-    "mmlu": mmlu, "hellaswag": hellaswag, "arc_easy": arc, "arc_challenge": arc,
+    "hellaswag": hellaswag, "arc_easy": arc, "arc_challenge": arc,
     "openbookqa": openbookqa, "commonsense_qa": commonsense_qa,
     "truthfulqa_mc1": truthfulqa_mc1, "truthfulqa_mc2": truthfulqa_mc2,
     "mnli": mnli, "mnli_mismatch": mnli, "copa": superglue.copa, "record": superglue.record,
     "wic": superglue.wic, "wsc": superglue.wsc, "winogrande": superglue.winogrande,
-    "wikitext": wikitext, "perplexity": perplexity,
+    "ifeval": generated.ifeval, "wikitext": wikitext, "perplexity": perplexity,
+}  # fmt: skip
+#: Those that take few-shot examples.
+FEW_SHOT: dict[str, Callable[[RawRow, str, Sequence[RawRow]], Item]] = {
+    "mmlu": mmlu, "gsm8k": generated.gsm8k,
 }  # fmt: skip
 
 
@@ -253,6 +257,10 @@ def looks_like(row: object) -> str | None:
         return "piqa"
     if {"sentence", "option1", "option2"} <= have:
         return "winogrande"
+    if {"prompt", "instruction_id_list", "kwargs"} <= have:
+        return "ifeval"
+    if {"question", "answer"} == have and "####" in str(row["answer"]):
+        return "gsm8k"
     if "page" in have:
         return "wikitext"
     if "subject" in have and {"question", "answer"} <= have:
