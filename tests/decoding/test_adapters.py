@@ -76,6 +76,8 @@ def config_of(method: str, model_type: str) -> Any:
             return peft.IA3Config(task_type=task, target_modules=linear, feedforward_modules=feedforward)
         case "loha":
             return peft.LoHaConfig(task_type=task, r=3, alpha=3, target_modules=linear)
+        case "osf":
+            return peft.OSFConfig(task_type=task, effective_rank=0.7, target_modules=linear)
         case "prefix":
             return peft.PrefixTuningConfig(task_type=task, num_virtual_tokens=5)
         case "p_tuning":
@@ -137,16 +139,25 @@ def test_lora_shares_the_batch_on_every_architecture(
     compare(model, {"lora": folder}, prompt_of(15))
 
 
-@pytest.mark.parametrize("method", ["rslora", "dora", "adalora", "ia3", "loha"])
+@pytest.mark.parametrize("method", ["rslora", "dora", "adalora", "ia3", "loha", "osf"])
 @pytest.mark.parametrize("model_type", ["llama", "gpt2"])
 def test_variants_of_lora_share_the_batch(
     tiny_model: Any, tmp_path: Path, method: str, model_type: str
 ) -> None:
-    if (method, model_type) == ("loha", "gpt2"):
-        pytest.skip("peft's LoHa does not take GPT-2's transposed modules")
+    if model_type == "gpt2" and method in ("loha", "osf"):
+        pytest.skip("peft's LoHa and OSF do not take GPT-2's transposed modules")
     model = tiny_model(model_type)
     folder = adapter_folder(model, config_of(method, model_type), tmp_path / method)
     compare(model, {method: folder}, prompt_of(9))
+
+
+def test_osf_needs_whole_weights(tiny_model: Any, tmp_path: Path) -> None:
+    folder = adapter_folder(tiny_model("llama"), config_of("osf", "llama"), tmp_path / "osf")
+    rounded = copy.deepcopy(tiny_model("llama"))
+    layer = rounded.model.layers[0].self_attn.q_proj
+    layer.weight = torch.nn.Parameter(layer.weight.detach().to(torch.int8), requires_grad=False)
+    with pytest.raises(LabError, match="load the base without quantisation"):
+        DecodingSession(rounded, NoText()).add_adapter("osf", folder)
 
 
 def test_several_adapters_in_one_batch(tiny_model: Any, tmp_path: Path) -> None:

@@ -358,13 +358,14 @@ _LAYERS = ["q_proj", "v_proj", "up_proj", "fc1"]
                 feedforward_modules=["down_proj"],
             ),
         ),
+        ("llama", peft.OSFConfig(task_type="CAUSAL_LM", effective_rank=0.5, target_modules=_LAYERS)),
         ("gemma2", peft.LoraConfig(**_LORA, target_modules=_LAYERS)),
         ("granite", peft.LoraConfig(**_LORA, target_modules=_LAYERS)),
         ("phi", peft.LoraConfig(**_LORA, target_modules=_LAYERS)),
         ("neox", peft.LoraConfig(**_LORA, target_modules=["query_key_value", "dense_h_to_4h"])),
         ("gpt2", peft.LoraConfig(**_LORA, target_modules=["c_attn", "c_fc"], fan_in_fan_out=True)),
     ],
-    ids=["dora", "rslora", "loha", "adalora", "ia3", "gemma2", "granite", "phi", "neox", "gpt2"],
+    ids=["dora", "rslora", "loha", "adalora", "ia3", "osf", "gemma2", "granite", "phi", "neox", "gpt2"],
 )
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_every_method_and_architecture_merges(

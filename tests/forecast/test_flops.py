@@ -94,6 +94,22 @@ def test_only_blocks_above_the_frozen_ones_have_gradients() -> None:
     assert counted(model) == pytest.approx(found.model, rel=CLOSE)
 
 
+def test_osf_multiplies_its_directions_and_their_start() -> None:
+    variant, asked = {"model_type": "llama"}, recipe(method="osf")
+    found = operations(test_shapes.shape_of(variant), asked, LENGTH)
+    model = model_of(variant, asked)
+    more = (total(model, False, 8) - total(model, False, 4)) / (4 * LENGTH)
+    assert more == pytest.approx(found.model, rel=CLOSE)
+    # 2r(in + out) of 30 % of the smaller side, peft rounding the frozen part down
+    shape = test_shapes.shape_of(variant)
+    byhand = sum(
+        2 * (min(i, o) - int(0.7 * min(i, o))) * (i + o) * each.count
+        for each in shapes.linears(shape)
+        for i, o in [(each.in_features, each.out_features)]
+    )
+    assert found.adapter == byhand
+
+
 def test_a_loha_multiplies_its_whole_change() -> None:
     variant, asked = {"model_type": "llama"}, recipe(method="loha")
     found = operations(test_shapes.shape_of(variant), asked, LENGTH)

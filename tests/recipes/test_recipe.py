@@ -217,6 +217,7 @@ REFUSED: list[dict[str, Any]] = [
     {"init_lora_weights": "pissa", "quantization": "nf4"},
     {"init_lora_weights": "olora", "quantization": "nf4"},
     {"method": "loha", "quantization": "nf4"},
+    {"method": "osf", "quantization": "nf4"},
     {"method": "prompt_tuning", "packing": True},
     {"method": "prefix", "gradient_checkpointing": True},
     {"early_stopping_patience": 2, "validation_fraction": 0.0},

@@ -19,7 +19,7 @@ def test_every_recipe_field_has_one_effect() -> None:
         "model", "revision", "quantization", "double_quantization", "method", "lora_r", "lora_alpha",
         "target_modules", "use_rslora", "use_dora", "init_lora_weights", "target_r", "init_r",
         "num_virtual_tokens", "optim", "uncertainty_weighting", "frozen_layers", "gradual_unfreezing",
-        "layer_lr_decay", "from_run", "frozen_rank",
+        "layer_lr_decay", "from_run", "frozen_rank", "effective_rank",
     }  # fmt: skip
 
 

@@ -27,13 +27,14 @@ METHODS: dict[str, dict[str, Any]] = {
     "prompt_tuning": {"method": "prompt_tuning", "learning_rate": 5e-2},
     "adalora": {"method": "adalora", "max_steps": 12},  # it has phases
     "loha": {"method": "loha"},
+    "osf": {"method": "osf"},
 }
 CELLS = list(itertools.product(METHODS, ("none", "nf4"), (False, True), (False, True)))
 
 
 def refused(method: str, quantization: str, packing: bool, checkpointing: bool) -> bool:
     """The cells that were found broken by trying them."""
-    if quantization == "nf4" and method in ("full", "pissa", "olora", "loha"):
+    if quantization == "nf4" and method in ("full", "pissa", "olora", "loha", "osf"):
         return True
     if packing and method in ("prefix", "p_tuning", "prompt_tuning"):
         return True

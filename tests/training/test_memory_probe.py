@@ -17,9 +17,10 @@ from transformers import AutoConfig
 from tests.benchmarks import bench_memory, memory_table
 from tests.training.measured_memory import measured_peak, random_base
 from tui_lab.core.errors import LabError
+from tui_lab.forecast import memory
 from tui_lab.forecast.jobs import JobDevice, MemoryProbeRequest
 from tui_lab.hardware.device import DeviceFacts
-from tui_lab.models import shapes
+from tui_lab.models import catalog, shapes
 from tui_lab.models.meta_model import config_of as meta_config_of
 from tui_lab.pocket import MODEL_DIR
 from tui_lab.recipes import presets
@@ -46,6 +47,7 @@ CASES = {
     "checkpointed": {"preset": "starter", "quantization": "none", "max_length": 128},
     "kept": {"preset": "starter", "quantization": "none", "max_length": 96, "gradient_checkpointing": False},
     "bfloat16": {"preset": "starter", "quantization": "none", "max_length": 96, "compute_dtype": "bfloat16"},
+    "osf": {"preset": "osf", "max_length": 96, "gradient_checkpointing": True},
     "packed": {"preset": "production", "quantization": "none", "max_length": 64},
     "full": {"preset": "naive", "max_length": 64, "per_device_train_batch_size": 3},
     "full, checkpointed": {"preset": "full", "max_length": 64, "optim": "adamw_torch"},
@@ -118,6 +120,23 @@ def test_peak_equals_real_steps_in_one_layer(
         if probed == pytest.approx(measured, rel=0.01):
             break
     assert probed == pytest.approx(measured, rel=0.01)
+
+
+@pytest.mark.parametrize(("device", "checkpointing"), [("cpu", True), ("cuda", True), ("cuda", False)])
+def test_the_formula_counts_osf(device: str, checkpointing: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trl.trainer.utils._CHUNKED_LOGPROB_CHUNK_SIZE", 32768)
+    changes = {"gradient_checkpointing": checkpointing, "max_length": 256, "effective_rank": 0.7}
+    recipe = presets.make_recipe("osf", model="pocket", **changes)
+    facts = memory_table.CARD if device == "cuda" else memory_table.CPU
+    entry = catalog.find("pocket")
+    values = resolve(recipe, facts, entry).values
+    values.packed_attention, values.row_mask = "mask", True  # as the probe's rows
+    said = memory.forecast(entry.shape, recipe, values, device)
+    probed = memory_probe.probe(meta_config_of(entry.shape), recipe, values, device)
+    assert said.tensors_bytes == pytest.approx(probed.peak_bytes, rel=0.04)
+    held = said.part("weights") + said.part("adapter")
+    assert held == pytest.approx(probed.weights_bytes + probed.adapter_bytes, rel=0.01)
+    assert said.part("optimizer") == pytest.approx(probed.optimizer_bytes, rel=0.01)
 
 
 def test_four_bit_weights_equal_bitsandbytes() -> None:

@@ -48,8 +48,8 @@ class ModulePatch:
     """What an adapter changes in one linear module. Fields that are None change nothing.
 
     IA3 (Liu et al. 2022): y = W(x · in_scale) · out_scale; LoRA (Hu et al. 2021): y += B(A x) · scaling;
-    LoHa: y += x · deltaᵀ; DoRA (Liu et al. 2024): y += (m − 1)·(y − bias) + m · B(A x) · scaling, where m is
-    the magnitude over the norm. The formulas are those of peft's layers."""
+    LoHa and OSF: y += x · deltaᵀ; DoRA (Liu et al. 2024): y += (m − 1)·(y − bias) + m · B(A x) · scaling,
+    where m is the magnitude over the norm. The formulas are those of peft's layers."""
 
     a: torch.Tensor | None = None  # (r, in)
     b: torch.Tensor | None = None  # (out, r)
@@ -152,7 +152,13 @@ def load_adapter(model: CausalModel, folder: Path, name: str) -> Adapter:
         wrapped = _wrap(model, folder, name, config, peft_config)
         if peft_config.is_prompt_learning:
             return Adapter(name, str(config["peft_type"]), virtual=_virtual(wrapped, name, model))
-        if peft_config.peft_type not in (PeftType.LORA, PeftType.ADALORA, PeftType.IA3, PeftType.LOHA):
+        if peft_config.peft_type not in (
+            PeftType.LORA,
+            PeftType.ADALORA,
+            PeftType.IA3,
+            PeftType.LOHA,
+            PeftType.OSF,
+        ):
             raise NeedsSeparateModel(
                 f"adapter {sanitize(name)} needs its own copy of the model: its type is {config['peft_type']}"
             )
@@ -219,6 +225,11 @@ def _wrap(
     from peft import MODEL_TYPE_TO_PEFT_MODEL_MAPPING, PeftModel
     from safetensors import SafetensorError
 
+    if config.get("peft_type") == "OSF" and not all(each.is_floating_point() for each in model.parameters()):
+        raise LabError(
+            f"adapter {sanitize(name)} (OSF) is computed from the weights of its base, and here they are "
+            "rounded to 4 or 8 bits; load the base without quantisation"
+        )
     kind = MODEL_TYPE_TO_PEFT_MODEL_MAPPING.get(str(peft_config.task_type), PeftModel)
     peft_config.inference_mode = True
     try:
@@ -321,6 +332,7 @@ def _patch(layer: Any) -> ModulePatch | None:
     from peft.tuners.ia3.layer import IA3Layer
     from peft.tuners.loha.layer import LoHaLayer
     from peft.tuners.lora.layer import LoraLayer
+    from peft.tuners.osf.layer import OSFLayer
     from transformers.pytorch_utils import Conv1D
 
     base = layer.get_base_layer()
@@ -337,7 +349,7 @@ def _patch(layer: Any) -> ModulePatch | None:
         if isinstance(layer, IA3Layer):
             scale = layer.ia3_l[_ADAPTER].detach().flatten()
             return ModulePatch(in_scale=scale) if layer.is_feedforward else ModulePatch(out_scale=scale)
-        if isinstance(layer, LoHaLayer) and isinstance(base, torch.nn.Linear):
+        if isinstance(layer, LoHaLayer | OSFLayer) and isinstance(base, torch.nn.Linear):
             return ModulePatch(delta=layer.get_delta_weight(_ADAPTER).detach())
     return None
 

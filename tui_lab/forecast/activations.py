@@ -66,6 +66,8 @@ def activation_profile(recipe: Recipe, targets: Sequence[Linear]) -> str:
             if not any(target.role in ("gate", "up", "gate_up", "down") for target in targets):
                 return "lora_on_attention"
             return "lora" if recipe.lora_dropout else "lora_without_dropout"
+        case "osf":
+            return "lora_without_dropout"
     return "frozen"
 
 
@@ -105,7 +107,8 @@ def absent_adapter_bytes(shape: Shape, recipe: Recipe, targets: Sequence[Linear]
         return 0.0
     on_attention = profile == "lora_on_attention"
     adapted = {target.path for target in targets}
-    input_bytes = value_bytes + (1 if recipe.lora_dropout or on_attention else 0)
+    dropout = on_attention or (recipe.lora_dropout and recipe.method != "osf")
+    input_bytes = value_bytes + (1 if dropout else 0)
     return sum(
         input_bytes * linear.in_features
         for linear in linears(shape)

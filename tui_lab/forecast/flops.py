@@ -20,7 +20,7 @@ from typing import Protocol
 
 from tui_lab.models.shapes import Shape, linears
 from tui_lab.models.target_modules import matching
-from tui_lab.models.trainable import RecipeLike
+from tui_lab.models.trainable import RecipeLike, trained_rank
 from tui_lab.recipes.rules import VIRTUAL_TOKEN_METHODS
 
 
@@ -64,12 +64,15 @@ def attention_flops(shape: Shape, keys: float, causal: bool = False) -> float:
 
 def adapter_weights(shape: Shape, recipe: RecipeLike) -> int:
     """The number of adapter weights that are multiplied with every token. IA3's vectors and DoRA's
-    magnitudes only scale, virtual tokens lengthen the rows, and LoHa multiplies the whole ΔW."""
+    magnitudes only scale, virtual tokens lengthen the rows, LoHa multiplies the whole ΔW, and OSF its trained
+    directions and their start."""
     total = 0
-    if recipe.method in ("lora", "adalora", "loha"):
+    if recipe.method in ("lora", "adalora", "loha", "osf"):
         rank = recipe.init_r if recipe.method == "adalora" else recipe.adapter_rank
         for linear in matching(shape, recipe.target_modules):
             width, height = linear.in_features, linear.out_features
+            if recipe.method == "osf":
+                rank = 2 * trained_rank(linear, recipe.effective_rank)
             each = width * height if recipe.method == "loha" else rank * (width + height)
             total += each * linear.count
     return total

@@ -17,9 +17,9 @@ from tui_lab.forecast import activations
 from tui_lab.forecast.activations import Moment
 from tui_lab.models import target_modules
 from tui_lab.models.shapes import Linear, Shape, embedding_parameters, linears, parameter_count
-from tui_lab.models.trainable import trainable_count
+from tui_lab.models.trainable import trainable_count, trained_rank
 from tui_lab.recipes.recipe import Recipe
-from tui_lab.recipes.resolve import ResolvedValues, unresolved
+from tui_lab.recipes.resolve import METHODS_WITH_TARGETS, ResolvedValues, unresolved
 from tui_lab.recipes.rules import VIRTUAL_TOKEN_METHODS
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -222,7 +222,7 @@ def training_step(shape: Shape, recipe: Recipe, values: ResolvedValues, device: 
         dtype = "bfloat16" if device == "cuda" else "float32"
     rows, length = recipe.per_device_train_batch_size * recipe.sequences_per_row, values.max_length
     virtual = recipe.num_virtual_tokens if recipe.method in VIRTUAL_TOKEN_METHODS else 0
-    has_targets = recipe.method in ("lora", "adalora", "loha", "ia3")
+    has_targets = recipe.method in METHODS_WITH_TARGETS
     return StepShape(
         shape=shape,
         recipe=recipe,
@@ -250,10 +250,23 @@ def constant_bytes(step: StepShape) -> dict[str, float]:
         weights -= rounded * (weight_bytes - 1)
     return {
         "weights": weights,
-        "adapter": 0 if step.full else 4 * step.trained,
+        "adapter": 0 if step.full else 4 * step.trained + _osf_start_bytes(step),
         "optimizer": _optimizer_state_bytes(step),
         "protections": _protection_bytes(step),
     }
+
+
+def _osf_start_bytes(step: StepShape) -> float:
+    """Bytes of what peft's OSF keeps beside the trained directions: where they started, and of matrices that
+    are not square the frozen directions of the longer side, for the projection of gradients."""
+    if step.recipe.method != "osf":
+        return 0.0
+    frozen = sum(
+        (min(sides) - trained_rank(target, step.recipe.effective_rank)) * max(sides) * target.count
+        for target in step.targets
+        if len(set(sides := (target.in_features, target.out_features))) == 2
+    )
+    return 4.0 * (step.trained + frozen)
 
 
 def _optimizer_state_bytes(step: StepShape) -> float:
@@ -305,13 +318,15 @@ def peak_candidates(step: StepShape) -> dict[str, dict[str, float]]:
     casts = _autocast_copies(step)
     logits, divergence = _output_tiles(step)
     dora_changes, dora_unit = _dora_matrices(step)
+    osf_factors, osf_gradients = _osf_matrices(step)
+    made_in_block, unit = dora_changes + osf_factors, dora_unit + osf_gradients
     saved = _activation_bytes(step, "saved") + _mask_bytes(step, 0 if checkpointed else shape.layers)
     backward = _activation_bytes(step, "backward") + _mask_bytes(step, layers_kept)
     if shape.model_type in EAGER and checkpointed:
         backward = max(backward, _activation_bytes(step, "backward_long") + _mask_bytes(step, 1))
     backward += casts if not checkpointed else casts / shape.layers
-    saved += 0 if checkpointed else shape.layers * dora_changes
-    backward += dora_unit + dora_changes * layers_kept
+    saved += 0 if checkpointed else shape.layers * made_in_block
+    backward += unit + made_in_block * layers_kept
     leaving = saved + 4.0 * step.tokens * shape.hidden + (casts if not checkpointed else 0)
     if step.full and (recipe.l2_to_start or recipe.ewc_lambda):
         leaving += 4.0 * step.trained + embeddings  # the change of every weight, and its square
@@ -368,6 +383,31 @@ def _dora_matrices(step: StepShape) -> tuple[float, float]:
     return float(step.value_bytes * entries), float(widest**2 * (4 + cast))
 
 
+#: Linear layers by the name of the input that they share; the output layer of attention reads what attention
+#: keeps anyway.
+_INPUT_OF = {"q": "qkv", "k": "qkv", "v": "qkv", "gate": "gate_up", "up": "gate_up"}
+
+
+def _osf_matrices(step: StepShape) -> tuple[float, float]:
+    """Bytes of the factors (trained directions beside their start) that a block's products keep, with the
+    inputs that each of them casts for itself, and of the gradients of the largest pair."""
+    if step.recipe.method != "osf":
+        return 0.0, 0.0
+    entries = [
+        2 * trained_rank(target, step.recipe.effective_rank) * (target.in_features + target.out_features)
+        for target in step.targets
+    ]
+    own = 0
+    if step.value_bytes < 4:
+        inputs = {
+            _INPUT_OF.get(target.role, target.role): target.in_features
+            for target in step.targets
+            if target.role != "o"
+        }
+        own = sum(target.in_features for target in step.targets) - sum(inputs.values())
+    return float(step.value_bytes * (sum(entries) + own * step.tokens)), 4.0 * max(entries, default=0)
+
+
 def _mask_bytes(step: StepShape, layers: float) -> float:
     """Bytes of the masks of padded rows, packed documents and sliding windows.
 
@@ -420,9 +460,17 @@ def _bytes_per_token(step: StepShape, moment: Moment, *, rest: bool) -> float:
     profile = activations.activation_profile(recipe, step.targets)
     entry = activations.find(shape.model_type, profile, step.value_bytes, checkpointed)
     rank = recipe.init_r if recipe.method == "adalora" else recipe.adapter_rank
+    if recipe.method == "osf":
+        rank = _osf_rank(step)
     found = activations.bytes_per_token(entry.sizes(moment, rest=rest), shape, rank, step.length)
     # a layer's adapters are in the layer while it is kept, in the rest while it is computed again
     has_adapters = (rest and moment != "saved") if checkpointed else (not rest and moment == "saved")
     if has_adapters:
         found -= activations.absent_adapter_bytes(shape, recipe, step.targets, step.value_bytes)
     return found
+
+
+def _osf_rank(step: StepShape) -> int:
+    """The mean rank of OSF's products over all linear layers."""
+    total = sum(2 * trained_rank(each, step.recipe.effective_rank) * each.count for each in step.targets)
+    return round(total / sum(each.count for each in linears(step.shape)))

@@ -272,7 +272,7 @@ def _small_states(search: _Search) -> _Move:
 
 def _four_bits(search: _Search) -> _Move:
     # under full tuning only together with LoRA: alone it is refused when it is checked
-    if search.recipe.quantization != "none" or search.recipe.method == "loha":
+    if search.recipe.quantization != "none" or search.recipe.method in ("loha", "osf"):
         return []
     cost = "the frozen weights are rounded to 4 bits (slightly less accurate) and unpacked in every pass"
     return [RemedyStep("nf4", {"quantization": "nf4"}, "4-bit weights (NF4)", cost)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from tui_lab.core.errors import LabError
-from tui_lab.models.shapes import Shape, layer_linears, norm_parameters, parameter_count
+from tui_lab.models.shapes import Linear, Shape, layer_linears, norm_parameters, parameter_count
 from tui_lab.models.target_modules import matching
 
 
@@ -25,6 +25,8 @@ class RecipeLike(Protocol):
     @property
     def num_virtual_tokens(self) -> int: ...
     @property
+    def effective_rank(self) -> float: ...
+    @property
     def target_modules(self) -> str: ...
     @property
     def frozen_layers(self) -> int: ...
@@ -37,6 +39,13 @@ def prefix_parameters(shape: Shape, tokens: int, *, projection: bool = False) ->
     if not projection:
         return tokens * shape.layers * 2 * width
     return tokens * width + (width * width + width) + (width + 1) * shape.layers * 2 * width
+
+
+def trained_rank(linear: Linear, effective_rank: float) -> int:
+    """The number of singular directions of a matrix that OSF trains: those that ``effective_rank``, the share
+    that is frozen, leaves (peft rounds the frozen ones down)."""
+    smaller = min(linear.in_features, linear.out_features)
+    return smaller - int(smaller * effective_rank)
 
 
 def trainable_count(shape: Shape, recipe: RecipeLike) -> int:
@@ -59,8 +68,10 @@ def trainable_count(shape: Shape, recipe: RecipeLike) -> int:
             return tokens * hidden
         case "p_tuning":
             return tokens * hidden + 3 * (hidden * hidden + hidden)
-    if recipe.method == "loha" and shape.model_type == "gpt2":
-        raise LabError("method = 'loha' cannot attach to the Conv1D layers of gpt2; use method = 'lora'")
+    if recipe.method in ("loha", "osf") and shape.model_type == "gpt2":
+        raise LabError(
+            f"method = {recipe.method!r} cannot attach to the Conv1D layers of gpt2; use method = 'lora'"
+        )
     total = 0
     for linear in matching(shape, recipe.target_modules):
         both = linear.in_features + linear.out_features
@@ -71,6 +82,8 @@ def trainable_count(shape: Shape, recipe: RecipeLike) -> int:
                 each = recipe.init_r * (both + 1)  # P, Q and the singular values
             case "loha":
                 each = 2 * rank * both
+            case "osf":
+                each = trained_rank(linear, recipe.effective_rank) * (both + 1)  # U, V, singular values
             case "ia3":
                 each = linear.in_features if linear.role == "down" else linear.out_features
             case _:

@@ -29,7 +29,7 @@ from tui_lab.recipes.rules import LORA_LIKE_METHODS, VIRTUAL_TOKEN_METHODS, warn
 from tui_lab.recipes.schema import TRACKERS
 
 #: Methods that attach to layers; the others learn virtual tokens or train every weight.
-METHODS_WITH_TARGETS = (*LORA_LIKE_METHODS, "ia3")
+METHODS_WITH_TARGETS = (*LORA_LIKE_METHODS, "ia3", "osf")
 
 #: Their attention caps its logits (softcap), which the sdpa kernels leave out.
 SOFTCAP_MODELS = ("gemma2",)

@@ -79,6 +79,11 @@ REFUSALS: tuple[tuple[Callable[[RecipeSchema], bool], str, str], ...] = (
         "method = 'loha' with quantization = 'nf4' fails on the shapes of packed 4-bit weights; use method = 'lora', or quantization = 'none'",
     ),
     (
+        lambda r: r.quantization == "nf4" and r.method == "osf",
+        "method",
+        "method = 'osf' with quantization = 'nf4': peft cannot decompose 4-bit weights; use method = 'lora', or quantization = 'none'",
+    ),
+    (
         lambda r: r.preference_loss != "none" and r.packing,
         "packing",
         "packing = true with a preference loss would separate the two sides of a pair; use packing = false",

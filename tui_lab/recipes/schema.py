@@ -100,9 +100,9 @@ class RecipeSchema(BaseModel):
         help="What matrix products are computed in; auto takes bfloat16 where the GPU has it, float32 on a CPU.")
 
     # --- method
-    method: Literal["lora", "full", "ia3", "prefix", "p_tuning", "prompt_tuning", "adalora", "loha"] = _field(
+    method: Literal["lora", "full", "ia3", "prefix", "p_tuning", "prompt_tuning", "adalora", "loha", "osf"] = _field(
         "lora", "method", "method",
-        help="What is trained: a low-rank adapter (lora, adalora, loha), scales (ia3), virtual tokens, or all weights (full).")
+        help="What is trained: a low-rank adapter (lora, adalora, loha), the least important directions of each matrix (osf), scales (ia3), virtual tokens, or all weights (full).")
     lora_r: int = _field(16, "LoRA rank r", "method", ge=1, le=1024,
         help="Rank of the update: 4-8 for style, 16-32 for a domain, 32-64 for new concepts. Parameters grow with it.")
     lora_alpha: float = _field(32, "LoRA alpha", "method", gt=0, le=4096,
@@ -122,6 +122,8 @@ class RecipeSchema(BaseModel):
         help="Average rank that AdaLoRA prunes down to.")
     init_r: int = _field(12, "AdaLoRA initial r", "method", ge=1, le=1024,
         help="Rank that AdaLoRA starts from; about 1.5 times the target.")
+    effective_rank: float = _field(0.5, "OSF frozen share", "method", ge=0.05, le=0.99,
+        help="Share of each matrix's singular directions that osf freezes, the most important first; the rest is trained. More keeps more and learns less.")
     num_virtual_tokens: int = _field(20, "virtual tokens", "method", ge=1, le=1024,
         help="Length of the learned prompt for prefix, p- and prompt tuning.")
 

@@ -3,7 +3,7 @@
 Where peft's defaults would surprise, the value is set here with the reason. Sources: LoRA (Hu et al.
 2021), rsLoRA (Kalajdzievski 2023), DoRA (Liu et al. 2024), PiSSA (Meng et al. 2024), AdaLoRA (Zhang et
 al. 2023), LoHa (Hyeon-Woo et al. 2021), IA3 (Liu et al. 2022), prefix tuning (Li and Liang 2021),
-p-tuning (Liu et al. 2021), prompt tuning (Lester et al. 2021).
+p-tuning (Liu et al. 2021), prompt tuning (Lester et al. 2021), OSF (Nayak et al. 2025, arXiv 2504.07097).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from peft import (
     IA3Config,
     LoHaConfig,
     LoraConfig,
+    OSFConfig,
     PeftConfig,
     PrefixTuningConfig,
     PromptEncoderConfig,
@@ -81,6 +82,8 @@ def peft_config(
                 rank_dropout=dropout,
                 target_modules=targets,
             )
+        case "osf":
+            return OSFConfig(task_type=task, effective_rank=recipe.effective_rank, target_modules=targets)
         case "ia3":
             return IA3Config(task_type=task, target_modules=targets, feedforward_modules=feedforward)
         case "prefix":

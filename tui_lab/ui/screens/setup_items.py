@@ -46,6 +46,7 @@ _METHODS = {
     "adalora": "AdaLoRA",
     "loha": "LoHa",
     "ia3": "IA3",
+    "osf": "OSF",
     "full": "full",
     "prefix": "prefix",
 }

@@ -29,6 +29,7 @@ USED_BY = {
     "target_r": ("adalora",),
     "init_r": ("adalora",),
     "frozen_rank": ("lora",),
+    "effective_rank": ("osf",),
     "num_virtual_tokens": VIRTUAL_TOKEN_METHODS,
 }
 #: Fields that Setup shows outside the form.

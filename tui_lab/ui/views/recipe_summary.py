@@ -163,6 +163,8 @@ def describe(recipe: Recipe) -> str:
         parts.append(f"{recipe.init_r} pruned to {recipe.target_r}")
     elif recipe.method == "loha":
         parts.append(f"r {recipe.lora_r}")
+    elif recipe.method == "osf":
+        parts = [f"OSF, {recipe.effective_rank:.0%} of the directions frozen"]
     elif recipe.method in ("prefix", "p_tuning", "prompt_tuning"):
         parts.append(f"{recipe.num_virtual_tokens} virtual")
     elif recipe.method == "full":
