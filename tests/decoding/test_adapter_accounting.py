@@ -11,13 +11,21 @@ from typing import Any
 
 import peft
 import pytest
+import tokenizers
 import torch
+from peft import PeftModel
 from safetensors.torch import load_file, save_file
+from transformers import PreTrainedTokenizerFast
 
 from tests.decoding.test_adapters import adapter_folder, config_of
 from tui_lab.core.errors import LabError
 from tui_lab.decoding import adapter_patterns
+from tui_lab.decoding.adapter_files import own_tokenizer
 from tui_lab.decoding.adapters import NeedsSeparateModel, load_adapter, load_peft_model
+from tui_lab.decoding.records import DecodingRequest
+from tui_lab.decoding.score_tokens import score_tokens
+from tui_lab.decoding.session import DecodingSession
+from tui_lab.decoding.strategies import parse
 
 Tensors = dict[str, torch.Tensor]
 
@@ -96,12 +104,57 @@ def test_an_adapter_for_this_base_is_not_told_to_load_another(model: Any, adapte
         assert ("load that" in str(refused.value)) is advised
 
 
-def test_added_tokens_are_named(model: Any, adapter: Path) -> None:
+@pytest.mark.parametrize("added", [3, -2])
+def test_the_base_is_resized_to_an_adapter_with_all_its_embeddings(
+    added: int, model: Any, adapter: Path
+) -> None:
+    """As ``resize_token_embeddings`` and peft do: the logits of both are equal."""
+    rows = model.get_input_embeddings().weight.shape[0] + added
+    change_tensors(adapter, with_embedding(rows))
+    plain = copy.deepcopy(model)
+    with pytest.raises(NeedsSeparateModel, match="embeddings of its own"):
+        load_adapter(model, adapter, "tuned")
+    assert model.get_input_embeddings().weight.shape[0] == rows - added, "the shared base is as it was"
+    ids = torch.tensor([[1, 5, rows - 1]])
+    loaded = load_peft_model(model, adapter, "tuned")
+    plain.resize_token_embeddings(rows)
+    expected = PeftModel.from_pretrained(plain, adapter).eval()
+    with torch.no_grad():
+        assert torch.equal(loaded(ids).logits, expected(ids).logits)
+    assert loaded(ids).logits.shape[-1] == rows == loaded.config.vocab_size
+
+
+def test_an_adapter_with_a_part_of_its_added_tokens_is_refused(model: Any, adapter: Path) -> None:
     rows = model.get_input_embeddings().weight.shape[0]
-    change_tensors(adapter, with_embedding(rows + 3))
+    change_tensors(
+        adapter,
+        lambda t: with_embedding(rows + 3)(t) | {"base_model.model.lm_head.weight": torch.ones(rows, 32)},
+    )
     for load in (load_adapter, load_peft_model):
-        with pytest.raises(LabError, match=rf"3 added tokens: its vocabulary has {rows + 3:,}"):
+        with pytest.raises(LabError, match="3 added tokens, but it has only a part of their weights"):
             load(model, adapter, "tuned")
+
+
+def test_answers_with_added_tokens(model: Any, adapter: Path) -> None:
+    """The copy with added tokens writes them by its own tokenizer; the base keeps its vocabulary."""
+    rows = model.get_input_embeddings().weight.shape[0]
+    words = tokenizers.models.WordLevel({f"w{n}": n for n in range(rows)}, unk_token="w0")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokenizers.Tokenizer(words))
+    larger = copy.deepcopy(tokenizer)
+    larger.add_tokens([f"<new{n}>" for n in range(3)])
+    larger.save_pretrained(adapter)
+    change_tensors(adapter, with_embedding(rows + 3))
+    assert own_tokenizer(adapter) == adapter
+    session = DecodingSession(model, tokenizer)
+    session.add_adapter_or_copy("tuned", adapter, lambda: copy.deepcopy(model))
+    session.use_tokenizer("tuned", larger)
+    assert session.decoder("tuned")([rows]) == "<new0>"
+    [asked] = session.decode(DecodingRequest((1, rows + 2), (parse("greedy on=tuned"),), 2)).values()
+    assert len(asked.token_ids) == 2
+    with pytest.raises(LabError, match="beyond the model's vocabulary"):
+        session.decode(DecodingRequest((1, rows + 2), (parse("greedy"),), 2))
+    with pytest.raises(LabError, match="tokens that base does not know"):
+        score_tokens(session, [1], [rows + 2])
 
 
 def test_embeddings_of_an_adapter_do_not_change_the_base(model: Any, adapter: Path) -> None:

@@ -177,6 +177,7 @@ def _load_session(
         else:
             session.add_adapter_or_copy(name, target.adapter, lambda: weights(model))
         prompters.add(name, source, target.saved)
+        session.use_tokenizer(name, prompters.of(name).tokenizer)
         names.append(name)
     return session, names
 

@@ -21,6 +21,7 @@ from tui_lab.core import input_files, safetensors_file
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.core.tensor_names import tensors
+from tui_lab.decoding.adapter_files import EMBEDDINGS, WEIGHTS, embedding_rows
 from tui_lab.decoding.adapter_patterns import resolve_patterns
 from tui_lab.decoding.finite_weights import not_finite
 from tui_lab.decoding.forward import CausalModel, VirtualTokens, embedding_weight
@@ -29,11 +30,8 @@ from tui_lab.decoding.kv_cache import kv_shape
 if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
 
-WEIGHTS = "adapter_model.safetensors"
 _FLOATS = ("F64", "F32", "F16", "BF16")
 _ADAPTER = "default"
-#: Whole weights of the base that peft saves beside an adapter whose tokenizer was changed.
-_EMBEDDINGS = re.compile(r"(^|\.)(embed_tokens|lm_head|wte|embed_in|embed_out|word_embeddings)\.weight")
 #: LoRA initialisations that change the base weights: such an adapter needs the changed base, while the
 #: other rows of the batch use the original one.
 _MOVES_BASE = ("pissa", "olora", "corda", "loftq", "eva")
@@ -123,7 +121,7 @@ def read_config(folder: Path) -> dict[str, object]:
 
 def _own_model_reason(config: dict[str, object], names: Iterable[str]) -> str | None:
     """Why an adapter cannot share a batch with its base; None if it can."""
-    if any(_EMBEDDINGS.search(name) and "lora" not in name for name in names):
+    if any(EMBEDDINGS.search(name) and "lora" not in name for name in names):
         return "it has embeddings of its own"
     init = config.get("init_lora_weights")
     if isinstance(init, str) and init.startswith(_MOVES_BASE):
@@ -144,7 +142,7 @@ def load_adapter(model: CausalModel, folder: Path, name: str) -> Adapter:
 
     config = read_config(folder)
     header = safetensors_file.read_header(folder / WEIGHTS)
-    _refuse_added_tokens(model, header, name)
+    _vocabulary(model, header, name)
     if reason := _own_model_reason(config, header):
         raise NeedsSeparateModel(f"adapter {sanitize(name)} needs its own copy of the model: {reason}")
     peft_config = _peft_config(model, folder, name)
@@ -178,32 +176,35 @@ def load_in_place(model: CausalModel, folder: Path, name: str) -> CausalModel:
 
 
 def load_peft_model(model: CausalModel, folder: Path, name: str) -> PeftModel:
-    """The adapter as a PeftModel, which also handles virtual tokens. The weights of ``model`` are shared.
+    """The adapter as a PeftModel, which also handles virtual tokens. The weights of ``model`` are shared; its
+    embeddings are resized to those of an adapter with added tokens.
 
     Raises LabError if the adapter does not fit the model."""
     config = read_config(folder)
-    _refuse_added_tokens(model, safetensors_file.read_header(folder / WEIGHTS), name)
+    rows = _vocabulary(model, safetensors_file.read_header(folder / WEIGHTS), name)
+    if rows != embedding_weight(model).shape[0]:
+        resizable: Any = model
+        resizable.resize_token_embeddings(rows, mean_resizing=False)  # the adapter has all of these rows
     return _wrap(model, folder, name, config, _peft_config(model, folder, name))
 
 
-def _refuse_added_tokens(
-    model: CausalModel, header: Mapping[str, safetensors_file.TensorEntry], name: str
-) -> None:
-    """Raises LabError for an adapter with embeddings of more, or fewer, tokens than the model has."""
+def _vocabulary(model: CausalModel, header: Mapping[str, safetensors_file.TensorEntry], name: str) -> int:
+    """The rows that the embeddings have with an adapter: those of the model, or those of an adapter for more
+    or fewer tokens, which brings all of them. Raises LabError for one that brings a part."""
     rows = embedding_weight(model).shape[0]
-    own = {
-        entry.shape[0]
-        for tensor, entry in header.items()
-        if _EMBEDDINGS.search(tensor) and "lora" not in tensor and entry.shape
-    }
-    if own - {rows}:
-        size = max(own - {rows})
-        what = f"{size - rows:,} added tokens" if size > rows else f"{rows - size:,} tokens less"
-        raise LabError(
-            f"adapter {sanitize(name)} was trained with {what}: its vocabulary has {size:,} and that of the "
-            f"base {rows:,}; resize the base (resize_token_embeddings({size})), save it with the adapter's "
-            "tokenizer, and load that folder as the model"
-        )
+    inputs, outputs = embedding_rows(header)
+    if not (inputs | outputs) - {rows}:
+        return rows
+    size = max((inputs | outputs) - {rows})
+    head = model.get_output_embeddings()
+    is_tied = head is None or head.weight is embedding_weight(model)
+    if inputs == {size} and (outputs == {size} or (is_tied and not outputs)):
+        return size
+    what = f"{size - rows:,} added tokens" if size > rows else f"{rows - size:,} tokens less"
+    raise LabError(
+        f"adapter {sanitize(name)} was trained with {what}, but it has only a part of their weights; resize "
+        f"the base (resize_token_embeddings({size})), save it with the adapter's tokenizer, and load that folder"
+    )
 
 
 def _peft_config(model: CausalModel, folder: Path, name: str) -> PeftConfig:
@@ -247,7 +248,7 @@ def _wrap(
             raise _misfit(model, name, config, f"{tensors(missing)} missing from its {WEIGHTS}")
         if found.unexpected_keys:
             raise _misfit(model, name, config, f"{tensors(found.unexpected_keys)} for no module of it")
-    if bad := not_finite(wrapped, lambda key: _ADAPTER in key or bool(_EMBEDDINGS.search(key))):
+    if bad := not_finite(wrapped, lambda key: _ADAPTER in key or bool(EMBEDDINGS.search(key))):
         raise LabError(
             f"adapter {sanitize(name)} cannot be used: {tensors(bad, 'has', 'have')} NaN or infinite values"
         )

@@ -43,6 +43,8 @@ def score_tokens(
     virtual = adapter.virtual if adapter else None
     model = session.model_of(on)
     ids = [*prompt_ids, *token_ids]
+    if max(ids) >= (rows := embedding_weight(model).shape[0]):
+        raise LabError(f"the text has tokens that {sanitize(on)} does not know: its vocabulary has {rows:,}")
     if adapter is None or virtual is not None:
         logits = _logits(model, ids, len(token_ids), virtual)
     else:
@@ -52,7 +54,7 @@ def score_tokens(
                 logits = _logits(model, ids, len(token_ids), None)
         finally:
             split.close()
-    return _scores(logits, token_ids, top, session.decode_text)
+    return _scores(logits, token_ids, top, session.decoder(on))
 
 
 def _logits(model: CausalModel, ids: list[int], count: int, virtual: VirtualTokens | None) -> torch.Tensor:

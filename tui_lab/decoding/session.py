@@ -19,7 +19,7 @@ from tui_lab.decoding.adapters import (
     load_in_place,
 )
 from tui_lab.decoding.context import remaining_context
-from tui_lab.decoding.detokenize import SupportsDecode, decoder_of
+from tui_lab.decoding.detokenize import Decode, SupportsDecode, decoder_of
 from tui_lab.decoding.engine import Lockstep, decode_all, validate_request
 from tui_lab.decoding.forward import CausalModel, embedding_weight
 from tui_lab.decoding.kv_cache import kv_bytes
@@ -46,6 +46,7 @@ class DecodingSession:
         self.decode_text = decoder_of(tokenizer)
         self.adapters: dict[str, Adapter] = {}
         self.others: dict[str, CausalModel] = {}  # whole models
+        self.decoders: dict[str, Decode] = {}  # of those with a tokenizer of their own
         self.speed: DecodingSpeed | None = None  # of the last request that was decoded
 
     def add_adapter(self, name: str, folder: Path) -> Adapter:
@@ -59,12 +60,13 @@ class DecodingSession:
         self.adapters[name] = adapter
         return adapter
 
-    def add_model(self, name: str, model: CausalModel) -> None:
-        """Adds a whole model: fully tuned weights, or a copy of the base with an adapter merged into it.
+    def add_model(self, name: str, model: CausalModel, is_adapted: bool = False) -> None:
+        """Adds a whole model: fully tuned weights, or a copy of the base with an adapter merged into it,
+        which may have added tokens (``is_adapted``).
 
         Raises LabError if its vocabulary differs from that of the base or if the name is taken."""
         ours, theirs = (m.config.get_text_config(decoder=True).vocab_size for m in (self.model, model))
-        if ours != theirs:
+        if ours != theirs and not is_adapted:
             raise LabError(
                 f"{sanitize(name)} has a vocabulary of {theirs} and the base one of {ours}: they use "
                 "different tokenizers, so their answers cannot be compared"
@@ -78,7 +80,16 @@ class DecodingSession:
         try:
             self.add_adapter(name, folder)
         except NeedsSeparateModel:
-            self.add_model(name, load_in_place(load(), folder, name))
+            self.add_model(name, load_in_place(load(), folder, name), is_adapted=True)
+
+    def use_tokenizer(self, name: str, tokenizer: SupportsDecode) -> None:
+        """Decodes the tokens of another model by a tokenizer of its own."""
+        if name in self.others:
+            self.decoders[name] = decoder_of(tokenizer)
+
+    def decoder(self, name: str) -> Decode:
+        """How tokens of a model become text."""
+        return self.decoders.get(name, self.decode_text)
 
     def remove(self, name: str) -> None:
         """Removes an adapter or a model. Raises LabError if there is none of this name."""
@@ -86,6 +97,7 @@ class DecodingSession:
             raise LabError(f"there is no adapter {sanitize(name)!r}; there are {self._listed()}")
         self.adapters.pop(name, None)
         self.others.pop(name, None)
+        self.decoders.pop(name, None)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -207,7 +219,7 @@ class DecodingSession:
                 Lockstep(
                     self.model_of(name),
                     group.request.of_lanes(members),
-                    self.decode_text,
+                    self.decoder(name),
                     emit,
                     lane_ids=[group.lane_ids[at] for at in members],
                     adapters=split if name == BASE else None,

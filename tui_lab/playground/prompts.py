@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tui_lab.core.errors import LabError
 from tui_lab.data import row_tokens, templates
 from tui_lab.data.prompt_settings import ThinkingMode
+from tui_lab.decoding.adapter_files import own_tokenizer
 from tui_lab.decoding.records import DecodingRequest, LaneGroup
 from tui_lab.decoding.session import BASE
 from tui_lab.decoding.strategies import Lane
@@ -67,13 +68,21 @@ class Prompters:
     def add(self, name: str, base: ModelSource, saved: Path | None) -> None:
         """Takes the template and settings in a folder for the lanes on a name, if there are any. Raises
         LabError."""
-        if saved is not None and templates.has_saved(saved):
+        if saved is None:
+            return
+        own = own_tokenizer(saved)
+        if own is not None:  # of an adapter with added tokens
+            self.saved[name] = Prompter.of(templates.load_for(str(own)))
+        elif templates.has_saved(saved):
             self.saved[name] = Prompter.of(templates.load_for(base.location, base.revision, saved))
 
     def of(self, name: str = BASE) -> Prompter:
         """How lanes on a model are prompted. The base, and adapters that come with no template, are asked as
-        the first that has one, because answers are compared."""
-        return self.saved.get(name) or next(iter(self.saved.values()), self.own)
+        the first that has one and the tokens of the base, because answers are compared."""
+        if name in self.saved:
+            return self.saved[name]
+        known = len(self.own.tokenizer)
+        return next((each for each in self.saved.values() if len(each.tokenizer) == known), self.own)
 
 
 def encode_lanes(

@@ -19,6 +19,7 @@ from tui_lab.data.templates import load_for, renderer_of, settings_of
 from tui_lab.decoding import metrics, strategies
 from tui_lab.decoding.adapters import NeedsSeparateModel, load_in_place
 from tui_lab.decoding.context import context_length
+from tui_lab.decoding.forward import embedding_weight
 from tui_lab.decoding.records import (
     Beams,
     DecodingRecord,
@@ -155,6 +156,8 @@ class Worker:
         self._add_weights(name, target, on_progress)
         try:
             loaded.prompters.add(name, loaded.source, target.saved)
+            session = loaded.session
+            session.use_tokenizer(name, loaded.prompters.of(name).tokenizer)
         except LabError:
             loaded.session.remove(name)
             raise
@@ -180,7 +183,7 @@ class Worker:
             source = loaded.source
             with report_load_progress(on_progress, sanitize(name), source.location, source.revision):
                 model = load_model(source, loaded.precision, allow_large=loaded.allow_large)
-            session.add_model(name, load_in_place(model, target.adapter, name))
+            session.add_model(name, load_in_place(model, target.adapter, name), is_adapted=True)
 
     def remove(self, name: str) -> None:
         """Removes an adapter or a model; the base stays loaded."""
@@ -224,10 +227,15 @@ class Worker:
         batcher = EventBatcher(emit, lambda result: lane_summary(result, ids[result.lane]))
         results = session.decode_groups(lane_groups(request, lanes, prompts), batcher.add, cancelled)
         batcher.flush()
-        return Generated({lane: self._perplexity_base(result, ids[lane]) for lane, result in results.items()})
+        found = {lane: self._perplexity_base(result, ids[lane]) for lane, result in results.items()}
+        return Generated({lane: value for lane, value in found.items() if value is not None})
 
-    def _perplexity_base(self, result: LaneResult, prompt_ids: tuple[int, ...]) -> float:
+    def _perplexity_base(self, result: LaneResult, prompt_ids: tuple[int, ...]) -> float | None:
+        """The perplexity of an answer under the base; None where the base does not know its tokens."""
         tokens: list[TokenRecord] | list[ScoredToken] = list(result.tokens)
+        rows = embedding_weight(self._loaded.session.model).shape[0]
+        if max((*prompt_ids, *result.token_ids), default=0) >= rows:
+            return None
         if (result.description.on or BASE) != BASE:
             tokens = score_tokens(self._loaded.session, prompt_ids, result.token_ids)
         return metrics.perplexity([token.logprob for token in tokens])

@@ -22,7 +22,8 @@ from safetensors.torch import load_file
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.core.tensor_names import tensors
-from tui_lab.decoding.adapters import WEIGHTS, read_config
+from tui_lab.decoding.adapter_files import WEIGHTS
+from tui_lab.decoding.adapters import read_config
 from tui_lab.models import accounting
 from tui_lab.models.loading import ModelSource, Precision, load_model
 from tui_lab.runs.folder import Run
