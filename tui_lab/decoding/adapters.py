@@ -203,7 +203,7 @@ def _vocabulary(model: CausalModel, header: Mapping[str, safetensors_file.Tensor
     what = f"{size - rows:,} added tokens" if size > rows else f"{rows - size:,} tokens less"
     raise LabError(
         f"adapter {sanitize(name)} was trained with {what}, but it has only a part of their weights; resize "
-        f"the base (resize_token_embeddings({size})), save it with the adapter's tokenizer, and load that folder"
+        f"the base (resize_token_embeddings({size})), save it with this tokenizer, and load that folder"
     )
 
 
