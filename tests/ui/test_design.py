@@ -6,6 +6,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 from textual.content import Content
@@ -14,10 +15,19 @@ from textual.widget import Widget
 from textual.widgets import Input
 
 import tui_lab
-from tests.ui.helpers import screen_text, until
-from tests.ui.sample_runs import make_run
+from tests.ui.helpers import lane_done, screen_text, until
+from tests.ui.sample_runs import make_run, typed_result
+from tests.ui.screens.test_blind import PaperClient
 from tui_lab.core.settings import Settings
+from tui_lab.decoding.records import TokenRecord
+from tui_lab.playground.client import PlaygroundClient
+from tui_lab.playground.votes import BlindSettings
+from tui_lab.runs.folder import Run
 from tui_lab.ui.app import LabApp
+from tui_lab.ui.screens.blind import Blind
+from tui_lab.ui.screens.export import ExportScreen
+from tui_lab.ui.screens.inspector import Inspector
+from tui_lab.ui.screens.item_view import ItemView
 from tui_lab.ui.screens.pane import Pane
 from tui_lab.ui.terminal.types import AnyScreen
 from tui_lab.ui.views.states import RUN_STATES
@@ -42,6 +52,19 @@ DIALOGS: dict[str, Callable[[], AnyScreen]] = {
     "remedies": lambda: RemedyDialog("9 GiB of 8 GiB", []),
     "runs": lambda: RunList(""),
 }
+
+
+def over_the_panes(run: Run, folder: Path) -> dict[str, AnyScreen]:
+    """The screens that panes open on what they have: export, an item, the tokens of a lane, a blind vote."""
+    tokens = tuple(TokenRecord(0, n, n, word, -1.0, 1, 1.0) for n, word in enumerate(("once", " upon")))
+    settings = BlindSettings(("greedy on=base", "greedy on=tuned"), ("a question",))
+    client = cast("PlaygroundClient", PaperClient())
+    return {
+        "export": ExportScreen(run),
+        "item": ItemView(typed_result(), [0, 1, 2], 1),
+        "inspector": Inspector(lane_done(0, "greedy", "once upon", tokens=tokens)),
+        "blind vote": Blind(client, settings, folder / "votes.jsonl", seed=1),
+    }
 
 
 def framed(screen: Screen[object]) -> Iterator[Widget]:
@@ -74,7 +97,7 @@ def faults(app: LabApp) -> list[str]:
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
-async def test_every_frame_has_a_title(size: tuple[int, int]) -> None:
+async def test_every_frame_has_a_title(size: tuple[int, int], tmp_path: Path) -> None:
     run = make_run()
     app = LabApp(settings=Settings(theme="lab-dark"), run_id=run.id)
     async with app.run_test(size=size) as pilot:
@@ -92,6 +115,13 @@ async def test_every_frame_has_a_title(size: tuple[int, int]) -> None:
             await pilot.pause()
             assert faults(app) == [], name
             assert list(framed(app.screen)), name
+            app.pop_screen()
+        for name, screen in over_the_panes(run, tmp_path).items():
+            await app.push_screen(screen)
+            await pilot.pause()
+            assert faults(app) == [], name
+            assert name == "inspector" or list(framed(app.screen)), name
+            await until(lambda: "? Keys" in screen_text(app) or "Esc" in screen_text(app), what=name)
             app.pop_screen()
         for name in ("help", "cheat_sheet", "themes", "settings", "doctor", "whether"):
             app.action_open(name)
