@@ -97,6 +97,11 @@ def test_numbers(value: object, decimal: str, significant: str, compact: str) ->
     assert found == (decimal, significant, compact)
 
 
+def test_no_zero_has_a_sign() -> None:
+    assert format.interval(-0.0001, -0.004, 0.004) == "0.00 (0.00 to 0.00)"
+    assert format.decimal(-0.006, 2) == "-0.01"
+
+
 @pytest.mark.parametrize(
     ("share", "text"),
     [(0, "0%"), (9e-5, "<.01%"), (0.0012, "0.12%"), (0.5, "50.0%"), (0.99949, "99.9%"), (1 - 1e-9, ">99.9%"),

@@ -71,7 +71,7 @@ def _special(number: float) -> str:
 def decimal(value: object, places: int = 3) -> str:
     """A fixed number of decimals: 0.930; a dash for what is no number."""
     number = as_float(value)
-    return _special(number) or f"{number:.{places}f}"
+    return _special(number) or f"{number:z.{places}f}"
 
 
 def significant(value: object, digits: int = 4) -> str:

@@ -37,7 +37,7 @@ class Jobs:
 
     async def run_job(self, module: str, request: dict[str, Any], progress: Any = None) -> dict[str, Any]:
         self.requests.append((module, request))
-        progress("scoring", 3, 10)
+        progress(f"{request.get('suites', ['scoring'])[0]}: scoring", 3, 10)
         if self.waits:
             await asyncio.Event().wait()
         if self.error:
@@ -165,8 +165,11 @@ async def test_measuring_asks_for_a_suite_and_shows_what_was_found(own_folders: 
         made.save(run.path / "retention" / f"{suite}.json", made.result(suite, "green"))
 
     jobs.does = measure
-    async with app.run_test(size=(120, 40)) as pilot:
+    (run.path / "retention" / "everyday.json").unlink()
+    async with app.run_test(size=(200, 60)) as pilot:
         await ready(app)
+        assert screen_text(app).count("Nothing is measured yet") == 3, "verdict, suites and flips"
+        assert "no run yet" not in screen_text(app)
         await pilot.press("k")
         await until(lambda: isinstance(app.screen, Pick))
         assert "everyday" in screen_text(app)
@@ -187,8 +190,8 @@ async def test_a_measurement_shows_its_progress_and_can_be_ended(own_folders: Pa
     app = LabApp(pane="retention")
     async with app.run_test(size=(120, 40)) as pilot:
         await ready(app)
-        await pilot.press("K")
-        await until(lambda: "scoring: 3 of 10" in screen_text(app))
+        await pilot.press("k", "enter")
+        await until(lambda: "measuring everyday: scoring: 3 of 10" in screen_text(app))
         await pilot.press("K")
         await until(lambda: said(app, "is in progress"))
         await pilot.press("x")

@@ -102,7 +102,7 @@ async def test_sorting_by_any_column_both_ways(own_folders: Path) -> None:
         pane = await ready(app, 3)
         while pane.sorted_by != "loss":
             await pilot.press("greater_than_sign")
-        assert names(pane) == ["a", "c", "b"] and "loss▲" in screen_text(app)
+        assert names(pane) == ["a", "c", "b"] and "loss↑" in screen_text(app)
         await pilot.press("I")
         assert names(pane) == ["b", "c", "a"] and "sorted by loss ↓" in screen_text(app)
         await pilot.press("less_than_sign")

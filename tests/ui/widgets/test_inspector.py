@@ -382,11 +382,11 @@ def test_base_and_tuned_are_aligned_token_by_token() -> None:
         rows = ["".join(part.text for part in row) for row in aligned_rows(scene, 70, 9)]
         assert all(cell_len(row) == 70 for row in rows)
         cells = [row.replace("▶", " ").split() for row in rows[2:]]
-        assert cells[0] == ["the", "−2.00", "−1.00", "the", "−1.00", "−2.00"]
-        assert cells[1] == ["␣old", "−2.00", "−1.00", "×"]
+        assert cells[0] == ["the", "-2.00", "-1.00", "the", "-1.00", "-2.00"]
+        assert cells[1] == ["␣old", "-2.00", "-1.00", "×"]
         assert cells[2][0] == cells[2][3] == "␣fox"
         assert cells[3][0] == cells[3][3] == "␣ran"
-        assert cells[4] == ["×", "␣off", "−1.00", "−2.00"]
+        assert cells[4] == ["×", "␣off", "-1.00", "-2.00"]
         marked = next(row for row in rows if row.startswith("▶"))
         assert ("␣old" if done is base else "␣fox") in marked
 

@@ -91,9 +91,9 @@ class Blind(Modal[votes.VoteSummary | None]):
         with VerticalScroll(id="prompt-box", can_focus=False):
             yield Static(id="prompt")
         with Container(id="answers"):
-            for side, title in (("left", "First"), ("right", "Second")):
+            for side, action, title in (("left", "first", "First"), ("right", "second", "Second")):
                 with Vertical(classes="answer", id=side) as box:
-                    as_panel(box, title)
+                    as_panel(box, title, self.keys(f"blind.{action}"))
                     yield StreamText("Generating …")
         yield Static(id="status")
         yield VerticalScroll(Static(id="outcome-text"), id="outcome", can_focus=False)
@@ -338,8 +338,8 @@ def start_blind(
 
     this = f", or `{CONVERSATION}`: the questions of this chat, turn by turn" if conversation else ""
     question = sanitize(
-        f"Blind vote on {chosen[0]} and {chosen[1]}. Which prompts? A file (one a line, or rows with a key "
-        f"prompt), or a bundled set: pirate, json, support{this}."
+        f"Blind vote: prompts for {chosen[0]} and {chosen[1]}. A file (one a line, or rows with a key prompt), "
+        f"or a bundled set: pirate, json, support{this}."
     )
 
     def ask(value: str) -> None:

@@ -66,7 +66,7 @@ class FirstRun(Dialog[str | None]):
     DEFAULT_CSS = """
     FirstRun > .dialog { width: 104; padding: 1 1; }
     FirstRun #cards { layout: horizontal; height: auto; }
-    FirstRun #cards StepCard { width: 1fr; height: 8; padding: 0 1; margin-bottom: 1; }
+    FirstRun #cards StepCard { width: 1fr; height: 6; padding: 0 1; margin-bottom: 1; }
     FirstRun.-stacked #cards { layout: vertical; }
     FirstRun.-stacked #cards StepCard { height: 4; margin: 0; }
     """

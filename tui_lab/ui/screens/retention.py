@@ -97,7 +97,7 @@ class RetentionPane(Pane):
         self._job: Worker[Any] | None = None
         self._rows: list[ForestRow] = []  # of the table's lines
         self._flips: list[int] = []
-        self._flips_shown: tuple[list[tuple[int, str, str]], bool] = ([], False)
+        self._flips_shown: tuple[list[tuple[int, str, str]], str] = ([], "")
         self._table_shown: tuple[list[ForestRow], int] = ([], 0)
         self._notified: set[str] = set()  # problems that were shown
         self._reading = threading.Lock()
@@ -305,7 +305,7 @@ class RetentionPane(Pane):
         self.query_one("#suites .head", Static).update(head, layout=False)
         if rows and self.report:
             limit = f"{retention_forest.THRESHOLD_LINE} {self.report.threshold:.0%} threshold"
-            as_panel(self.query_one("#suites"), SUITES_TITLE, state=f"95 % interval  {limit}  * above chance")
+            as_panel(self.query_one("#suites"), SUITES_TITLE, state=f"95% interval  {limit}  * above chance")
         if rows and (rows, width) == self._table_shown:
             return  # the cursor stays where it is
         self._table_shown = rows, width
@@ -332,16 +332,16 @@ class RetentionPane(Pane):
         options = self.query_one("#flips OptionList", OptionList)
         found = retention.flips(self._result, self.category)
         measured = self._comparison is not None
-        if (found, measured) == self._flips_shown and options.option_count:
+        message = "No item flipped." if measured else self._not_measured if self.report else "no run yet"
+        if (found, message) == self._flips_shown and options.option_count:
             return  # the cursor stays where it is
-        self._flips_shown = (found, measured)
+        self._flips_shown = (found, message)
         self._flips = [index for index, _, _ in found]
         options.clear_options()
         options.add_options([Option(Content.styled(line, colour)) for _, line, colour in found])
         if found:
             options.highlighted = 0
         else:
-            message = "No item flipped." if measured else self._not_measured if self.report else "no run yet"
             options.add_option(Option(Content(message), disabled=True))
         where = f" in {sanitize(self.category)}" if self.category else ""
         lost = sum("lost" in line[:9] for _, line, _ in found)
@@ -483,7 +483,7 @@ class RetentionPane(Pane):
         pace = TimeLeft()
 
         def progress(text: str, done: int | None, total: int | None) -> None:
-            line = pace.line(text, done, total)
+            line = pace.line(text.removeprefix(f"{what.rpartition(' ')[2]}: "), done, total)
             self._set_progress(f"{what}: {line}   {self.keys('retention.cancel')} stops it")
 
         self._set_progress(f"{what} …")

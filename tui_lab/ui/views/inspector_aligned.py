@@ -7,7 +7,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
-from tui_lab.core.format import UNKNOWN
+from tui_lab.core.format import UNKNOWN, decimal
 from tui_lab.core.sanitize import sanitize
 from tui_lab.decoding.records import ScoredToken
 from tui_lab.playground.messages import LaneDone
@@ -110,4 +110,4 @@ def _cells(
 def _bits(scores: Sequence[ScoredToken], at: int) -> str:
     if at >= len(scores):
         return UNKNOWN
-    return f"{bits(scores[at].logprob):.2f}".replace("-", "−")
+    return decimal(bits(scores[at].logprob), 2)

@@ -55,7 +55,7 @@ def too_long_text(facts: PreviewFacts) -> str:
         return ""
     rows = facts.cut + facts.too_long
     sampled = f", in {facts.sampled_rows:,} sampled" if facts.estimated else ""
-    advice = f"; max_length = {facts.suggested_length} holds 95 % of them" if facts.suggested_length else ""
+    advice = f"; max_length = {facts.suggested_length} holds 95% of them" if facts.suggested_length else ""
     return f"max_length cuts {max(0.01, share):.0%} of the rows ({rows:,}{sampled}){advice}"
 
 

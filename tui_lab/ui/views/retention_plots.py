@@ -82,7 +82,7 @@ def runs_series(points: Sequence[RunPoint], run_id: str, threshold: float) -> li
     names = _names(found)
     # a letter, because a colour alone does not distinguish a single point
     groups: tuple[tuple[str, str, list[RunPoint], LineStyle, str], ...] = (
-        ("front", "retained", front(found), "thin", ""),
+        ("Pareto front", "retained", front(found), "thin", ""),
         ("this run", "tuned-model", mine, "points", "X"),
         ("runs", "base-model", others, "points", ""),
     )

@@ -156,7 +156,7 @@ def head(columns: Sequence[tuple[RunColumn, int]], sorted_by: str, descending: b
     """The table's first line, with an arrow at the column that it is sorted by."""
     parts = []
     for column, width in columns:
-        arrow = ("▼" if descending else "▲") if column.id == sorted_by else ""
+        arrow = ("↓" if descending else "↑") if column.id == sorted_by else ""
         title = column.long if column.long and cell_len(column.long) + len(arrow) <= width else column.title
         if arrow and cell_len(title) + 1 > width:
             title = fit(title, width - 1)
