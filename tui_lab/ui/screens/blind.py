@@ -338,8 +338,8 @@ def start_blind(
 
     this = f", or `{CONVERSATION}`: the questions of this chat, turn by turn" if conversation else ""
     question = sanitize(
-        f"Blind vote: prompts for {chosen[0]} and {chosen[1]}. A file (one a line, or rows with a key prompt), "
-        f"or a bundled set: pirate, json, support{this}."
+        f"Blind vote: prompts for {chosen[0]} and {chosen[1]}. A file (one a line, or rows with a key "
+        f"prompt), or a bundled set: pirate, json, support{this}."
     )
 
     def ask(value: str) -> None:
