@@ -89,6 +89,20 @@ def test_a_damaged_cache_is_rebuilt(tmp_path: Path, content: str) -> None:
     assert again.read == 0
 
 
+def test_a_cache_holds_figures_that_json_has_not(tmp_path: Path) -> None:
+    run = finished(tmp_path)
+    (before,) = RunIndex(tmp_path).read_all()
+    text = (tmp_path / CACHE).read_text()
+    assert math.isnan(before.retention) and "retention" not in text and "NaN" not in text
+    summary = json.loads(text)["runs"][run.id]
+    for loss in (math.inf, math.nan):  # a run that diverged; what the first version wrote
+        summary[1]["loss"] = loss
+        (tmp_path / CACHE).write_text(json.dumps({"v": 1, "runs": {run.id: summary}}))
+        listed = RunIndex(tmp_path)
+        (after,) = listed.refresh()
+        assert repr(after.loss) == repr(loss) and listed.read == 0
+
+
 def test_a_live_run_is_followed(tmp_path: Path) -> None:
     run = create(Recipe(), tmp_path)
     lock = RunLock.take(run)

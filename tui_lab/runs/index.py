@@ -12,7 +12,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -245,9 +245,10 @@ class RunIndex:
         says whether that was all, and the next call continues. ``show`` gets partial results at intervals
         while many runs have to be read."""
         first = not self._loaded
+        folders = self._folders()
         if first:
-            self._load()
-        names = self._names()
+            self._load(folders)
+        names = sorted(filter(self._is_run, folders), reverse=True)  # newest first
         show_at = time.monotonic() + FIRST_SHOWN_S
         self.read = 0
         if first and show is not None and self._found:
@@ -284,14 +285,13 @@ class RunIndex:
             self._save()
         return everything
 
-    def _names(self) -> list[str]:
-        """Ids of what may be a run, newest first."""
+    def _folders(self) -> set[str]:
+        """Names of what may be a run."""
         try:
             with os.scandir(self.directory) as entries:
-                names = [entry.name for entry in entries if entry.name[0] != "." and entry.is_dir()]
+                return {entry.name for entry in entries if entry.name[0] != "." and entry.is_dir()}
         except OSError:
-            return []
-        return sorted((name for name in names if self._is_run(name)), reverse=True)
+            return set()
 
     def _is_run(self, name: str) -> bool:
         return name in self._found or os.path.isfile(f"{self.directory}/{name}/recipe.toml")  # noqa: PTH113
@@ -350,27 +350,37 @@ class RunIndex:
 
     # ------------------------------------------------------------------ the cache file
 
-    def _load(self) -> None:
+    def _load(self, folders: Container[str]) -> None:
         self._loaded = True
         try:
             content = input_files.read_bytes(self.directory / CACHE, 8 * input_files.JSON_BYTES)
-            cache = from_json(content, IndexCache, CACHE)
+            cache = _decode_cache(content)
         except (OSError, LabError):
             return  # every log is read again
         if cache.v != CACHE_VERSION:
             return
         for name, (stamp, summary) in cache.runs.items():
-            path = f"{self.directory}/{name}"
-            if os.path.isdir(path):  # noqa: PTH112
-                self._found[name] = (stamp, replace(summary, id=name, path=path))
+            if name in folders:
+                self._found[name] = (stamp, replace(summary, id=name, path=f"{self.directory}/{name}"))
 
     def _save(self) -> None:
         self._unsaved = False
         runs = {name: entry for name, entry in self._found.items() if name not in self._watchers}
-        # NaN is written as the literal NaN, as the first version of the file has it
-        text = json.dumps(msgspec.to_builtins(IndexCache(runs=runs)))
+        plain = msgspec.to_builtins(IndexCache(runs=runs))
+        for _, summary in plain["runs"].values():
+            for key in [key for key, value in summary.items() if value != value]:  # noqa: PLR0124
+                del summary[key]  # NaN is the default, and no JSON
+        text = json.dumps(plain)
         with contextlib.suppress(OSError):  # a read-only folder of runs has no cache
             write_atomically(self.directory / CACHE, text)
+
+
+def _decode_cache(content: bytes) -> IndexCache:
+    """The content of the cache file. Raises LabError."""
+    try:
+        return msgspec.json.decode(content, type=IndexCache)  # ten times as fast, and no key waits for it
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return from_json(content, IndexCache, CACHE)  # NaN of earlier versions, an infinite loss
 
 
 def _is_complete(summary: RunSummary) -> bool:
