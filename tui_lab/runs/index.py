@@ -368,7 +368,7 @@ class RunIndex:
         runs = {name: entry for name, entry in self._found.items() if name not in self._watchers}
         plain = msgspec.to_builtins(IndexCache(runs=runs))
         for _, summary in plain["runs"].values():
-            for key in [key for key, value in summary.items() if value != value]:  # noqa: PLR0124
+            for key in [key for key, value in summary.items() if value != value]:
                 del summary[key]  # NaN is the default, and no JSON
         text = json.dumps(plain)
         with contextlib.suppress(OSError):  # a read-only folder of runs has no cache
