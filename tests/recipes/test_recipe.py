@@ -211,6 +211,7 @@ REFUSED: list[dict[str, Any]] = [
     {"preference_loss": "dpo", "packing": True},
     {"preference_loss": "simpo", "method": "prompt_tuning"},
     {"preference_loss": "dpo", "init_lora_weights": "pissa"},
+    {"chosen_weight": 1.0},
     {"preference_loss": "kto", "per_device_train_batch_size": 1},
     {"preference_loss": "orpo", "focal_gamma": 2.0},
     {"method": "full", "quantization": "nf4"},

@@ -91,17 +91,21 @@ def split_row(ids: list[int]) -> dict[str, list[int]]:
     return {"prompt_ids": ids[:2], "completion_ids": ids[2:]}
 
 
-def test_dpo_equals_trl(trainer_of: Callable[..., LabTrainer], tmp_path: Path) -> None:
-    trainer = trainer_of("dpo", lora_r=4)
+@pytest.mark.parametrize("chosen_weight", [0.0, 0.5])
+def test_dpo_equals_trl(
+    chosen_weight: float, trainer_of: Callable[..., LabTrainer], tmp_path: Path
+) -> None:
+    trainer = trainer_of("dpo", lora_r=4, chosen_weight=chosen_weight)
     loss, parts, _ = first_loss(trainer)
     theirs = DPOTrainer(
         model=trainer.model,
         args=DPOConfig(
-            output_dir=str(tmp_path), use_cpu=True, beta=0.1, report_to="none", max_length=None, bf16=False
+            output_dir=str(tmp_path), use_cpu=True, beta=0.1, report_to="none", max_length=None, bf16=False,
+            loss_type=["sigmoid", "sft"], loss_weights=[1.0, chosen_weight],
         ),
         train_dataset=Dataset.from_list([{"prompt": "w3", "chosen": "w4", "rejected": "w5"}]),
         processing_class=word_tokenizer(),
-    )
+    )  # fmt: skip
     made = [trainer.train_dataset[at] for at in range(4)]
     batch = theirs.data_collator(
         [

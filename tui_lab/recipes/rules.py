@@ -99,6 +99,11 @@ REFUSALS: tuple[tuple[Callable[[RecipeSchema], bool], str, str], ...] = (
         "init_lora_weights = 'pissa' or 'olora' changes the base, which dpo and kto compare with; use 'default', or preference_loss = 'simpo'",
     ),
     (
+        lambda r: r.chosen_weight > 0 and r.preference_loss not in ("dpo", "simpo"),
+        "chosen_weight",
+        "chosen_weight above 0 needs preference_loss = 'dpo' or 'simpo': other losses train chosen answers by themselves; set chosen_weight = 0",
+    ),
+    (
         lambda r: r.preference_loss == "kto" and r.per_device_train_batch_size < 2,
         "per_device_train_batch_size",
         "preference_loss = 'kto' compares answers within a batch: use per_device_train_batch_size of 2 or more",

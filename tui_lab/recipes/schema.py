@@ -205,6 +205,8 @@ class RecipeSchema(BaseModel):
         help="How far the model may move for the preferences: 0.1 for dpo, kto and orpo, 2 for simpo.")
     simpo_gamma: float = _field(1.0, "SimPO gamma", "loss", ge=0, le=100,
         help="Margin in reward that simpo wants between chosen and rejected.")
+    chosen_weight: float = _field(0.0, "chosen weight", "loss", ge=0, le=100, word="off",
+        help="Weight of plain tuning on the chosen answers beside dpo or simpo: 1 keeps them from becoming unlikely. orpo includes it.")
     undesirable_weight: float = _field(1.0, "undesirable weight", "loss", gt=0, le=100,
         help="Weight of undesirable answers against desirable ones, for kto with unequal numbers of both.")
     label_smoothing_factor: float = _field(0.0, "label smoothing", "loss", ge=0, lt=1, word="off",

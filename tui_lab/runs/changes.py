@@ -62,6 +62,7 @@ COURSE = {
     "retention_threshold": "another rule may end the run",
     "preference_beta": "another loss from here on; its curve jumps here",
     "simpo_gamma": "another loss from here on; its curve jumps here",
+    "chosen_weight": "another loss from here on; its curve jumps here",
     "undesirable_weight": "another loss from here on; its curve jumps here",
     "label_smoothing_factor": "another loss from here on; its curve jumps here",
     "focal_gamma": "another loss from here on; its curve jumps here",

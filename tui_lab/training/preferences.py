@@ -1,8 +1,9 @@
 """Losses on preferences: pure functions over log-probabilities of answers, and the batches they need.
 
 Sources: DPO (Rafailov et al. 2023), ORPO (Hong et al. 2024), KTO (Ethayarajh et al. 2024), SimPO (Meng et al.
-2024); computed as trl's DPOTrainer, ORPOTrainer, KTOTrainer and CPOTrainer (``loss_type="simpo"``) do. A
-batch has the two sides of a pair one after the other: chosen answers in even rows, rejected ones in odd
+2024); computed as trl's DPOTrainer, ORPOTrainer, KTOTrainer and CPOTrainer (``loss_type="simpo"``) do.
+``chosen_weight`` adds the likelihood of chosen answers as trl's loss ``sft`` and ``cpo_alpha`` do (RPO, Pang et
+al. 2024; CPO, Xu et al. 2024). A batch has the two sides of a pair one after the other: chosen answers in even rows, rejected ones in odd
 rows."""
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ def loss_of(
         answers = mask & inputs[ANSWER_MASK][:, 1:].bool()
     sums, lengths = summed(log_probs, answers), answers.sum(-1).clamp(min=1)
     beta = recipe.preference_beta
-    extra: Tensor | float = 0.0
+    likelihood_weight = 1.0 if recipe.preference_loss == "orpo" else recipe.chosen_weight
     if recipe.preference_loss == "dpo":
         rewards = beta * (sums - reference(inputs))
         each = -logsigmoid(rewards[0::2] - rewards[1::2])
@@ -110,8 +111,10 @@ def loss_of(
             each = simpo(means[0::2], means[1::2], beta, recipe.simpo_gamma)
         else:
             each = orpo(means[0::2], means[1::2], beta)
-            nll = -summed(log_probs[0::2], mask[0::2]).sum() / mask[0::2].sum().clamp(min=1)
-            extra = nll
+    loss = each.mean()
+    if likelihood_weight:
+        tokens = mask[0::2].sum().clamp(min=1)
+        loss = loss - likelihood_weight * summed(log_probs[0::2], mask[0::2]).sum() / tokens
     now = rewards.detach()
     good, bad = now[0::2], now[1::2]
     parts = {
@@ -120,7 +123,7 @@ def loss_of(
         "chosen_log_probability": sums.detach()[0::2].mean(),
         "rejected_log_probability": sums.detach()[1::2].mean(),
     }
-    return PreferenceLoss(each.mean() + extra, parts)
+    return PreferenceLoss(loss, parts)
 
 
 def _verdicts(

@@ -148,6 +148,6 @@ def both_fall(state: RunState) -> Iterator[Flag]:
             state.step,
             f"Chosen answers have become less likely, too: {chosen_then:.0f} → {chosen_now:.0f} nats an "
             f"answer (rejected {rejected_then:.0f} → {rejected_now:.0f}).",
-            "Lower the learning rate or raise preference_beta; orpo keeps chosen answers likely, and so does "
-            "tuning on them first (--from).",
+            "Set chosen_weight = 1 (dpo, simpo) or lower the learning rate; tuning on the chosen answers first "
+            "(--from) helps, too.",
         )
