@@ -20,7 +20,7 @@ from tui_lab.models.loading import ModelSource
 from tui_lab.recipes.resolve import ResolvedValues
 from tui_lab.training import micro_batches, preferences
 from tui_lab.training.base_model import load_base
-from tui_lab.training.build_trainer import EncodedRows, build_trainer
+from tui_lab.training.build_trainer import EncodedRows, build_trainer, evenly
 from tui_lab.training.preferences import PreferenceCollator, as_pairs, as_verdicts, mismatched
 from tui_lab.training.trainer import LabTrainer
 
@@ -92,9 +92,7 @@ def split_row(ids: list[int]) -> dict[str, list[int]]:
 
 
 @pytest.mark.parametrize("chosen_weight", [0.0, 0.5])
-def test_dpo_equals_trl(
-    chosen_weight: float, trainer_of: Callable[..., LabTrainer], tmp_path: Path
-) -> None:
+def test_dpo_equals_trl(chosen_weight: float, trainer_of: Callable[..., LabTrainer], tmp_path: Path) -> None:
     trainer = trainer_of("dpo", lora_r=4, chosen_weight=chosen_weight)
     loss, parts, _ = first_loss(trainer)
     theirs = DPOTrainer(
@@ -252,3 +250,44 @@ def test_columns_and_mismatched_answers() -> None:
         {"input_ids": [1, 2, 5, 6], "labels": [-100, -100, 5, 6]},
         {"input_ids": [4, 3], "labels": [-100, 3]},
     ]
+
+
+@pytest.mark.parametrize("loss", ["dpo", "simpo", "kto"])
+def test_held_out_answers_are_measured_at_validations(
+    loss: str, trainer_of: Callable[..., LabTrainer]
+) -> None:
+    trainer = trainer_of(loss, lora_r=4, preference_beta=0.5)
+    first_loss(trainer)
+    trainer.validation_loss()
+    found, answers = trainer.held_out_figures, trainer.held_out_answers
+    assert answers is not None and len(answers) == (8 if loss == "kto" else 4)
+    # the same, an answer at a time
+    objective, data = trainer.objective, []
+    assert objective is not None
+    trainer.model.eval()
+    for row in answers:
+        sides = [row["input_ids"]] + ([] if loss == "kto" else [row["rejected_input_ids"]])
+        for ids in sides:
+            with torch.no_grad():
+                now = answer_log_probability(trainer.model, ids)
+                with trainer.model.disable_adapter():
+                    base = answer_log_probability(trainer.model, ids)
+            reward = now / (len(ids) - 2) if loss == "simpo" else now - base
+            data.append((0.5 * reward, now, row.get("verdict")))
+    good = [each for at, each in enumerate(data) if (each[2] if loss == "kto" else at % 2 == 0)]
+    bad = [each for at, each in enumerate(data) if not (each[2] if loss == "kto" else at % 2 == 0)]
+    pairs = [(g, b) for g in good for b in bad] if loss == "kto" else list(zip(good, bad, strict=True))
+    assert found["reward_accuracy"] == pytest.approx(sum(g[0] > b[0] for g, b in pairs) / len(pairs))
+    margin = sum(g[0] for g in good) / len(good) - sum(b[0] for b in bad) / len(bad)
+    assert found["reward_margin"] == pytest.approx(margin, abs=1e-4)
+    assert found["chosen_log_probability"] == pytest.approx(sum(g[1] for g in good) / len(good), rel=1e-4)
+
+
+def answer_log_probability(model: Any, ids: list[int]) -> float:
+    """Of the tokens after the first two."""
+    logits = model(input_ids=torch.tensor([ids])).logits[0, 1:-1].log_softmax(-1)
+    return float(logits.gather(-1, torch.tensor(ids[2:])[:, None]).sum())
+
+
+def test_pairs_stay_together_where_few_are_measured() -> None:
+    assert evenly(5, 2, 2) == [0, 1, 4, 5] and evenly(3, 9) == [0, 1, 2] and evenly(0, 4, 2) == []

@@ -41,7 +41,7 @@ from tui_lab.runs.schema import (
     ValidationEvent,
     WarningEvent,
 )
-from tui_lab.runs.state import ENDED, PREFERENCE_FIGURES, RunState, Watcher
+from tui_lab.runs.state import ENDED, RunState, Watcher
 
 #: Plain output prints the step at most this often (by the time of the events).
 PLAIN_STEP_EVERY_S = 5.0
@@ -62,7 +62,7 @@ def latest_values(state: RunState) -> list[str]:
     parts = []
     if state.loss.values:
         parts.append(f"loss {format.significant(state.loss.last)}")
-    for name, label in PREFERENCE_FIGURES.items():
+    for name, label in wording.PREFERENCE_FIGURES.items():
         if name in state.parts and state.parts[name].values:
             parts.append(f"{label} {format.significant(state.parts[name].last, 3)}")
     if state.validation.values:

@@ -168,6 +168,9 @@ def charts(state: RunState, threshold: float | None) -> list[Chart]:
     """Every chart that has values."""
     found = (
         _loss(state),
+        _part(state, "margin", "Reward margin", "reward", "reward_margin"),
+        _part(state, "accuracy", "Reward accuracy", "share of pairs", "reward_accuracy"),
+        _sides(state),
         _retention(state, threshold),
         _kl(state),
         _memory(state),
@@ -197,6 +200,39 @@ def _loss(state: RunState) -> Chart | None:
     if not any(math.isfinite(value) for one in series for value in one.ys):
         return None
     return Chart("loss", "Loss of training and validation", "nats per token", tuple(series))
+
+
+def _part(state: RunState, id: str, title: str, y_name: str, name: str) -> Chart | None:
+    """A figure of a preference loss: of each step, smoothed, and on held-out answers."""
+    curve, held_out = state.parts.get(name, Curve()), state.held_out_parts.get(name, Curve())
+    series = []
+    if curve.values:
+        values = smooth(curve.values, SMOOTHING) if len(curve.values) >= SMOOTHED_FROM else curve.values
+        series.append(ChartSeries("training, smoothed", 1, curve.steps, values, "thick"))
+    if held_out.values:
+        series.append(ChartSeries("held out", 2, held_out.steps, held_out.values, "points"))
+    if not any(math.isfinite(value) for one in series for value in one.ys):
+        return None
+    return Chart(id, title, y_name, tuple(series), from_zero=False)
+
+
+def _sides(state: RunState) -> Chart | None:
+    curves = {side: state.parts.get(f"{side}_log_probability", Curve()) for side in ("chosen", "rejected")}
+    series = [
+        ChartSeries(
+            side,
+            colour,
+            curve.steps,
+            smooth(curve.values, SMOOTHING) if len(curve.values) >= SMOOTHED_FROM else curve.values,
+            "thick",
+        )
+        for colour, (side, curve) in zip((3, 6), curves.items(), strict=True)
+        if any(map(math.isfinite, curve.values))
+    ]
+    if not series:
+        return None
+    title = "Log-probability of chosen and rejected answers"
+    return Chart("sides", title, "nats an answer", tuple(series), from_zero=False)
 
 
 def _intervals(name: str, colour: int, xs: Sequence[float], estimates: Sequence[Interval]) -> ChartSeries:

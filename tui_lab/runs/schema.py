@@ -221,13 +221,15 @@ class StepEvent(RunEvent, tag="step", kw_only=True, frozen=True):
 
 class ValidationEvent(RunEvent, tag="eval", kw_only=True, frozen=True):
     """A validation: mean loss over ``rows`` held-out rows. ``when`` is "start", "during" or "end";
-    ``by_source``: the loss of each data set of a mixture."""
+    ``by_source``: the loss of each data set of a mixture; ``parts``: figures of a preference loss on held-out
+    answers (reward_margin, reward_accuracy, chosen_log_probability, rejected_log_probability)."""
 
     step: Step
     loss: float
     rows: int | None = None
     when: str = ""
     by_source: dict[str, float] = {}
+    parts: dict[str, float] = {}
 
 
 class ScoreEvent(RunEvent, tag="score", kw_only=True, frozen=True):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator, MutableSequence
+from collections.abc import Iterable, Iterator, Mapping, MutableSequence
 from typing import TypeVar
 
 from tui_lab.core.errors import LabError
@@ -65,8 +65,6 @@ FEED_LENGTH = 500
 SAMPLES_LENGTH = 200
 #: Terms of the loss that are followed.
 MOST_PARTS = 32
-#: Figures of a preference loss that are shown beside the loss, and their names.
-PREFERENCE_FIGURES = {"reward_margin": "margin", "reward_accuracy": "accuracy"}
 
 #: Every state a run can be in.
 STATES = ("created", "starting", "running", "paused", "finished", "stopped", "failed", "crashed")
@@ -91,6 +89,14 @@ def _drop_after(events: MutableSequence[Stepped], last_step: int) -> None:
     """Drops the events at the end whose step is later."""
     while events and events[-1].step > last_step:
         events.pop()
+
+
+def _add_parts(curves: dict[str, Curve], step: int, parts: Mapping[str, float]) -> None:
+    for name, value in parts.items():
+        if name not in curves and len(curves) < MOST_PARTS:
+            curves[name] = Curve()
+        if name in curves:
+            curves[name].add(step, value)
 
 
 class RunState:
@@ -119,6 +125,7 @@ class RunState:
         self.tok_per_s = Curve()
         self.memory: dict[str, Curve] = {}
         self.parts: dict[str, Curve] = {}  # terms and figures of the loss besides cross-entropy
+        self.held_out_parts: dict[str, Curve] = {}  # figures of a preference loss on held-out answers
         self.telemetry = Telemetry()
         self.forecast: ForecastEvent | None = None
         self.scores: list[ScoreEvent] = []
@@ -198,6 +205,7 @@ class RunState:
                 self.feed.append(event)
             case ValidationEvent():
                 self.validation.add(event.step, event.loss)
+                _add_parts(self.held_out_parts, event.step, event.parts)
                 self.feed.append(event)
             case ScoreEvent():
                 self.scores.append(event)
@@ -265,18 +273,14 @@ class RunState:
             if curve is None:
                 curve = self.memory[label] = Curve()
             curve.add(step, used)
-        for name, value in (event.parts or {}).items():
-            if name not in self.parts and len(self.parts) < MOST_PARTS:
-                self.parts[name] = Curve()
-            if name in self.parts:
-                self.parts[name].add(step, value)
+        _add_parts(self.parts, step, event.parts or {})
 
     # ------------------------------------------------------------------ reading
 
     def curves(self) -> list[Curve]:
         """Every curve."""
         named = [self.loss, self.validation, self.learning_rate, self.grad_norm, self.tok_per_s]
-        return [*named, *self.memory.values(), *self.parts.values()]
+        return [*named, *self.memory.values(), *self.parts.values(), *self.held_out_parts.values()]
 
     @property
     def trains_preferences(self) -> bool:

@@ -47,6 +47,8 @@ from tui_lab.runs.verdicts import BASELINE, VERDICTS
 
 _ARMED = "stop on forgetting is on: the run stops when retention is significantly under its threshold"
 _NOT_ARMED = "stop on forgetting is off: the run continues at any retention"
+#: Figures of a preference loss that are shown beside the loss, and their names.
+PREFERENCE_FIGURES = {"reward_margin": "margin", "reward_accuracy": "accuracy"}
 _WHEN = {"start": "before training", "end": "after training"}
 
 
@@ -98,7 +100,13 @@ def sentence(event: RunEvent, longest: int | None = None) -> str:
             return f"step {event.step}: loss {significant(event.loss)}{speed}"
         case ValidationEvent():
             each = ", ".join(f"{text(name)} {significant(loss)}" for name, loss in event.by_source.items())
-            return f"validation loss {significant(event.loss)} at step {event.step}{each and f' ({each})'}"
+            found = f"validation loss {significant(event.loss)} at step {event.step}{each and f' ({each})'}"
+            figures = [
+                f"{label} {significant(event.parts[name], 3)}"
+                for name, label in PREFERENCE_FIGURES.items()
+                if name in event.parts
+            ]
+            return f"{found}, held out: {', '.join(figures)}" if figures else found
         case ScoreEvent():
             rows = f" on {plural(event.rows, 'held-out row')}" if event.rows is not None else ""
             when = _WHEN.get(event.when, f"at step {event.step}")

@@ -62,7 +62,7 @@ from tui_lab.training.attempt_records import (
     TrainingData,
     TrainingSetup,
 )
-from tui_lab.training.build_trainer import EncodedRows, TrainerHooks, build_trainer
+from tui_lab.training.build_trainer import EncodedRows, TrainerHooks, build_trainer, evenly
 from tui_lab.training.callbacks import OnTrainBegin
 from tui_lab.training.oom_ladder import Ladder
 from tui_lab.training.samples import TaskEvaluator
@@ -328,6 +328,7 @@ def prepare_model(
     context.recorder.source_losses = lambda: {
         names[number]: loss for number, loss in trainer.source_losses.items()
     }
+    context.recorder.preference_figures = lambda: trainer.held_out_figures
     if trainer.objective is not None and recipe.ewc_lambda:
         context.events.write(PhaseEvent(name="evaluating", detail="where general text is sensitive (EWC)"))
         length = resolved.max_length
@@ -350,16 +351,20 @@ def prepare_model(
 def _validation_rows(context: AttemptContext, recipe: Recipe, prepared: PreparedData) -> TokenRows:
     """The held-out rows that validations measure, evenly out of all. An attempt that goes on measures as many
     as the one before, so that losses stay comparable."""
-    held_out, rows = prepared.validation, len(prepared.train)
+    size = recipe.sequences_per_row  # the sides of a pair stay together
+    held_out, units, rows = prepared.validation, len(prepared.validation) // size, len(prepared.train) // size
     trained = float(recipe.max_steps * recipe.effective_batch_size) or rows * recipe.num_train_epochs
-    count = validation_rows(recipe, len(held_out), trained)
-    if context.before.plan is not None and not recipe.validation_rows:
-        count = min(len(held_out), context.before.plan.validation_rows or len(held_out))
-    if count == len(held_out):
+    count = validation_rows(recipe, units, trained)
+    # of answers with a verdict the plan counts only the good ones
+    if context.before.plan is not None and not recipe.validation_rows and recipe.preference_loss != "kto":
+        count = min(units, context.before.plan.validation_rows or units)
+    if count == units:
         return held_out
-    reason = f"{count:,} of {len(held_out):,} held-out rows are measured in each validation"
+    reason = (
+        f"{count:,} of {units:,} held-out {'pairs' if size > 1 else 'rows'} are measured in each validation"
+    )
     context.events.write(ChoiceEvent(field="validation_rows", value=count, reason=reason))
-    return held_out.chosen([number * len(held_out) // count for number in range(count)])
+    return held_out.chosen(evenly(units, count, size))
 
 
 def _load_start(recipe: Recipe, model: Model) -> None:

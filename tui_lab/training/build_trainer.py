@@ -30,6 +30,8 @@ from tui_lab.training.trainer import LabTrainer
 from tui_lab.training.trainer_config import TASK_COLUMN, as_dataset, steps_planned, training_arguments
 from tui_lab.training.types import Inputs, Model, Tokenizer
 
+#: Held-out pairs, or answers with a verdict, whose rewards are measured at each validation.
+MOST_ANSWERS = 64
 log = logging.getLogger(__name__)
 
 
@@ -105,6 +107,9 @@ def build_trainer(
         without_mask=values.packed_attention == "varlen",
         row_mask=values.row_mask,
     )
+    if recipe.preference_loss != "none" and rows.validation:
+        answers = _some(rows.validation, recipe.sequences_per_row, MOST_ANSWERS)
+        trainer.held_out_answers = as_dataset(answers, preference_loss=recipe.preference_loss)
     trainer.checkpoints_kept = recipe.save_total_limit
     trainer.validation_sources = [] if recipe.packing else held_out.source.tolist()
     trainer.add_callback(RelocateBestCheckpoint(hooks.warn))
@@ -138,6 +143,19 @@ def _held_out(validation: Sequence[TokenRow], recipe: Recipe) -> TokenRows:
         desirable = [at for at, task in enumerate(rows.tasks()) if task == DESIRABLE]
         return rows.chosen(desirable) if desirable else rows
     return rows.chosen(range(0, len(rows), 2))
+
+
+def _some(validation: Sequence[TokenRow], size: int, most: int) -> TokenRows:
+    """At most ``most`` units of ``size`` rows, evenly out of all."""
+    rows = validation if isinstance(validation, TokenRows) else TokenRows.of(validation)
+    return rows.chosen(evenly(len(rows) // size, most, size))
+
+
+def evenly(units: int, most: int, size: int = 1) -> list[int]:
+    """The places of the rows of at most ``most`` of the units of ``size`` rows each, evenly out of all."""
+    count = min(units, most)
+    first = (number * units // count * size for number in range(count))
+    return [at + offset for at in first for offset in range(size)]
 
 
 def frozen_copy(base: Model, values: ResolvedValues) -> Model:

@@ -143,7 +143,9 @@ class Objective:
         head = losses.output_head(self._plain)
         self.parts = {}
         if recipe.preference_loss != "none":
-            loss = self._preference(outputs, inputs, preference or {}) * share.rows / accumulation
+            found = self.preference(outputs, inputs, preference or {})
+            self.parts |= found.parts
+            loss = found.loss * share.rows / accumulation
         elif recipe.label_smoothing_factor or recipe.focal_gamma or recipe.uncertainty_weighting:
             loss = self._task_loss(states, outputs, head, tasks, tokens, accumulation, share)
         if base_states is not None:
@@ -160,24 +162,25 @@ class Objective:
             loss = loss + recipe.ewc_lambda * term / accumulation
         return loss
 
-    def _preference(self, outputs: Any, inputs: Inputs, more: Inputs) -> Tensor:
-        """The preference loss of a batch, a scalar mean over its pairs or answers."""
+    def preference(self, outputs: Any, inputs: Inputs, more: Inputs) -> preferences.PreferenceLoss:
+        """The preference loss of a batch, a mean over its pairs or answers. Without mismatched answers in
+        ``more`` the divergence of kto counts as 0."""
 
         reference = self._reference_log_probability
 
         def kl() -> Tensor:
+            if MISMATCHED not in more:
+                return torch.zeros((), device=self._plain.device)
             batch = more[MISMATCHED]
             head = losses.output_head(self._plain)
             now = preferences.log_probability(self._present_states(batch), batch["labels"], head)
             return (now - reference(batch)).mean().clamp(min=0)
 
         length = inputs["labels"].shape[1] - 1
-        found = preferences.loss_of(
+        return preferences.loss_of(
             self._recipe, outputs.log_probs[:, -length:], outputs.label_mask[:, -length:],
             {**inputs, **more}, reference, kl,
         )  # fmt: skip
-        self.parts |= found.parts
-        return found.loss
 
     def _reference_log_probability(self, batch: Inputs) -> Tensor:
         """The summed log-probability (B,) of the labels of rows before training: under the base without

@@ -2,9 +2,9 @@
 
 Sources: DPO (Rafailov et al. 2023), ORPO (Hong et al. 2024), KTO (Ethayarajh et al. 2024), SimPO (Meng et al.
 2024); computed as trl's DPOTrainer, ORPOTrainer, KTOTrainer and CPOTrainer (``loss_type="simpo"``) do.
-``chosen_weight`` adds the likelihood of chosen answers as trl's loss ``sft`` and ``cpo_alpha`` do (RPO, Pang et
-al. 2024; CPO, Xu et al. 2024). A batch has the two sides of a pair one after the other: chosen answers in even rows, rejected ones in odd
-rows."""
+``chosen_weight`` adds the likelihood of chosen answers as trl's loss ``sft`` and ``cpo_alpha`` do (RPO, Pang
+et al. 2024; CPO, Xu et al. 2024). A batch has the two sides of a pair one after the other: chosen answers in
+even rows, rejected ones in odd rows."""
 
 from __future__ import annotations
 
@@ -45,10 +45,33 @@ Collator = Callable[[list[Inputs]], Inputs]
 
 @dataclass(frozen=True)
 class PreferenceLoss:
-    """The loss of a batch, a scalar, and its figures by name: means over the pairs or answers."""
+    """The loss of a batch, a scalar, its figures by name (means over the pairs or answers), and of each
+    answer (B,) its reward and its log-probability."""
 
     loss: Tensor
     parts: dict[str, Tensor]
+    rewards: Tensor
+    sums: Tensor
+
+
+def figures(rewards: Tensor, sums: Tensor, desirable: Tensor | None) -> dict[str, Tensor]:
+    """What is followed of answers, from their rewards and log-probabilities (B,). ``desirable`` (B,): the
+    verdicts; None where chosen and rejected answers follow one another. An accuracy is the share of pairs, or
+    of all good answers with all bad ones, where the better answer has the higher reward."""
+    if desirable is None:
+        good, bad, above = rewards[0::2], rewards[1::2], rewards[0::2] > rewards[1::2]
+        sides = sums[0::2], sums[1::2]
+    else:
+        good, bad = rewards[desirable], rewards[~desirable]
+        above, sides = good[:, None] > bad[None], (sums[desirable], sums[~desirable])
+    found = {
+        f"{side}_log_probability": each.mean()
+        for side, each in zip(("chosen", "rejected"), sides, strict=True)
+        if len(each)
+    }
+    if len(good) and len(bad):
+        found |= {"reward_margin": good.mean() - bad.mean(), "reward_accuracy": above.float().mean()}
+    return found
 
 
 # --------------------------------------------------------------------------------------------------
@@ -115,15 +138,8 @@ def loss_of(
     if likelihood_weight:
         tokens = mask[0::2].sum().clamp(min=1)
         loss = loss - likelihood_weight * summed(log_probs[0::2], mask[0::2]).sum() / tokens
-    now = rewards.detach()
-    good, bad = now[0::2], now[1::2]
-    parts = {
-        "reward_margin": (good - bad).mean(),
-        "reward_accuracy": (good > bad).float().mean(),
-        "chosen_log_probability": sums.detach()[0::2].mean(),
-        "rejected_log_probability": sums.detach()[1::2].mean(),
-    }
-    return PreferenceLoss(loss, parts)
+    rewards, sums = rewards.detach(), sums.detach()
+    return PreferenceLoss(loss, figures(rewards, sums, None), rewards, sums)
 
 
 def _verdicts(
@@ -136,17 +152,9 @@ def _verdicts(
     desirable = inputs[VERDICT].bool().to(sums.device)
     ratios, divergence = sums - reference(inputs), kl()
     each = kto(ratios, desirable, divergence, recipe.preference_beta, recipe.undesirable_weight)
-    rewards = recipe.preference_beta * ratios.detach()
-    good, bad = rewards[desirable], rewards[~desirable]
-    parts = {"kl_estimate": divergence}
-    if len(good) and len(bad):
-        parts["reward_margin"] = good.mean() - bad.mean()
-        parts["reward_accuracy"] = (good[:, None] > bad[None]).float().mean()
-    if len(good):
-        parts["chosen_log_probability"] = sums.detach()[desirable].mean()
-    if len(bad):
-        parts["rejected_log_probability"] = sums.detach()[~desirable].mean()
-    return PreferenceLoss(each.mean(), parts)
+    rewards, sums = recipe.preference_beta * ratios.detach(), sums.detach()
+    parts = {"kl_estimate": divergence, **figures(rewards, sums, desirable)}
+    return PreferenceLoss(each.mean(), parts, rewards, sums)
 
 
 def summed(log_probs: Tensor, mask: Tensor) -> Tensor:

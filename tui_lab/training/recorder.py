@@ -36,6 +36,8 @@ class EventRecorder(TrainerCallback):
         self.validated_at = -1
         #: The last validation loss of each data set of a mixture, by name.
         self.source_losses: Callable[[], dict[str, float]] = dict
+        #: The figures of a preference loss at the last validation, by name.
+        self.preference_figures: Callable[[], dict[str, float]] = dict
         self.train_loss = math.nan
         self.tokens_before = 0
         self._tokens = 0
@@ -173,7 +175,12 @@ class EventRecorder(TrainerCallback):
         self.validated_at, self.validation_loss = step, loss
         self._events.write(
             ValidationEvent(
-                step=step, loss=loss, rows=self.validation_rows, when=when, by_source=self.source_losses()
+                step=step,
+                loss=loss,
+                rows=self.validation_rows,
+                when=when,
+                by_source=self.source_losses(),
+                parts=self.preference_figures(),
             )
         )
 

@@ -15,9 +15,10 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+from datasets import Dataset
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback
@@ -28,7 +29,7 @@ from tui_lab.training import adalora_state, layers, objective, packed_attention,
 from tui_lab.training.adapters import inputs_uncast, layers_under_autocast, orthogonality
 from tui_lab.training.callbacks import AdaLoraSchedule
 from tui_lab.training.distributed import ProcessGroup
-from tui_lab.training.micro_batches import BatchPart
+from tui_lab.training.micro_batches import MISMATCHED, BatchPart
 from tui_lab.training.objective import Objective
 from tui_lab.training.oom_ladder import Ladder
 from tui_lab.training.oom_restart import StepRestarter
@@ -71,6 +72,9 @@ class LabTrainer(SeamTrainer):
         #: The number of the data set of each held-out row, and the last validation loss of each set.
         self.validation_sources: list[int] = []
         self.source_losses: dict[int, float] = {}
+        #: Held-out answers of a preference loss, and the last figures on them by name.
+        self.held_out_answers: Dataset | None = None
+        self.held_out_figures: dict[str, float] = {}
         self._after_step = after_step
         self._adalora = adalora
         self.objective: Objective | None = None
@@ -215,7 +219,37 @@ class LabTrainer(SeamTrainer):
         totals = [(total, tokens)] if self.group.is_sharded else self.group.all_gather((total, tokens))
         total, tokens = sum(part[0] for part in totals), sum(part[1] for part in totals)
         self.source_losses = self._by_source(each) if by_source else {}
+        if self.held_out_answers is not None:
+            self.held_out_figures = self._figures_on(self.held_out_answers)
         return total / tokens if tokens else math.nan
+
+    def _figures_on(self, answers: Dataset) -> dict[str, float]:
+        """The figures of the preference loss on held-out answers; every process measures all of them."""
+        objective = self.objective
+        assert objective is not None
+
+        def evaluate(inputs: Inputs) -> tuple[Tensor, Tensor, Tensor | None]:
+            more = {name: inputs.pop(name) for name in preferences.BATCH_COLUMNS if name in inputs}
+            more.pop(MISMATCHED, None)
+            inputs, more = self.to_device(inputs), self.to_device(more)
+            with self._step_settings(inputs):
+                outputs = self.model(**self.without_row_mask(inputs), use_cache=False, fused_lm_head=True)
+            found = objective.preference(outputs, inputs, more)
+            return found.rewards.cpu(), found.sums.cpu(), more.get(preferences.VERDICT)
+
+        batches = DataLoader(
+            cast("Any", answers),
+            batch_size=self.args.per_device_eval_batch_size,
+            collate_fn=self.data_collator,
+        )
+        with preserve_rng_state(self.model), self.compute_loss_context_manager():
+            found = list(self.restarter.map_batches(batches, evaluate))
+        if not found:
+            return {}
+        rewards, sums = torch.cat([each[0] for each in found]), torch.cat([each[1] for each in found])
+        verdicts = [each[2].bool().cpu() for each in found if each[2] is not None]
+        figures = preferences.figures(rewards, sums, torch.cat(verdicts) if verdicts else None)
+        return {name: float(value) for name, value in figures.items()}
 
     def _by_source(self, each: list[tuple[float, int]]) -> dict[int, float]:
         """The validation loss of each data set, from loss and tokens of this process's rows in order; empty

@@ -148,6 +148,6 @@ def both_fall(state: RunState) -> Iterator[Flag]:
             state.step,
             f"Chosen answers have become less likely, too: {chosen_then:.0f} → {chosen_now:.0f} nats an "
             f"answer (rejected {rejected_then:.0f} → {rejected_now:.0f}).",
-            "Set chosen_weight = 1 (dpo, simpo) or lower the learning rate; tuning on the chosen answers first "
-            "(--from) helps, too.",
+            "Set chosen_weight = 1 (dpo, simpo) or lower the learning rate; tuning on the chosen answers "
+            "first (--from) helps, too.",
         )

@@ -25,10 +25,13 @@ from tui_lab.ui.widgets.next_steps import NextSteps
 from tui_lab.ui.widgets.panel import as_panel
 from tui_lab.ui.widgets.plot import Plot
 from tui_lab.ui.widgets.run_plots import RunPlot
-from tui_lab.ui.widgets.tab_bar import TabBar, part_tabs
+from tui_lab.ui.widgets.tab_bar import Tab, TabBar, part_tabs
 
 TABS = (
     ("loss", "Loss"),
+    ("margin", "Margin"),
+    ("accuracy", "Accuracy"),
+    ("sides", "Log-prob"),
     ("retention", "Retention"),
     ("kl", "KL"),
     ("memory", "Memory"),
@@ -41,6 +44,9 @@ TABS = (
 #: The panels: (id, title), and of those of text what an empty one says.
 PLOTS = (
     ("loss", "Loss"),
+    ("margin", "Reward margin"),
+    ("accuracy", "Reward accuracy"),
+    ("sides", "Log-probability"),
     ("retention", "Retention"),
     ("kl", "KL"),
     ("memory", "Memory"),
@@ -52,6 +58,8 @@ FEEDS = (
     ("samples", "Samples", "What the model answers appears here, now and then during the run."),
     ("about", "About this run", "Details of the run appear here."),
 )
+#: Parts that runs with a preference loss have, and the parts whose place they take.
+PREFERENCE_PARTS, OTHER_PARTS = ("margin", "accuracy", "sides"), ("speed", "rate")
 GRID_COLUMNS, GRID_ROWS = 100, 32
 
 
@@ -70,6 +78,12 @@ class TrainPane(RunPane):
     TrainPane.-grid #loss, TrainPane.-grid #retention { column-span: 12; }
     TrainPane.-grid #memory { column-span: 9; }
     TrainPane.-grid .text { column-span: 8; }
+    TrainPane.-grid.-preferences .part { column-span: 6; }
+    TrainPane.-grid.-preferences #retention { column-span: 8; }
+    TrainPane.-grid.-preferences #kl { column-span: 7; }
+    TrainPane.-grid.-preferences #memory { column-span: 9; }
+    TrainPane.-grid.-preferences .text { column-span: 8; }
+    TrainPane.-grid .part.-absent { display: none; }
     """
 
     def __init__(self) -> None:
@@ -81,11 +95,12 @@ class TrainPane(RunPane):
     def compose_body(self) -> ComposeResult:
         yield Static(id="state")
         yield NextSteps()
-        yield TabBar(part_tabs(TABS))
+        yield TabBar(_tabs(preferences=False))
         with Container(id="parts"):
             for kind, title in PLOTS:
                 plot = Vertical(RunPlot(kind), id=kind) if kind != "memory" else MemoryView(id=kind)
-                yield as_panel(plot, title).add_class("part").set_class(kind == "loss", "-active")
+                part = as_panel(plot, title).add_class("part").set_class(kind == "loss", "-active")
+                yield part.set_class(kind in PREFERENCE_PARTS, "-absent")
             for kind, title, empty in FEEDS:
                 feed = Feed(empty, auto_scroll=kind != "about")
                 yield as_panel(Vertical(feed, id=kind, classes="part text"), title)
@@ -103,7 +118,21 @@ class TrainPane(RunPane):
         for feed in self.query(Feed):
             feed.replace([])
 
+    def _show_parts(self, preferences: bool) -> None:
+        """Shows the parts of a run with or without a preference loss."""
+        if preferences == self.has_class("-preferences"):
+            return
+        self.set_class(preferences, "-preferences")
+        for name in (*PREFERENCE_PARTS, *OTHER_PARTS):
+            self.query_one(f"#{name}").set_class(preferences == (name in OTHER_PARTS), "-absent")
+        bar, tabs = self.query_one(TabBar), _tabs(preferences)
+        gone = bar.active not in {tab.id for tab in tabs}
+        bar.set_tabs(tabs)
+        if gone:
+            self.activate("loss")
+
     def draw_run(self, key: str, state: RunState) -> None:
+        self._show_parts(state.trains_preferences)
         super().draw_run(key, state)
         self._show_window()
         assert self.watcher is not None
@@ -189,3 +218,8 @@ class TrainPane(RunPane):
             self.notice("No red flags in this run.")
         self.action_tab("about")
         self.query_one("#about Feed", Feed).scroll_home(animate=False)
+
+
+def _tabs(preferences: bool) -> tuple[Tab, ...]:
+    absent = OTHER_PARTS if preferences else PREFERENCE_PARTS
+    return part_tabs([part for part in TABS if part[0] not in absent])

@@ -23,7 +23,7 @@ from tui_lab.recipes.mixture import short_name
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs import crash_reason, wording
 from tui_lab.runs.schema import DataEvent, EndEvent, LadderEvent, RunEvent, SampleEvent, WarningEvent
-from tui_lab.runs.state import ENDED, PREFERENCE_FIGURES, RunState
+from tui_lab.runs.state import ENDED, RunState
 from tui_lab.ui.views.plot_data import quantity
 from tui_lab.ui.views.spans import TextSpan, fitting, labelled
 
@@ -80,7 +80,7 @@ def figures_line(state: RunState, width: int) -> str:
     parts = []
     if state.loss.values:
         parts.append(f"loss {quantity(state.loss.last, 'number')}")
-    for name, label in PREFERENCE_FIGURES.items():
+    for name, label in wording.PREFERENCE_FIGURES.items():
         if name in state.parts and state.parts[name].values:
             parts.append(f"{label} {quantity(state.parts[name].last, 'number')}")
     if state.validation.values:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from tui_lab.core.format import memory_name
 from tui_lab.retention.statistics import Interval
@@ -46,6 +47,34 @@ def loss_series(state: RunState) -> list[PlotSeries]:
         points = validation.steps, validation.values
         series.append(PlotSeries("validation", "validation", *points, "points", brief="valid"))
     return series if loss.values or validation.values else []
+
+
+def part_series(state: RunState, name: str) -> list[PlotSeries]:
+    """A figure of a preference loss: of each step, raw and smoothed, and on held-out answers."""
+    curve, held_out = state.parts.get(name, Curve()), state.held_out_parts.get(name, Curve())
+    series = [PlotSeries("train", "train", curve.steps, curve.values, outline=curve.outline)]
+    if len(curve.values) >= SMOOTHED_FROM:
+        smoothed = curve.smoothed(SMOOTHING)
+        series.append(
+            PlotSeries(
+                "smoothed", "smoothed", smoothed.steps, smoothed.values, "thick", outline=smoothed.outline
+            )
+        )
+    if held_out.values:
+        points = held_out.steps, held_out.values
+        series.append(PlotSeries("held out", "validation", *points, "points", brief="held"))
+    return series if curve.values or held_out.values else []
+
+
+def side_series(state: RunState) -> list[PlotSeries]:
+    """Log-probability of chosen and rejected answers in nats an answer, smoothed."""
+    series = []
+    for side, role in (("chosen", "retained"), ("rejected", "forgotten")):
+        curve = state.parts.get(f"{side}_log_probability", Curve())
+        if curve.values:
+            drawn = curve.smoothed(SMOOTHING) if len(curve.values) >= SMOOTHED_FROM else curve
+            series.append(PlotSeries(side, role, drawn.steps, drawn.values, "thick", outline=drawn.outline))
+    return series
 
 
 def memory_series(state: RunState) -> list[PlotSeries]:
@@ -119,7 +148,7 @@ def kl_series(state: RunState) -> list[PlotSeries]:
 
 
 #: Plots that show when checkpoints, probes and red flags were.
-MARKED = ("loss", "retention", "kl")
+MARKED = ("loss", "margin", "accuracy", "sides", "retention", "kl")
 #: Ends of the x axis of a run that trains: round numbers, so that the axis seldom changes.
 ROUND_ENDS = (1, 1.5, 2, 3, 4, 5, 6, 8, 10)
 
@@ -147,6 +176,18 @@ PLOTS: dict[str, tuple[PlotOptions, Maker]] = {
     "loss": (
         PlotOptions("loss", "The loss appears here after the first step.", x_low=0.0, settle=True),
         loss_series,
+    ),
+    "margin": (
+        PlotOptions("", "The reward margin appears here after the first step.", x_low=0.0),
+        partial(part_series, name="reward_margin"),
+    ),
+    "accuracy": (
+        PlotOptions("", "The reward accuracy appears here after the first step.", x_low=0.0),
+        partial(part_series, name="reward_accuracy"),
+    ),
+    "sides": (
+        PlotOptions("", "How likely both answers are appears here after the first step.", x_low=0.0),
+        side_series,
     ),
     "retention": (
         PlotOptions("", "What the model still knows appears here with the first probe.", x_low=0.0),
