@@ -69,6 +69,6 @@ def test_both_answers_of_a_preference_run_become_unlikely() -> None:
         return made
 
     [flag] = [flag for flag in flags(state(-15, -40)) if flag.name == "both_fall"]
-    assert flag.severity == "amber" and "orpo" in flag.remedy
+    assert flag.severity == "amber" and "chosen_weight = 1" in flag.remedy
     assert not [flag for flag in flags(state(2, -40)) if flag.name == "both_fall"]
     assert not [flag for flag in flags(state(2, -40)) if flag.name in ("memorising", "underfitting")]

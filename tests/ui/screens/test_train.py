@@ -139,6 +139,32 @@ async def test_a_live_run_is_drawn_as_it_grows(fake: FakeRun, size: tuple[int, i
                 assert part in text
 
 
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+async def test_a_preference_run_has_charts_of_its_rewards(fake: FakeRun, size: tuple[int, int]) -> None:
+    fake.begin()
+    parts = {
+        "reward_margin": 1.25, "reward_accuracy": 0.75,
+        "chosen_log_probability": -20.0, "rejected_log_probability": -35.0,
+    }  # fmt: skip
+    for step in range(1, 4):
+        fake.events.write(StepEvent(step=step, loss=0.5, parts=parts))
+    fake.events.write(ValidationEvent(step=3, loss=0.7, rows=8, parts={**parts, "reward_accuracy": 0.625}))
+    app = LabApp(run_id=fake.run.id)
+    async with app.run_test(size=size) as pilot:
+        for shown in ("margin 1.25", "train 1.25", "held out 0.625", "chosen -20", "rejected -35"):
+            if size == (80, 24) and shown in ("train 1.25", "held out 0.625", "chosen -20"):
+                await pilot.press("t")
+            await until(lambda shown=shown: shown in words(app), what=shown)  # type: ignore[misc]
+        assert not pane(app).query_one("#speed").display and not pane(app).query_one("#rate").display
+        plain = FakeRun()
+        plain.begin()
+        plain.step(1, 2.0)
+        app.run_id = plain.run.id
+        await until(lambda: not pane(app).has_class("-preferences") and "1/20" in screen_text(app))
+        assert pane(app).query_one("#margin").has_class("-absent")
+        plain.die()
+
+
 async def test_tabs_show_every_part_at_80x24(fake: FakeRun) -> None:
     fake.begin()
     fake.step(1, 2.0)

@@ -78,7 +78,7 @@ class TrainPane(RunPane):
     TrainPane.-grid #loss, TrainPane.-grid #retention { column-span: 12; }
     TrainPane.-grid #memory { column-span: 9; }
     TrainPane.-grid .text { column-span: 8; }
-    TrainPane.-grid.-preferences .part { column-span: 6; }
+    TrainPane.-grid.-preferences .part, TrainPane.-grid.-preferences #loss { column-span: 6; }
     TrainPane.-grid.-preferences #retention { column-span: 8; }
     TrainPane.-grid.-preferences #kl { column-span: 7; }
     TrainPane.-grid.-preferences #memory { column-span: 9; }
