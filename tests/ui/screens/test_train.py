@@ -151,8 +151,8 @@ async def test_a_preference_run_has_charts_of_its_rewards(fake: FakeRun, size: t
     fake.events.write(ValidationEvent(step=3, loss=0.7, rows=8, parts={**parts, "reward_accuracy": 0.625}))
     app = LabApp(run_id=fake.run.id)
     async with app.run_test(size=size) as pilot:
-        for shown in ("margin 1.25", "train 1.25", "held out 0.625", "chosen -20", "rejected -35"):
-            if size == (80, 24) and shown in ("train 1.25", "held out 0.625", "chosen -20"):
+        for shown in ("margin 1.25", "train 1.25", "0.625", "chosen -20", "rejected -35"):
+            if size == (80, 24) and shown in ("train 1.25", "0.625", "chosen -20"):
                 await pilot.press("t")
             await until(lambda shown=shown: shown in words(app), what=shown)  # type: ignore[misc]
         assert not pane(app).query_one("#speed").display and not pane(app).query_one("#rate").display
