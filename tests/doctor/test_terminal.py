@@ -54,8 +54,8 @@ def test_what_ssh_leaves_behind_is_hinted_at() -> None:
 @pytest.mark.parametrize(
     ("environment", "answer_s", "state", "told", "advised"),
     [
-        ({}, 0.004, "ok", "apparently on this machine; the terminal answers in 4 ms", ""),
-        ({}, None, "ok", "apparently on this machine", ""),
+        ({}, 0.004, "ok", "not over SSH; the terminal answers in 4 ms", ""),
+        ({}, None, "ok", "not over SSH", ""),
         ({}, 0.3, "warn", "answers in 300 ms", "--slow-link"),
         ({"SSH_TTY": "x"}, 0.02, "ok", "over SSH; the terminal answers in 20 ms", ""),
         ({"SSH_TTY": "x", "TMUX": "x"}, 0.001, "ok", "tmux or screen answers in 1 ms", "--slow-link"),

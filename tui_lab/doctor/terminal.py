@@ -134,7 +134,7 @@ def ask_terminal(environment: Mapping[str, str]) -> float | None:
 
 def check_line(environment: Mapping[str, str], answer_s: float | None) -> DoctorCheck:
     """Where the terminal is, and its response time."""
-    where = "over SSH" if is_remote(environment) else "apparently on this machine"
+    where = "over SSH" if is_remote(environment) else "not over SSH"
     inner = environment.get("TMUX") or environment.get("STY")
     if answer_s is None:
         found = where

@@ -24,7 +24,7 @@ KINDS = {
     "adapter": "the adapter with its tokenizer, for peft over the base",
     "merged": "one merged model for transformers, vLLM and others",
     "modelfile": "the merged model with a Modelfile, for `ollama create`",
-    "gguf": "one GGUF file for llama.cpp and Ollama (needs llama.cpp's converter)",
+    "gguf": "one GGUF file for llama.cpp and Ollama (needs llama.cpp)",
 }
 #: Kinds of earlier versions, with what to use instead.
 REMOVED_KINDS = {

@@ -229,7 +229,8 @@ def cost_line(run_estimate: RunEstimate) -> str:
         return f"time: {run_estimate.cost_problem}"
     if cost.hours is None:
         return "time: unknown until the speed is measured here"
-    parts = [time_text(cost.hours)]
+    hours, bound = cost.hours, "at most" in cost.tokens_basis  # the rows are not counted yet
+    parts = [f"at most {time_text(EstimateRange(*[hours.high] * 3))}" if bound else time_text(hours)]
     if cost.kwh is not None:
         parts.append(f"{_figure(cost.kwh)} kWh")
     if cost.co2_kg is not None:
@@ -246,8 +247,8 @@ def tokens_text(cost: Cost) -> str:
     """The number of tokens that the costs are for."""
     if cost.tokens_basis.startswith("for each"):
         return f"for each {count(cost.tokens)} tokens"
-    if "at most" in cost.tokens_basis:  # the rows are not counted yet
-        return f"for at most {count(cost.tokens)} tokens"
+    if "at most" in cost.tokens_basis:
+        return f"{count(cost.tokens)} tokens if every row has the greatest length"
     return f"{count(cost.tokens)} tokens"
 
 

@@ -57,7 +57,7 @@ def test_the_details_of_a_run() -> None:
     for part in (
         RUN.id,
         "acquisition 0.100→0.900 (exact match)",
-        "retention 0.95 (0.90–1.00)",
+        "retention of the last probe 0.95 (0.90–1.00)",
         "CUDA peak 3 GiB",
         "#good",
         "lower the",

@@ -76,7 +76,7 @@ class CheatSheet(Dialog[None]):
         self.heading = f"Keys: {GROUPS[group]}" if group in GROUPS else "Keys"
 
     def hint(self) -> str:
-        return f"{self.keys('app.help')} more help, {self.keys('keys.close')} close"
+        return f"{self.keys('app.help')} more help, {self.keys('keys.close')} closes"
 
     def compose_body(self) -> ComposeResult:
         yield Static()

@@ -14,13 +14,28 @@ from tui_lab.ui.actions.registry import ACTIONS, Action, key_cell
 from tui_lab.ui.terminal.remappable_screen import DismissedOnce
 from tui_lab.ui.terminal.textual_internals import keymap_of
 from tui_lab.ui.terminal.types import AnyScreen
+from tui_lab.ui.widgets.panel import as_panel, key_hints
 
 if TYPE_CHECKING:
     from textual.command import Hits
 
 
 class Palette(DismissedOnce, CommandPalette):
-    """Textual's command palette, which runs a command once."""
+    """Textual's command palette, which runs a command once and is drawn as a panel."""
+
+    DEFAULT_CSS = """
+    Palette > Vertical { margin-top: 1; width: 104; max-width: 100%; }
+    Palette #--input, Palette #--input.--list-visible {
+        border: round $primary; border-title-style: bold; border-title-color: $foreground;
+        border-subtitle-color: $text-muted; background: $panel; padding: 0;
+    }
+    Palette SearchIcon { display: none; }
+    Palette CommandInput, Palette CommandInput:focus { margin: 0; padding: 0 1; }
+    Palette CommandList { border: none; padding: 0; }
+    """
+
+    def on_mount(self) -> None:
+        as_panel(self.query_one("#--input"), "Commands", state=key_hints("Enter runs, Esc closes"))
 
     async def _on_message(self, message: Message) -> None:
         typed = isinstance(message, Input.Submitted | Input.Changed | OptionList.OptionSelected)

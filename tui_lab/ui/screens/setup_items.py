@@ -27,11 +27,11 @@ MODEL_COLUMNS = (
     Column("state", least=9),
 )
 PRESET_COLUMNS = (
-    Column("preset", 13), Column("method", 15, least=9), Column("r", 4, right=True),
-    Column("rate", 8, right=True), Column("length", 11, right=True, optional=True), Column("here", 12),
+    Column("preset", 12), Column("method", 14, least=9), Column("r", 4, right=True),
+    Column("rate", 8, right=True), Column("length", 11, right=True, optional=True), Column("here", 11),
     Column("for", least=5),
 )  # fmt: skip
-DATA_COLUMNS = (Column("data", 24), Column("kind", 10), Column("where"))
+DATA_COLUMNS = (Column("data", 24, least=13), Column("kind", 13), Column("where", least=30))
 
 _STATES = {
     "bundled": "bundled",
@@ -238,12 +238,12 @@ def bundled_items() -> list[ChooserItem]:
         ),
         "pirate_pairs": (
             "preferences",
-            "chosen and rejected answers",
+            "chosen and rejected",
             "The pirate's answer is preferred to the plain one: for the presets dpo, orpo and simpo.",
         ),
         "pirate_votes": (
             "preferences",
-            "answers with a verdict",
+            "answers with verdicts",
             "Answers of a pirate are good, plain ones are not: for the preset kto.",
         ),
     }

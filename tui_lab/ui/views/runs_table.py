@@ -215,7 +215,7 @@ def detail(run: RunSummary | None, width: int = 0, stage: int = 1) -> list[str]:
     if score(run) != UNKNOWN:
         figures.append(f"acquisition {score(run, 3)} ({sanitize(metric_name(run.score_name))})")
     if retention(run) != UNKNOWN:
-        figures.append(f"retention {retention(run)}")
+        figures.append(f"retention of the last probe {retention(run)}")
     if size(run.peak_bytes) != UNKNOWN:
         figures.append(f"{memory_name(sanitize(run.peak_of))} {size(run.peak_bytes)}")
     line = fitting(figures, width) if width else figures
