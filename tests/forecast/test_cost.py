@@ -130,7 +130,9 @@ def test_tokens_that_are_not_counted_yet_are_at_most() -> None:
     counted = cost.DataFacts(rows=1000, mean_tokens=30)
     steps = recipe(max_steps=10, per_device_train_batch_size=2, gradient_accumulation_steps=1)
     assert tokens_text(cost.estimate(QWEN, steps, data=counted, device=CPU)) == "600 tokens"
-    assert tokens_text(cost.estimate(QWEN, steps, device=CPU)).endswith("tokens if every row has the greatest length")
+    assert tokens_text(cost.estimate(QWEN, steps, device=CPU)).endswith(
+        "tokens if every row has the greatest length"
+    )
 
 
 def test_validation_and_probes_are_part_of_it() -> None:

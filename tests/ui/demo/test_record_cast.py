@@ -12,9 +12,16 @@ from itertools import pairwise
 from tests.screen import Screen
 from tests.ui.demo.record_cast import CAST, COLUMNS, IDLE_S, ROWS, cast, record, shortened
 from tests.ui.demo.record_demo import PATH
+from tests.ui.helpers import screen_text, until
+from tui_lab.core.settings import Settings
+from tui_lab.ui.app import LabApp
 from tui_lab.ui.demo.script import CHAPTERS
+from tui_lab.ui.widgets.lane_view import LaneView
+from tui_lab.ui.widgets.tab_bar import TabBar
 
 MOST_BYTES = 600 << 10
+#: Rows of the demo's caption, below the pane.
+CAPTION_ROWS = 4
 
 
 def still_screens(events: list[tuple[float, str, str]]) -> Iterator[str]:
@@ -41,6 +48,25 @@ def test_the_committed_cast_is_well_formed_and_complete() -> None:
         assert text in screens, text
     assert not PATH.findall(re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", " ", shown)), "no path of a machine"
     assert "Traceback" not in shown
+
+
+async def test_the_committed_cast_shows_the_panes_as_they_are_now() -> None:
+    """Their header, their lines of tabs and the frames of lanes: who changes these records the cast anew."""
+    _, *events = map(json.loads, CAST.read_text(encoding="utf-8").splitlines())
+    screens = "\n".join(still_screens(events))
+    app = LabApp(settings=Settings(theme="lab-dark", plots="braille"))
+    now: list[str] = []
+    async with app.run_test(size=(COLUMNS, ROWS - CAPTION_ROWS)) as pilot:
+        for name in ("train", "playground", "retention"):
+            app.action_pane(name)
+            await until(lambda name=name: app.screen.is_current and getattr(app.screen, "GROUP", "") == name)  # type: ignore[misc]
+            await until(lambda: app.screen.is_filled)  # type: ignore[attr-defined]
+            await pilot.pause()
+            rows = screen_text(app).splitlines()
+            now += [rows[0], *(rows[bar.region.y] for bar in app.screen.query(TabBar))]
+            now += [f"╭─ ✓ {view.number} {view.lane.strategy.name} " for view in app.screen.query(LaneView)][:2]
+    assert len(now) == 8
+    assert [row for row in now if " ".join(row.replace("·", "✓").split()) not in " ".join(screens.split())] == []
 
 
 def test_the_recorder_records_what_a_terminal_shows() -> None:
