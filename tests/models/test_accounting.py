@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, LlamaConfig, LlamaForCausalLM
+from transformers.quantizers import AutoHfQuantizer
 
 from tui_lab.core.errors import LabError
-from tui_lab.models import accounting, checkpoint
+from tui_lab.models import accounting, checkpoint, loading, stored_forms
 from tui_lab.models.loading import ModelSource, Precision, load_model
 
 Tensors = dict[str, torch.Tensor]
@@ -201,6 +203,32 @@ def test_other_forms_are_refused_with_one_sentence(
     with pytest.raises(LabError) as refused:
         load(folder)
     assert str(refused.value).partition(": ")[2] == problem.partition(": ")[2]
+
+
+@pytest.mark.parametrize("method", ["gptq", "awq"])
+def test_a_form_is_read_where_its_packages_are_installed_and_work(
+    method: str, copy: Callable[[Callable[[Tensors], object]], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Packages that are missing here are feigned; transformers' own check of the machine decides then."""
+    folder = copy(lambda t: None)
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": method, "bits": 4, "group_size": 32}
+    (folder / "config.json").write_text(json.dumps(config))
+    monkeypatch.setattr(stored_forms, "find_spec", lambda name: name)
+    facts = checkpoint.inspect(folder, "m")
+    assert facts.problem is None and facts.form == method
+    with pytest.raises(LabError, match=r"requires (optimum|gptqmodel).*take the original model"):
+        load(folder)  # transformers does not find them
+
+    checked: list[object] = []
+    works = SimpleNamespace(validate_environment=lambda **where: checked.append(where))
+    monkeypatch.setattr(AutoHfQuantizer, "from_config", lambda *_, **__: works)
+    monkeypatch.setattr(loading, "_from_files", lambda *_: (_ for _ in ()).throw(OSError("read")))
+    with pytest.raises(LabError, match="cannot be loaded: read"):
+        load(folder)
+    assert checked == [{"device_map": {"": "cpu"}}]
+    with pytest.raises(LabError, match=f"form {method}, which cannot be turned into plain weights"):
+        load(folder, Precision(unquantized=True))
 
 
 def test_the_size_limit_is_checked_before_weights_are_read(

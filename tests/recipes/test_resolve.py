@@ -63,6 +63,7 @@ class StoredModel(Model):
         (CPU, "bnb4", {}, "nf4", "in 4 bits by bitsandbytes and stay so"),
         (AMPERE, "bnb8", {"quantization": "nf4"}, "int8", "in 8 bits by bitsandbytes and stay so"),
         (APPLE, "bnb4", {}, "none", "become plain ones: bitsandbytes needs CUDA or a CPU"),
+        (AMPERE, "gptq", {}, "nf4", "stored by GPTQ and stay so"),
         (CPU, "bnb8", {"method": "full"}, "none", "become plain ones: all are trained"),
         (CPU, "fp8", {"quantization": "nf4"}, "nf4", "saves memory"),
     ],
@@ -82,6 +83,8 @@ def test_the_form_of_the_weights_in_memory_is_decided_with_a_reason(
 def test_methods_that_need_plain_weights_are_refused_on_stored_4_bit_weights() -> None:
     with pytest.raises(LabError, match=r"has rounded weights.*loha"):
         resolved(CPU, StoredModel(), method="loha")
+    with pytest.raises(LabError, match=r"stored by AWQ and stay so, so method = 'full' cannot train them"):
+        resolved(CPU, StoredModel(form="awq"), method="full")
 
 
 @pytest.mark.parametrize(

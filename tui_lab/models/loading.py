@@ -21,13 +21,13 @@ from safetensors import SafetensorError
 from tui_lab.core import hub_errors
 from tui_lab.core.errors import LabError
 from tui_lab.core.out_of_memory import is_out_of_memory
-from tui_lab.core.sanitize import sanitize
+from tui_lab.core.sanitize import first_line, sanitize
 from tui_lab.hardware import precision as precisions
 from tui_lab.hardware.cuda_support import torch_device
 from tui_lab.hardware.gpu import BF16_CAPABILITY
 from tui_lab.models import accounting, catalog, checkpoint, download, shapes
 from tui_lab.models.module_stats import disable_cpu_repacking
-from tui_lab.models.stored_forms import StoredForm, UnreadableForm, stored_form
+from tui_lab.models.stored_forms import READERS, StoredForm, UnreadableForm, stored_form
 
 if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig, PreTrainedConfig, PreTrainedModel
@@ -137,6 +137,13 @@ def load_model(
     config = load_config(source)
     form = _check_config(source, config, allow_large)
     device = device or torch_device()
+    if form in READERS:
+        _check_reader(source, config, device)
+        if precision.unquantized:
+            raise LabError(
+                f"model {sanitize(source.location)} is stored in the quantised form {form}, which cannot be "
+                "turned into plain weights: take the original model"
+            )
     dtype = best_dtype(device, config.model_type) if precision.dtype == "auto" else precision.dtype
     rounded, place = form in ("bnb4", "bnb8"), device
     if not has_four_bit(device):
@@ -180,6 +187,20 @@ def _check_config(source: ModelSource, config: PreTrainedConfig, allow_large: bo
     if shape is not None:
         catalog.check_size(source.location, shapes.parameter_count(shape), allow_large)
     return form
+
+
+def _check_reader(source: ModelSource, config: PreTrainedConfig, device: str) -> None:
+    """Raises LabError where transformers' reader of a quantised form does not work on this machine."""
+    from transformers.quantizers import AutoHfQuantizer
+
+    try:
+        reader = AutoHfQuantizer.from_config(config.quantization_config, pre_quantized=True)
+        reader.validate_environment(device_map={"": device})
+    except (ImportError, RuntimeError, ValueError, TypeError) as error:
+        cause = sanitize(first_line(error)).rstrip(".")
+        raise LabError(
+            f"model {sanitize(source.location)} cannot be loaded: {cause}. Or take the original model"
+        ) from None
 
 
 def _from_files(

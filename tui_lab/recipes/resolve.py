@@ -22,7 +22,7 @@ from tui_lab.hardware import cuda_support, precision
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.models import target_modules
 from tui_lab.models.shapes import known
-from tui_lab.models.stored_forms import DESCRIPTIONS, StoredForm
+from tui_lab.models.stored_forms import DESCRIPTIONS, READERS, StoredForm
 from tui_lab.recipes.presets import replaced_max_steps
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.recipes.rules import LORA_LIKE_METHODS, VIRTUAL_TOKEN_METHODS, warnings_for
@@ -209,9 +209,14 @@ def _quantization(case: _Case) -> None:
     if form in ("bnb4", "bnb8") and (case.recipe.method == "full" or case.device.type == "mps"):
         why = "all are trained" if case.recipe.method == "full" else "bitsandbytes needs CUDA or a CPU"
         case.settle("quantization", "none", f"the stored 4- or 8-bit weights become plain ones: {why}")
-    elif form in ("bnb4", "bnb8"):
+    elif form in READERS and case.recipe.method == "full":
+        raise LabError(
+            f"{case.model.label}: {DESCRIPTIONS[form]}, so method = 'full' cannot train them. Take the "
+            "original model, or method = 'lora'."
+        )
+    elif form in ("bnb4", "bnb8", *READERS):
         _check_method_on_rounded_weights(case)
-        stored = "nf4" if form == "bnb4" else "int8"
+        stored = "int8" if form == "bnb8" else "nf4"  # GPTQ and AWQ take as much memory as NF4
         case.settle("quantization", stored, DESCRIPTIONS[form])
     elif wanted == "nf4" and case.device.type == "mps":
         reason = (
