@@ -191,7 +191,7 @@ def _check_config(source: ModelSource, config: PreTrainedConfig, allow_large: bo
 
 def _check_reader(source: ModelSource, config: PreTrainedConfig, device: str) -> None:
     """Raises LabError where transformers' reader of a quantised form does not work on this machine."""
-    from transformers.quantizers import AutoHfQuantizer
+    from transformers.quantizers.auto import AutoHfQuantizer
 
     try:
         reader = AutoHfQuantizer.from_config(config.quantization_config, pre_quantized=True)
