@@ -64,9 +64,13 @@ async def test_the_committed_cast_shows_the_panes_as_they_are_now() -> None:
             await pilot.pause()
             rows = screen_text(app).splitlines()
             now += [rows[0], *(rows[bar.region.y] for bar in app.screen.query(TabBar))]
-            now += [f"╭─ ✓ {view.number} {view.lane.strategy.name} " for view in app.screen.query(LaneView)][:2]
+            now += [f"╭─ ✓ {view.number} {view.lane.strategy.name} " for view in app.screen.query(LaneView)][
+                :2
+            ]
     assert len(now) == 8
-    assert [row for row in now if " ".join(row.replace("·", "✓").split()) not in " ".join(screens.split())] == []
+    assert [
+        row for row in now if " ".join(row.replace("·", "✓").split()) not in " ".join(screens.split())
+    ] == []
 
 
 def test_the_recorder_records_what_a_terminal_shows() -> None:
