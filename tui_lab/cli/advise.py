@@ -7,11 +7,11 @@ import argparse
 from msgspec.structs import asdict
 
 from tui_lab.cli.output import json_line, print_text, table
-from tui_lab.cli.predict import answered, interval_text, target_of
+from tui_lab.cli.predict import answered, target_of
 from tui_lab.core import format
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
-from tui_lab.evaluation.advice import AdviseRequest, Method, TuningAdvice
+from tui_lab.evaluation.advice import AdviseRequest, TuningAdvice, method_table
 
 
 class AdviceAnswer(TuningAdvice, tag_field="kind", tag="advice", kw_only=True, frozen=True):
@@ -43,7 +43,8 @@ def run(args: argparse.Namespace) -> int:
     models = sanitize(found.model) + (f" → {sanitize(found.tuned)}" if found.tuned else "")
     rows = format.plural(found.rows, "held-out row")
     print_text(f"{sanitize(found.data)}: {rows} · {models} · {format.metric_name(found.metric)}")
-    table(HEADERS, [cells(method, found.currency) for method in found.methods], (1, 2, 3, 4, 5, 6))
+    head, *rows = method_table(found)
+    table(head, rows, range(1, len(head)))
     print_text(found.verdict.text)
     for method in found.methods:
         if method.skipped:
@@ -54,21 +55,3 @@ def run(args: argparse.Namespace) -> int:
     for note in found.notes:
         print_text(f"  note: {sanitize(note)}")
     return 0
-
-
-HEADERS = ("method", "score and 95 % interval", "gain", "prompt tok", "answer tok", "s/answer", "cost/1,000")
-
-
-def cells(method: Method, currency: str) -> tuple[str, ...]:
-    """A method as a line of the table."""
-    return (
-        method.name,
-        interval_text(method.score),
-        ""
-        if method.gain is None
-        else f"{method.gain.value:+.2f} ({method.gain.low:+.2f} to {method.gain.high:+.2f})",
-        f"{method.prompt_tokens:,.0f}",
-        f"{method.answer_tokens:,.0f}",
-        "" if method.seconds is None else format.significant(method.seconds, 2),
-        "" if method.cost is None else format.money(method.cost * 1000, currency),
-    )

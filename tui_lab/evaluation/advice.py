@@ -208,3 +208,26 @@ def _shown(score: Interval) -> str:
 
 def _signed(gain: Interval) -> str:
     return f"{gain.value:+.2f} ({gain.low:+.2f} to {gain.high:+.2f})"
+
+
+# --- as text --------------------------------------------------------------------------------------------
+
+
+def method_table(found: TuningAdvice) -> list[tuple[str, ...]]:
+    """The methods as lines of a table, the first with the heads. Costs have a column where they are known."""
+    heads = ("method", "score, 95 % interval", "gain", "prompt tok", "answer tok", "s/answer", "cost/1,000")
+    lines = [heads, *(_cells(method, found.currency) for method in found.methods)]
+    has_cost = any(method.cost is not None for method in found.methods)
+    return lines if has_cost else [line[:-1] for line in lines]
+
+
+def _cells(method: Method, currency: str) -> tuple[str, ...]:
+    return (
+        method.name,
+        _shown(method.score),
+        "" if method.gain is None else _signed(method.gain),
+        f"{method.prompt_tokens:,.0f}",
+        f"{method.answer_tokens:,.0f}",
+        "" if method.seconds is None else format.significant(method.seconds, 2),
+        "" if method.cost is None else format.money(method.cost * 1000, currency),
+    )

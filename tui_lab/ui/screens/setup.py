@@ -537,6 +537,15 @@ class SetupPane(Pane):
     def action_queue(self) -> None:
         self.starter.queue()
 
+    def action_advise(self) -> None:
+        """Opens the dialog that measures whether to tune at all."""
+        from tui_lab.ui.screens.advise import AdviseScreen
+
+        if self.summary is None or self.summary.recipe is None:
+            self.notice("Choose a model and data first: there is no recipe to measure yet.", "warning")
+        else:
+            self.app.push_screen(AdviseScreen(self.summary.recipe))
+
     def action_make_fit(self) -> None:
         self.memory.apply_or_undo()
 
