@@ -36,9 +36,9 @@ NEWER = frozenset({
     "app.first", "playground.base", "playground.chat", "playground.fresh", "playground.options",
     "playground.thinking", "playground.undo", "retention.copy", "runs.copy", "runs.go_on", "runs.undo",
     "setup.advise", "setup.name", "setup.next", "setup.previous", "setup.reverse", "setup.sort",
-    "setup.sort_back", "setup.undo", "train.clear", "train.copy", "train.cursor_left", "train.cursor_right", "train.go_on",
-    "train.pan_left", "train.pan_right", "train.playground", "train.skip", "train.zoom_in",
-    "train.zoom_out",
+    "setup.sort_back", "setup.undo", "train.clear", "train.copy", "train.cursor_left",
+    "train.cursor_right", "train.go_on", "train.pan_left", "train.pan_right", "train.playground",
+    "train.skip", "train.zoom_in", "train.zoom_out",
 })  # fmt: skip
 
 
