@@ -41,8 +41,9 @@ def run(args: argparse.Namespace) -> int:
         json_line(AdviceAnswer(**asdict(found)))
         return 0
     models = sanitize(found.model) + (f" → {sanitize(found.tuned)}" if found.tuned else "")
-    rows = format.plural(found.rows, "held-out row")
-    print_text(f"{sanitize(found.data)}: {rows} · {models} · {format.metric_name(found.metric)}")
+    print_text(
+        f"{sanitize(found.data)}: {format.plural(found.rows, 'held-out row')} · {models} · {format.metric_name(found.metric)}"
+    )
     head, *rows = method_table(found)
     table(head, rows, range(1, len(head)))
     print_text(found.verdict.text)
