@@ -41,9 +41,8 @@ def run(args: argparse.Namespace) -> int:
         json_line(AdviceAnswer(**asdict(found)))
         return 0
     models = sanitize(found.model) + (f" → {sanitize(found.tuned)}" if found.tuned else "")
-    print_text(
-        f"{sanitize(found.data)}: {format.plural(found.rows, 'held-out row')} · {models} · {format.metric_name(found.metric)}"
-    )
+    figures = (format.plural(found.rows, "held-out row"), models, format.metric_name(found.metric))
+    print_text(f"{sanitize(found.data)}: {' · '.join(figures)}")
     head, *rows = method_table(found)
     table(head, rows, range(1, len(head)))
     print_text(found.verdict.text)
