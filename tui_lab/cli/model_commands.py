@@ -247,3 +247,25 @@ Every export is loaded again and compared with the run before it is moved to its
     export.option("--strength", "S", "the factor on what was trained (default 1)", 1.0, float)
     export.flag("--with-base", "also copy a base model that is not on the hub")
     export.flag("--force", "replace an existing export")
+
+
+def add_serve(commands: CommandGroup) -> None:
+    serve = commands.add(
+        "serve",
+        "serve.run",
+        "serve a model and the adapters of runs to OpenAI clients, on this machine",
+        runs_dir=True,
+        examples="""\
+  tui-lab serve latest                     base and adapter of the latest run, at http://127.0.0.1:8321/v1
+  tui-lab serve RUN RUN --port 9000        several adapters over one base
+  TUI_LAB_SERVE_KEY=... tui-lab serve latest --host 0.0.0.0
+In a request the model is "base" or the name of a run. Other machines need the key.""",
+    )
+    serve.add_argument("runs", nargs="*", metavar="RUN", help="a run, or the folder of an adapter or model")
+    serve.option("--model", "NAME", "the base (default: that of the first run, else the bundled model)")
+    serve.option("--host", "ADDRESS", "the address to listen on (default 127.0.0.1)", "127.0.0.1")
+    serve.count("--port", "the port; 0 takes a free one (default 8321)", 8321)
+    serve.flag("--four-bit", "load the weights in 4 bits (NF4)")
+    add_allow_large_option(serve)
+    add_cpu_option(serve)
+    add_accept_option(serve)

@@ -80,12 +80,23 @@ def write_card(
         *(["", "## Notes", "", *(f"- {escape(note)}" for note in notes)] if notes else []),
         "",
     ]
+    if is_adapter and not source.base_is_folder and recipe.method == "lora":
+        lines += ["## vLLM", "", "```sh", _vllm(source, revision=commit or recipe.revision), "```", ""]
     if is_adapter and source.base_is_folder:
         lines += [
             f"peft looks for the base model in `{LOCAL_BASE}`, relative to the program's folder.",
             "",
         ]
     (target / "README.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+def _vllm(source: SavedRun, revision: str) -> str:
+    """The command that serves base and adapter; the rank is what vLLM reserves memory for."""
+    rank = source.adapter_config.get("r")
+    ranks = (8, 16, 32, 64, 128, 256, 320, 512)  # those that vLLM takes (its config/lora.py, 2026)
+    highest = next((one for one in ranks if isinstance(rank, int) and one >= rank), ranks[-1])
+    at = f" --revision {revision}" if revision else ""
+    return f"vllm serve {source.base}{at} --enable-lora --max-lora-rank {highest} --lora-modules tuned=."
 
 
 def _steps(source: SavedRun) -> int:
