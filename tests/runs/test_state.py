@@ -50,6 +50,24 @@ def run(tmp_path: Path) -> Run:
 # reducing
 
 
+def test_the_overfitting_gap_is_that_of_the_token_accuracy() -> None:
+    """By hand: steps 3 and 4 since the validation at 2 are right on 0.9 and 0.7 of their tokens, so 0.8 on
+    average; held-out tokens on 0.6: (0.8 − 0.6) / 0.8 = 0.25."""
+    state = RunState()
+    assert math.isnan(state.overfitting_gap)
+    steps = [step(n, accuracy=a) for n, a in enumerate((0.1, 0.2, 0.9, 0.7), start=1)]
+    state.apply(parse([*steps[:2], event("eval", step=2, loss=2.0, accuracy=0.3), *steps[2:]]))
+    state.apply(parse([event("eval", step=4, loss=1.0, accuracy=0.6), step(5, accuracy=1.0)]))
+    assert state.overfitting_gap == pytest.approx(0.25)
+    assert "token accuracy 60%" in wording.sentence(state.feed[-1])
+    state.apply(parse([event("resumed", from_step=2, attempt=2)]))
+    assert state.overfitting_gap == pytest.approx((0.15 - 0.3) / 0.15)
+    old = RunState()  # logs without accuracy
+    old.apply(parse([step(1), event("eval", step=1, loss=2.0)]))
+    assert math.isnan(old.overfitting_gap)
+    assert wording.sentence(old.feed[-1]) == "validation loss 2 at step 1"
+
+
 def test_a_resumed_run_drops_superseded_steps() -> None:
     state = RunState()
     state.apply(parse([event("resumed", from_step=0, attempt=1)]))

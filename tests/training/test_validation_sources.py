@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 
 from tests.training.conftest import recipe_for
 from tui_lab.data.preferences import DESIRABLE, UNDESIRABLE
@@ -31,6 +32,32 @@ def test_each_set_has_the_loss_of_its_rows(make_trainer: Any) -> None:
     trainer.validation_sources = [0, *sources]
     trainer.validation_loss()
     assert trainer.source_losses == {}
+
+
+def test_the_token_accuracy_is_that_of_single_rows(make_trainer: Any) -> None:
+    """Against one plain forward a row: every third trained token is made the one that the model finds
+    likeliest, and of all trained tokens those are right."""
+    trainer = make_trainer(recipe_for(per_device_train_batch_size=4))
+    trainer.model.eval()
+    rows, right, counted = [], 0, 0
+    for row in trainer.eval_dataset:
+        with torch.no_grad():
+            logits = trainer.model(input_ids=torch.tensor([row["input_ids"]])).logits
+        likeliest = [-100, *logits[0, :-1].argmax(-1).tolist()]
+        trained = [label != -100 for label in row["labels"]]
+        labels = [
+            best if use and at % 3 == 0 else label
+            for at, (best, use, label) in enumerate(zip(likeliest, trained, row["labels"], strict=True))
+        ]
+        right += sum(
+            best == label for best, label in zip(likeliest[1:], labels[1:], strict=True) if label >= 0
+        )
+        counted += sum(trained[1:])
+        rows.append({**row, "labels": labels})
+    trainer.eval_dataset = type(trainer.eval_dataset).from_list(rows)
+    trainer.validation_loss()
+    assert 0 < right < counted
+    assert trainer.validation_accuracy == pytest.approx(right / counted, abs=1.5 / counted)
 
 
 def test_the_chosen_answers_keep_their_set() -> None:

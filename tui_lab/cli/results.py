@@ -8,6 +8,7 @@ from msgspec import UNSET, UnsetType
 from msgspec.structs import asdict
 
 from tui_lab.cli.output import Answer
+from tui_lab.core.format import finite
 from tui_lab.runs import notes
 from tui_lab.runs.event_parts import Acquisition
 from tui_lab.runs.folder import Run
@@ -17,6 +18,7 @@ from tui_lab.runs.state import Watcher
 
 class RunResult(Answer, tag="result", kw_only=True, frozen=True):
     """The result of a run: the newest values while it is in progress, the final ones once it has ended.
+    ``overfitting_gap``: (training − held-out accuracy) / training accuracy of tokens at the last validation.
     ``saved``: the path of the adapter or model; memory in bytes, energy in joules."""
 
     run: str
@@ -27,6 +29,7 @@ class RunResult(Answer, tag="result", kw_only=True, frozen=True):
     seconds: float | None
     train_loss: float | None
     validation_loss: float | None
+    overfitting_gap: float | None
     acquisition: Acquisition
     peak_memory: dict[str, float]
     flops_per_token: float | None
@@ -74,6 +77,7 @@ def result_of(run: Run, watcher: Watcher, status: str) -> RunResult:
         seconds=end.seconds,
         train_loss=last_loss if end.train_loss is None else end.train_loss,
         validation_loss=last_validation if end.validation_loss is None else end.validation_loss,
+        overfitting_gap=finite(state.overfitting_gap),
         acquisition=end.acquisition,
         peak_memory=dict(end.peak_memory) or state.peak_memory,
         flops_per_token=end.flops_per_token,

@@ -138,6 +138,11 @@ def acquisition_lines(acquisition: AcquisitionResult) -> list[str]:
         found.append(f"  {'held-out loss':<20} {loss.base:>8.3f}          →  {loss.tuned:>8.3f}")
     if math.isfinite(gap):
         found.append(f"  {'overfitting gap':<20} {gap:>+8.3f} nats per token (held-out minus training loss)")
+    if math.isfinite(acquisition.accuracy_gap):
+        found.append(
+            f"  {'accuracy gap':<20} {acquisition.accuracy_gap:>+8.1%} of the training accuracy of tokens is "
+            "missing on held-out rows"
+        )
     return found
 
 

@@ -198,7 +198,7 @@ def result(answer: str, row: ChatRow) -> float:
 # --- similarity of texts --------------------------------------------------------------------------------
 
 
-def _tokens(text: str) -> list[str]:
+def squad_words(text: str) -> list[str]:
     """Words as SQuAD compares them: lower case, without punctuation (of any script) and articles."""
     bare = "".join(
         char
@@ -210,7 +210,12 @@ def _tokens(text: str) -> list[str]:
 
 def token_f1(answer: str, row: ChatRow) -> float:
     """SQuAD's F1: words that answer and expected answer share, each as often as both have it."""
-    given, wanted = _tokens(answer), _tokens(expected_answer(row))
+    return words_f1(answer, expected_answer(row))
+
+
+def words_f1(answer: str, expected: str) -> float:
+    """F1 of the words of two answers, 0 to 1 (SQuAD, Rajpurkar et al. 2016)."""
+    given, wanted = squad_words(answer), squad_words(expected)
     if not given or not wanted:
         return float(given == wanted)
     shared = sum((Counter(given) & Counter(wanted)).values())

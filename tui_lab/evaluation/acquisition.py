@@ -61,6 +61,7 @@ class HeldOutTask:
             validation_loss=loss,
             train_loss=train_loss,
             overfitting_gap=gap,
+            accuracy_gap=self._state.overfitting_gap,
             items=[
                 HeldOutItem(
                     prompt if isinstance(prompt, str) else prompt[-1]["content"],

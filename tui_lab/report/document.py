@@ -232,6 +232,10 @@ def _acquisition(report: ReportContent) -> Iterator[Block]:
     if (gap := finite(measured.overfitting_gap)) is not None:
         side = "above" if gap >= 0 else "below"
         yield Paragraph(f"Validation loss is {significant(abs(gap))} nats per token {side} training loss.")
+    if (gap := finite(report.log.overfitting_gap)) is not None:
+        yield Paragraph(
+            f"Overfitting gap of the token accuracy, (training − held-out) / training: {gap:+.1%}."
+        )
     if not scores and not measured.metrics:
         yield Paragraph("Acquisition was not measured.")
 

@@ -59,6 +59,7 @@ class AcquisitionResult(msgspec.Struct, frozen=True):
     validation_loss: BaseAndTuned = BaseAndTuned()
     train_loss: float = NAN
     overfitting_gap: float = NAN  # validation loss − training loss at the end
+    accuracy_gap: float = NAN  # (training − held-out accuracy) / training accuracy of tokens at the end
     items: list[HeldOutItem] = []
     v: int = 1
     of: str = ""  # the weights and how they were loaded

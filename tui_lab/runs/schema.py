@@ -203,7 +203,7 @@ class PlanEvent(RunEvent, tag="plan", kw_only=True, frozen=True):
 class StepEvent(RunEvent, tag="step", kw_only=True, frozen=True):
     """A logged step. ``tokens`` counts over the whole run, padding left out; ``memory`` is in bytes by label,
     of the fullest device; ``devices`` has each device where there are several; ``parts`` are terms of the
-    loss beside cross-entropy."""
+    loss beside cross-entropy; ``accuracy``: the share (0 to 1) of trained tokens that were the likeliest."""
 
     step: Step
     epoch: float | None = None
@@ -217,12 +217,14 @@ class StepEvent(RunEvent, tag="step", kw_only=True, frozen=True):
     memory: Mapping[str, float] = {}
     devices: Sequence[Mapping[str, float]] | None = None
     parts: Mapping[str, float] | None = None
+    accuracy: float | None = None
 
 
 class ValidationEvent(RunEvent, tag="eval", kw_only=True, frozen=True):
     """A validation: mean loss over ``rows`` held-out rows. ``when`` is "start", "during" or "end";
     ``by_source``: the loss of each data set of a mixture; ``parts``: figures of a preference loss on held-out
-    answers (reward_margin, reward_accuracy, chosen_log_probability, rejected_log_probability)."""
+    answers (reward_margin, reward_accuracy, chosen_log_probability, rejected_log_probability);
+    ``accuracy``: the share (0 to 1) of trained tokens that were the likeliest."""
 
     step: Step
     loss: float
@@ -230,6 +232,7 @@ class ValidationEvent(RunEvent, tag="eval", kw_only=True, frozen=True):
     when: str = ""
     by_source: dict[str, float] = {}
     parts: dict[str, float] = {}
+    accuracy: float | None = None
 
 
 class ScoreEvent(RunEvent, tag="score", kw_only=True, frozen=True):

@@ -120,6 +120,8 @@ class RunState:
         self.last_step: StepEvent | None = None
         self.loss = Curve()
         self.validation = Curve()
+        self.accuracy = Curve()  # of training steps: the share of trained tokens that were the likeliest
+        self.validation_accuracy = Curve()
         self.learning_rate = Curve()
         self.grad_norm = Curve()
         self.tok_per_s = Curve()
@@ -205,6 +207,7 @@ class RunState:
                 self.feed.append(event)
             case ValidationEvent():
                 self.validation.add(event.step, event.loss)
+                self.validation_accuracy.add(event.step, event.accuracy)
                 _add_parts(self.held_out_parts, event.step, event.parts)
                 self.feed.append(event)
             case ScoreEvent():
@@ -265,6 +268,7 @@ class RunState:
         step = self.step = event.step
         self.last_step = event
         self.loss.add(step, event.loss)
+        self.accuracy.add(step, event.accuracy)
         self.learning_rate.add(step, event.learning_rate)
         self.grad_norm.add(step, event.grad_norm)
         self.tok_per_s.add(step, event.tok_per_s)
@@ -280,7 +284,22 @@ class RunState:
     def curves(self) -> list[Curve]:
         """Every curve."""
         named = [self.loss, self.validation, self.learning_rate, self.grad_norm, self.tok_per_s]
+        named += [self.accuracy, self.validation_accuracy]
         return [*named, *self.memory.values(), *self.parts.values(), *self.held_out_parts.values()]
+
+    @property
+    def overfitting_gap(self) -> float:
+        """(training − held-out accuracy) / training accuracy of tokens at the last validation, at most 1; the
+        training accuracy is the mean of the steps since the validation before. NaN where not measured, and
+        for preferences, whose training compares answers."""
+        held_out, steps = self.validation_accuracy, self.validation_accuracy.steps
+        if not steps or self.trains_preferences:
+            return math.nan
+        since = steps[-2] if len(steps) > 1 else 0
+        pairs = zip(self.accuracy.steps, self.accuracy.values, strict=True)
+        seen = [value for step, value in pairs if since < step <= steps[-1] and math.isfinite(value)]
+        mean = sum(seen) / len(seen) if seen else 0.0
+        return (mean - held_out.last) / mean if mean > 0 else math.nan
 
     @property
     def trains_preferences(self) -> bool:

@@ -100,7 +100,9 @@ def sentence(event: RunEvent, longest: int | None = None) -> str:
             return f"step {event.step}: loss {significant(event.loss)}{speed}"
         case ValidationEvent():
             each = ", ".join(f"{text(name)} {significant(loss)}" for name, loss in event.by_source.items())
-            found = f"validation loss {significant(event.loss)} at step {event.step}{each and f' ({each})'}"
+            right = f", token accuracy {event.accuracy:.0%}" if event.accuracy is not None else ""
+            sources = each and f" ({each})"
+            found = f"validation loss {significant(event.loss)} at step {event.step}{right}{sources}"
             figures = [
                 f"{label} {significant(event.parts[name], 3)}"
                 for name, label in PREFERENCE_FIGURES.items()

@@ -325,6 +325,7 @@ def prepare_model(
     )
     trainer.progress = context.progress
     names = source_names(prepared.summary.sources)
+    context.recorder.validation_accuracy = lambda: trainer.validation_accuracy
     context.recorder.source_losses = lambda: {
         names[number]: loss for number, loss in trainer.source_losses.items()
     }

@@ -38,6 +38,8 @@ class EventRecorder(TrainerCallback):
         self.source_losses: Callable[[], dict[str, float]] = dict
         #: The figures of a preference loss at the last validation, by name.
         self.preference_figures: Callable[[], dict[str, float]] = dict
+        #: The token accuracy of the last validation.
+        self.validation_accuracy: Callable[[], float | None] = lambda: None
         self.train_loss = math.nan
         self.tokens_before = 0
         self._tokens = 0
@@ -145,6 +147,7 @@ class EventRecorder(TrainerCallback):
                 memory=memory,
                 devices=devices if len(devices) > 1 else None,
                 parts=_parts(logs),
+                accuracy=logs.get("mean_token_accuracy"),
             )
         )
         self._logged_s += self._window_s
@@ -181,6 +184,7 @@ class EventRecorder(TrainerCallback):
                 when=when,
                 by_source=self.source_losses(),
                 parts=self.preference_figures(),
+                accuracy=self.validation_accuracy(),
             )
         )
 

@@ -75,6 +75,7 @@ class LabTrainer(SeamTrainer):
         #: Held-out answers of a preference loss, and the last figures on them by name.
         self.held_out_answers: Dataset | None = None
         self.held_out_figures: dict[str, float] = {}
+        self.validation_accuracy: float | None = None  # of the last validation, see validation_loss
         self._after_step = after_step
         self._adalora = adalora
         self.objective: Objective | None = None
@@ -196,28 +197,31 @@ class LabTrainer(SeamTrainer):
     # ------------------------------------------------------------------ validation
 
     def validation_loss(self) -> float:
-        """Mean negative log-likelihood of a trained token over the validation rows, in nats."""
+        """Mean negative log-likelihood of a trained token over the validation rows, in nats. The share of
+        these tokens that were the likeliest is then in ``validation_accuracy``."""
         each: list[tuple[float, int]] = []  # of each row, where there are several sources
         by_source = len(set(self.validation_sources)) > 1
 
-        def evaluate(inputs: Inputs) -> tuple[float, int]:
+        def evaluate(inputs: Inputs) -> tuple[float, int, int]:
             with self._step_settings(inputs):
                 read = self.without_row_mask(self.to_device(inputs))
                 outputs = self.model(**read, use_cache=False, fused_lm_head=True)
             if by_source:
                 sums, counts = outputs.log_probs.double().sum(-1), outputs.label_mask.sum(-1)
                 each.extend(zip((-sums).tolist(), counts.tolist(), strict=True))
-            return -float(outputs.log_probs.double().sum()), int(outputs.label_mask.sum())
+            counted = int(outputs.label_mask.sum())
+            return -float(outputs.log_probs.double().sum()), counted, int(outputs.is_top1.sum())
 
-        total, tokens = 0.0, 0
+        total, tokens, likeliest = 0.0, 0, 0
         with preserve_rng_state(self.model), self.compute_loss_context_manager():
-            for loss, counted in self.restarter.map_batches(
+            for loss, counted, top in self.restarter.map_batches(
                 self._reported(self._validation_batches()), evaluate
             ):
-                total += loss
-                tokens += counted
-        totals = [(total, tokens)] if self.group.is_sharded else self.group.all_gather((total, tokens))
+                total, tokens, likeliest = total + loss, tokens + counted, likeliest + top
+        mine = (total, tokens, likeliest)
+        totals = [mine] if self.group.is_sharded else self.group.all_gather(mine)
         total, tokens = sum(part[0] for part in totals), sum(part[1] for part in totals)
+        self.validation_accuracy = sum(part[2] for part in totals) / tokens if tokens else None
         self.source_losses = self._by_source(each) if by_source else {}
         if self.held_out_answers is not None:
             self.held_out_figures = self._figures_on(self.held_out_answers)

@@ -5,12 +5,11 @@ nested ones (MultiRC, ReCoRD) are made flat first. Pure functions of a row, whic
 from __future__ import annotations
 
 import re
-import string
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from tui_lab.data.rows import RawRow
+from tui_lab.data.scoring import squad_words, words_f1
 from tui_lab.retention.suites.custom import BadItem
 from tui_lab.retention.suites.records import Item
 from tui_lab.retention.suites.row_fields import choice_item, label_of, number_of, text_of, texts_of
@@ -93,28 +92,17 @@ def record(row: RawRow, identity: str) -> Item:
     query = text_of(row, "query")
     entities = sorted(set(texts_of(row.get("entities"), "entities")))
     right = sorted(set(texts_of(row.get("answers"), "answers", least=1)))
-    scores = [max(answer_f1(entity, answer) for answer in right) for entity in entities]
-    answers = [n for n, entity in enumerate(entities) if any(_words(entity) == _words(one) for one in right)]
+    scores = [max(words_f1(entity, answer) for answer in right) for entity in entities]
+    answers = [
+        n
+        for n, entity in enumerate(entities)
+        if any(squad_words(entity) == squad_words(one) for one in right)
+    ]
     if len(entities) < 2 or not answers:
         raise BadItem("there are not two different entities, one of them right")
     choices = [f"  - {query}".replace("@placeholder", entity) for entity in entities]
     item = choice_item(identity, context, choices, answers, query)
     return replace(item, choices=tuple(entities), meta={"f1": scores})
-
-
-def _words(text: str) -> list[str]:
-    """`normalize_answer` of SQuAD: lower case, without punctuation and articles."""
-    plain = "".join(char for char in text.lower() if char not in string.punctuation)
-    return re.sub(r"\b(a|an|the)\b", " ", plain).split()
-
-
-def answer_f1(given: str, right: str) -> float:
-    """F1 of the words of two answers, 0 to 1 (SQuAD, Rajpurkar et al. 2016)."""
-    found, wanted = _words(given), _words(right)
-    if not found or not wanted:
-        return float(found == wanted)
-    shared = sum((Counter(found) & Counter(wanted)).values())
-    return 2 * shared / (len(found) + len(wanted))
 
 
 # --- the authors' nested rows -------------------------------------------------------------------------

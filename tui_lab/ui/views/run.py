@@ -87,6 +87,8 @@ def figures_line(state: RunState, width: int) -> str:
         first, last = state.validation.values[0], state.validation.last
         change = f"{quantity(first, 'number')} → " if len(state.validation.values) > 1 else ""
         parts.append(f"validation {change}{quantity(last, 'number')}")
+    if math.isfinite(gap := state.overfitting_gap):
+        parts.append(f"overfitting {gap:+.0%}")
     if state.tok_per_s.values:
         parts.append(f"{quantity(state.tok_per_s.last, 'short')} tok/s")
     if state.learning_rate.values:
