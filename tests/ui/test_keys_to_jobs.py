@@ -78,7 +78,7 @@ def setup(app: LabApp) -> SetupPane:
 
 
 async def on_setup(app: LabApp) -> None:
-    await until(lambda: "starts the run" in screen_text(app) and bool(setup(app)._entries))
+    await until(lambda: "starts the run" in screen_text(app) and bool(setup(app).lists.entries))
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ async def test_a_name_that_is_typed_at_once_is_text_from_its_first_letter() -> N
     async with app.run_test(size=(80, 24)):
         pane = app.screen
         assert isinstance(pane, SetupPane)
-        await until(lambda: "starts the run" in screen_text(app) and bool(pane._entries))
+        await until(lambda: "starts the run" in screen_text(app) and bool(pane.lists.entries))
         keys_at_once(app, "slash", *"pythia-70m", "enter")
         await until(lambda: pane.values["model"] == "EleutherAI/pythia-70m")
         assert app.pane == "setup" and app.screen is pane, "no letter was a key of the pane"

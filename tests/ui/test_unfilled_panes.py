@@ -96,3 +96,12 @@ async def test_start_is_kept_until_setup_can_start(
             app.call_later(callback)
         await until(lambda: started)
         assert pane.summary is not None and pane.summary.recipe is not None and not app._notifications
+
+
+@pytest.mark.parametrize("name", LabApp.MODES)
+async def test_a_pane_that_opens_while_the_lab_ends_is_no_error(name: str) -> None:
+    app = LabApp(pane="train" if name != "train" else "runs")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        app.switch_mode(name)
+        app.exit()

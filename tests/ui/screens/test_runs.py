@@ -384,7 +384,7 @@ async def test_a_run_is_gone_on_from_with_its_own_shape() -> None:
         await until(lambda: said(app, "model = 'pocket' comes from that run and cannot be 'gpt2'"))
 
         # another preset has its own values, but those of the earlier run's weights stay
-        other = next(name for name in setup._presets if name not in (setup.preset, "minute"))
+        other = next(name for name in setup.presets if name not in (setup.preset, "minute"))
         setup._take_preset(other)
         assert setup.values["lora_r"] == 4 and setup.values["from_run"]
         # a way to fit that changes the adapter is refused before the start

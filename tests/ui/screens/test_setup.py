@@ -30,7 +30,7 @@ def pane(app: LabApp) -> SetupPane:
 
 async def ready(app: LabApp) -> None:
     await until(lambda: "starts the run" in screen_text(app), what=screen_text(app))
-    await until(lambda: pane(app).memory.device is not None and pane(app)._entries)
+    await until(lambda: pane(app).memory.device is not None and pane(app).lists.entries)
 
 
 async def test_one_key_starts_the_default_run_and_shows_it(started: list[Run]) -> None:
@@ -278,7 +278,7 @@ async def test_models_are_sorted_by_how_they_fit() -> None:
         await until(lambda: sum(item.columns[2] != "" for item in chooser.items) > 20)
         await pilot.press("greater_than_sign", "greater_than_sign", "greater_than_sign")
         await until(lambda: "here▴" in screen_text(app))
-        found = pane(app).marks.found.models
+        found = pane(app).lists._marks.found.models
         needed = [
             found[item.id].needed_bytes or 0
             for item in chooser.shown
@@ -370,6 +370,14 @@ async def test_rows_without_a_format_are_an_obstacle_until_other_data_is_chosen(
         assert chooser.list.highlighted == len(chooser.items) - 1, "the cursor is on what was typed"
         await until(lambda: "The rows of rows.jsonl cannot be used" in screen_text(app), 30)
         assert "starts the run" not in screen_text(app)
+        problem = pane(app).data_preview.problem(pane(app).values)
+        assert "rows.jsonl" in problem
+        for key, refusal in (("s", "Not started"), ("a", "Not queued")):
+            await pilot.press(key)
+            await until(lambda: said(app, f"{refusal}: {problem}"))  # noqa: B023
+        assert list_runs() == []
+        file.write_text('{"prompt": "a", "completion": "b"}\n' * 3)
+        await until(lambda: not pane(app).data_preview.refusal(pane(app).values), 30)  # it is read again
         await pilot.press("u")
         await until(lambda: "starts the run" in screen_text(app))
 

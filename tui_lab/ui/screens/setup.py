@@ -19,7 +19,7 @@ from tui_lab.ui.screens.memory_fit import MemoryFit
 from tui_lab.ui.screens.pane import Pane
 from tui_lab.ui.screens.setup_access import AccessCheck
 from tui_lab.ui.screens.setup_earlier import GoingOn
-from tui_lab.ui.screens.setup_marks import FitMarks, MarkRequest
+from tui_lab.ui.screens.setup_lists import SetupLists
 from tui_lab.ui.screens.setup_preview import DataPreview
 from tui_lab.ui.screens.setup_start import RunStarter
 from tui_lab.ui.views.access import Access
@@ -28,7 +28,6 @@ from tui_lab.ui.widgets.panel import as_panel
 from tui_lab.ui.widgets.tab_bar import TabBar
 
 if TYPE_CHECKING:
-    from tui_lab.models.catalog import Entry
     from tui_lab.recipes.presets import Preset
     from tui_lab.runs.stages import EarlierRun
     from tui_lab.ui.views.recipe_summary import RecipeSummary
@@ -87,18 +86,16 @@ class SetupPane(Pane):
         self.base: dict[str, object] = {}
         self.overrides: dict[str, object] = {}
         self.summary: RecipeSummary | None = None
-        self._entries: list[Entry] = []
-        self._presets: dict[str, Preset] = {}
-        self._marked_at: int | None = None  # the free memory at which marks were shown
-        self._typed: list[str] = []  # data that is not in the list
-        self._typed_models: list[Entry] = []
+        self.presets: dict[str, Preset] = {}
         self._filled = False
         self._wanted: dict[str, object] = {}  # the recipe of a run, until the pane has its parts
         self._now: tuple[str, dict[str, object]] | None = None  # preset and overrides
         self._before: list[tuple[str, dict[str, object]]] = []
         self.memory = MemoryFit(self, self)
-        self.starter = RunStarter(self, self.memory, lambda: self.summary)
-        self.marks = FitMarks(self, self._show_marks)
+        self.starter = RunStarter(
+            self, self.memory, lambda: self.summary, lambda: self.data_preview.refusal(self.values)
+        )
+        self.lists = SetupLists(self, self)
         self.data_preview = DataPreview(self, lambda: self.preview, self.memory.set_data, self._show_summary)
         self.access = AccessCheck(self, self._show_summary)
         self.going_on = GoingOn(self, lambda: self.overrides, self._take_over)
@@ -126,7 +123,7 @@ class SetupPane(Pane):
 
     @property
     def is_ready(self) -> bool:
-        return self._filled and bool(self._entries) and self.memory.budget is not None
+        return self._filled and bool(self.lists.entries) and self.memory.budget is not None
 
     @property
     def summary_view(self) -> SummaryView:
@@ -162,9 +159,9 @@ class SetupPane(Pane):
         if self.is_left:
             return
         self._load_presets()
-        self._load_models()
+        self.lists.load()
         self.memory.start_watching()
-        self._show_data()
+        self.lists.show_data()
         self._filled = True
         if self._wanted:
             self.choose_again(self._wanted)
@@ -180,7 +177,7 @@ class SetupPane(Pane):
         from tui_lab.recipes.presets import DEFAULT_PRESET, list_presets
 
         presets, messages = list_presets()
-        self._presets = {preset.name: preset for preset in presets}
+        self.presets = {preset.name: preset for preset in presets}
         for message in messages:
             self.notice(message, "warning")
         usable = [preset.name for preset in presets if not preset.problems]
@@ -188,66 +185,6 @@ class SetupPane(Pane):
             self._take_preset(DEFAULT_PRESET if DEFAULT_PRESET in usable else usable[0])
         else:
             self.notice("No preset can be read: reinstall tui-lab, or see `tui-lab presets`.", "error")
-
-    def _load_models(self) -> None:
-        from tui_lab.models import catalog
-
-        self.in_thread(catalog.load, self._show_models, "catalog")
-
-    def _show_models(self, entries: list[Entry]) -> None:
-        self._entries = entries
-        self.query_one("#model-list", Chooser).chosen = str(self.values.get("model", ""))
-        self._show_marks()
-        self._update_marks()
-
-    def _show_data(self) -> None:
-        data = self.query_one("#data-list", Chooser)
-        data.set_items(items.with_typed(items.bundled_items(), self._typed))
-
-    def _all_entries(self) -> list[Entry]:
-        typed = [entry for entry in self._typed_models if all(entry.id != each.id for each in self._entries)]
-        return [*self._entries, *typed] if self._entries else []
-
-    def _show_marks(self) -> None:
-        """Shows models and presets with what is known of how they fit."""
-        found, model = self.marks.found, str(self.values.get("model", ""))
-        free = self.memory.budget.free_bytes if self.memory.budget is not None else None
-        models = {name: each.at(free) for name, each in found.models.items()}
-        presets = {name: each.at(free) for name, each in found.presets.items()}
-        self.query_one("#model-list", Chooser).set_items(
-            [items.model_item(entry, models.get(entry.id)) for entry in self._all_entries()]
-        )
-        self.query_one("#preset-list", Chooser).set_items(
-            [
-                items.preset_item(preset, preset.every_value(model), presets.get(name))
-                for name, preset in self._presets.items()
-            ]
-        )
-
-    def _update_marks(self) -> None:
-        """Has the marks worked out again, if the recipe or the machine has changed."""
-        from tui_lab.recipes.presets import POCKET
-
-        if self.memory.budget is None or not self._entries or not self.preset:
-            return
-        entries, model = self._all_entries(), str(self.values.get("model", ""))
-        others = {key: value for key, value in self.overrides.items() if key != "model"}
-        pinned = {key: value for key, value in others.items() if key != "data"}
-        chosen = self._presets[self.preset]
-        plain, bundled = ({**chosen.every_value(name), **others} for name in ("", POCKET))
-        request = MarkRequest(
-            next((entry for entry in entries if entry.id == model), None),
-            entries,
-            {entry.id: plain if entry.where != "bundled" else bundled for entry in entries},
-            {name: each.every_value(model) for name, each in self._presets.items() if not each.problems},
-            pinned,
-            self.memory.budget,
-            self.memory.data,
-        )
-        self.marks.update(request)
-        if self._marked_at != (free := self.memory.budget.free_bytes):
-            self._marked_at = free
-            self._show_marks()  # what is known, at the memory that is free now
 
     # ------------------------------------------------------------------ choosing
 
@@ -258,9 +195,9 @@ class SetupPane(Pane):
             return
         self._wanted = {}
         preset = str(values.get("preset", ""))
-        if preset not in self._presets:
+        if preset not in self.presets:
             preset = self.preset
-        base = self._presets[preset].every_value(str(values.get("model", "")))
+        base = self.presets[preset].every_value(str(values.get("model", "")))
         known = {key: value for key, value in values.items() if key in base and key != "preset"}
         self.choose(preset, {key: value for key, value in known.items() if value != base[key]})
         self.going_on.read()
@@ -302,8 +239,8 @@ class SetupPane(Pane):
         """The chosen preset for the chosen model."""
         from tui_lab.recipes.recipe import FIELDS
 
-        own = self._presets[self.preset].values.get("model", FIELDS["model"].default)
-        return self._presets[self.preset].every_value(str(self.overrides.get("model", own)))
+        own = self.presets[self.preset].values.get("model", FIELDS["model"].default)
+        return self.presets[self.preset].every_value(str(self.overrides.get("model", own)))
 
     def _take(self, key: str, value: str) -> None:
         """A model or data."""
@@ -319,8 +256,7 @@ class SetupPane(Pane):
         model, data = str(self.values.get("model", "")), str(self.values.get("data", ""))
         chosen = {"models": model.rpartition("/")[2], "presets": self.preset, "data": short_name(data)}
         tabs.set_tabs(items.section_tabs(chosen, self.keymap))
-        self._typed.append(data)  # that of an earlier run may be a file too
-        self._show_data()
+        self.lists.show_data(data)
         self.query_one("#model-list", Chooser).choose(model)
         self.query_one("#data-list", Chooser).choose(data)
         self.update_summary()
@@ -352,12 +288,12 @@ class SetupPane(Pane):
         self._show_summary()
         self.memory.show()
         self.form.set_advice(self._advice(), automatic_values(self.summary, self.memory.data))
-        self._update_marks()
+        self.lists.update_marks()
 
     def _show_summary(self) -> None:
         if self.summary is not None:
             access = self.access.found
-            if not access.problem and self.data_preview.has_failed(self.values):
+            if not access.problem and self.data_preview.problem(self.values):
                 name = short_name(str(self.values["data"]))
                 access = Access(problem=f"The rows of {name} cannot be used", of="rows")
             self.summary_view.show(self.summary, access)
@@ -407,7 +343,7 @@ class SetupPane(Pane):
 
     @on(Chooser.Picked, "#preset-list")
     def _preset_picked(self, event: Chooser.Picked) -> None:
-        preset = self._presets[event.item_id]
+        preset = self.presets[event.item_id]
         if preset.problems:
             problems = "\n".join(problem.message for problem in preset.problems)
             self.notice(f"{preset.name} cannot be used:\n{problems}", "error")
@@ -416,7 +352,7 @@ class SetupPane(Pane):
 
     @on(Chooser.Picked, "#model-list")
     def _model_picked(self, event: Chooser.Picked) -> None:
-        entry = next((e for e in self._all_entries() if e.id == event.item_id), None)
+        entry = next((e for e in self.lists.all_entries() if e.id == event.item_id), None)
         if entry and entry.refused and not (entry.needs_flag and self.values.get("allow_large")):
             self.notice(entry.refused, "error")
             return
@@ -441,7 +377,7 @@ class SetupPane(Pane):
             if name and then is not None:
                 then()
 
-        models = ModelNames(self._entries, self.values.get("allow_large") is True)
+        models = ModelNames(self.lists.entries, self.values.get("allow_large") is True)
         self.app.push_screen(AskName(models if section == "models" else DataNames(), text), named)
 
     def _named(self, section: str, name: str | None) -> None:
@@ -454,8 +390,7 @@ class SetupPane(Pane):
             entry = catalog.find(name, allow_large=self.values.get("allow_large") is True)
             if self.going_on.refuses("model", entry.id):
                 return
-            self._typed_models = [*(each for each in self._typed_models if each.id != entry.id), entry]
-            self._show_marks()  # the cursor goes to what is in the list
+            self.lists.add_model(entry)
             self._take("model", entry.id)
         else:
             self._take("data", name)

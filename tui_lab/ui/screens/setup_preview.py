@@ -39,7 +39,7 @@ class DataPreview:
     ) -> None:
         self._pane, self._view, self._counted, self._on_failure = pane, view, counted, failed
         self._shown: object = None  # the request
-        self._failed: object = None  # the request whose rows could not be read
+        self._failed: tuple[object, str] = (None, "")  # the request whose rows could not be read, and why
 
     def show(self, values: Mapping[str, object]) -> None:
         """Shows the data of a recipe, unless it is shown already."""
@@ -51,9 +51,16 @@ class DataPreview:
                 exit_on_error=False,
             )  # fmt: skip
 
-    def has_failed(self, values: Mapping[str, object]) -> bool:
-        """Whether the data of a recipe was read and its rows cannot be used."""
-        return self._failed is not None and _request(values) == self._failed
+    def problem(self, values: Mapping[str, object]) -> str:
+        """Why the rows of a recipe's data cannot be used; "" where they can, or were not read."""
+        request, problem = self._failed
+        return problem if problem and _request(values) == request else ""
+
+    def refusal(self, values: Mapping[str, object]) -> str:
+        """:meth:`problem` for a start. The rows are read again: the file may have been mended meanwhile."""
+        if problem := self.problem(values):
+            self.show(values)
+        return problem
 
     async def _run(self, request: dict[str, object]) -> None:
         from tui_lab.core.job_client import run_job
@@ -71,9 +78,10 @@ class DataPreview:
             )
         except LabError as error:
             self._shown = None  # asking again tries again
-            self._failed = request
+            self._failed = request, str(error)
             view.show_text(f"✗ {error}", "$text-error")
             self._on_failure()
         else:
+            self._failed = None, ""
             view.show_answer(answer)
             self._counted(request, answer.facts)

@@ -18,10 +18,18 @@ if TYPE_CHECKING:
 
 
 class RunStarter:
-    """``summary`` gives what is chosen now, ``memory`` the device."""
+    """``summary`` gives what is chosen now, ``memory`` the device, ``problem_of_rows`` why the rows of the
+    data cannot be used."""
 
-    def __init__(self, pane: Pane, memory: MemoryFit, summary: Callable[[], RecipeSummary | None]) -> None:
+    def __init__(
+        self,
+        pane: Pane,
+        memory: MemoryFit,
+        summary: Callable[[], RecipeSummary | None],
+        problem_of_rows: Callable[[], str],
+    ) -> None:
         self._pane, self._memory, self._summary = pane, memory, summary
+        self._problem_of_rows = problem_of_rows
         self._is_starting = False
 
     def _valid_recipe(self, refusal: str) -> Recipe | None:
@@ -33,7 +41,7 @@ class RunStarter:
             )
             self._pane.notice(f"{refusal}:\n" + "\n".join(reasons), "error")
             return None
-        if problem := self._memory.refusal():
+        if problem := self._memory.refusal() or self._problem_of_rows():
             self._pane.notice(f"{refusal}: {problem}", "error")
             return None
         return summary.recipe

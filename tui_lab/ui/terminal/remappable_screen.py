@@ -54,6 +54,11 @@ class RemappableScreen(_Screen):
             chain.append((node, bindings))
         return chain
 
+    async def on_event(self, event: events.Event) -> None:
+        if isinstance(event, events.Mount | events.ScreenResume | events.Resize) and not self.is_attached:
+            return  # the lab ends: it was not composed, and there is nothing to set up
+        await super().on_event(event)
+
     def on_screen_suspend(self) -> None:
         self._typing = (self.focused, self.focused.selection) if isinstance(self.focused, Input) else None
 
