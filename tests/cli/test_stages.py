@@ -11,10 +11,9 @@ import pytest
 from tests.cli.helpers import lab
 from tui_lab.cli import jobs
 from tui_lab.core.errors import LabError
-from tui_lab.evaluation import stage_matrix
 from tui_lab.evaluation.records import MeasuredStages
 from tui_lab.recipes.recipe import build
-from tui_lab.runs import folder
+from tui_lab.runs import folder, stage_matrix
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run
 from tui_lab.runs.schema import ScoreEvent

@@ -27,6 +27,7 @@ from tui_lab.evaluation import evaluate, score_cache
 from tui_lab.evaluation.evaluate import file_stem
 from tui_lab.evaluation.records import EvaluationAnswer, EvaluationRequest, read_request
 from tui_lab.evaluation.score_cache import LoadConfig, ScoreFile
+from tui_lab.models import digests
 from tui_lab.pocket import MODEL_DIR
 from tui_lab.recipes.recipe import build
 from tui_lab.retention import results
@@ -237,7 +238,7 @@ def test_damaged_lines_are_scored_again(runs_dir: Path) -> None:
 
 
 def _identity() -> str:
-    return score_cache.identity(str(MODEL_DIR))
+    return digests.identity(str(MODEL_DIR))
 
 
 def test_a_run_is_found_by_path_and_as_model(run: runs.Run, tmp_path: Path, loads: list[str]) -> None:

@@ -12,11 +12,11 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from tui_lab.core.errors import LabError
-from tui_lab.evaluation import stage_matrix, stage_scores
+from tui_lab.evaluation import stage_scores
 from tui_lab.evaluation.acquisition import HeldOutTask
 from tui_lab.evaluation.records import StagesRequest
 from tui_lab.recipes.recipe import build
-from tui_lab.runs import folder
+from tui_lab.runs import folder, stage_matrix
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run
 from tui_lab.runs.schema import ScoreEvent

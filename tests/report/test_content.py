@@ -384,3 +384,17 @@ def cells_of(found: content.ReportContent, caption: str) -> list[dict[str, str]]
     tables = [block for block in blocks(found, "result") if isinstance(block, Table)]
     table = next(table for table in tables if table.caption == caption)
     return [dict(zip(table.headers[1:], row[1:], strict=True)) for row in table.rows]
+
+
+def test_a_run_that_goes_on_has_the_scores_of_all_stages() -> None:
+    first = make_run()
+    second = make_run(from_run=str(first.path))
+    found = content.read(second)
+    rows = cells(found, "stages")
+    assert rows["stage 1"] == [first.id, "0.900", "0.100"]
+    assert rows["stage 2"] == [second.id, "0.900", "0.900"]
+    assert "backward transfer +0.000" in text_of(found, "stages")
+    in_json: Any = content.as_json(found)["stages"]
+    assert [[each["value"] for each in row] for row in in_json["scores"]] == [[0.9, 0.1], [0.9, 0.9]]
+    assert (in_json["backward_transfer"], in_json["forgetting"]) == (0.0, [0.0])
+    assert not blocks(content.read(first), "stages") and content.as_json(content.read(first))["stages"] == {}

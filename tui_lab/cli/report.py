@@ -51,6 +51,7 @@ class ReportAnswer(Answer, tag="report", kw_only=True, frozen=True):
     flips: dict[str, dict[str, int]]
     item_probes: list[dict[str, object]]
     kl_probes: list[dict[str, object]]
+    stages: dict[str, object]
     threshold: float
     probe_reason: str
     strength: dict[str, object]

@@ -11,9 +11,9 @@ import msgspec
 from tui_lab.core.errors import LabError
 from tui_lab.core.paths import expanded
 from tui_lab.core.sanitize import sanitize
-from tui_lab.evaluation import score_cache
 from tui_lab.evaluation.records import EvaluationRequest
 from tui_lab.evaluation.score_cache import LoadConfig
+from tui_lab.models import digests
 from tui_lab.retention.verdict import THRESHOLD
 from tui_lab.runs import folder, inputs
 from tui_lab.runs.folder import Run
@@ -35,15 +35,15 @@ class EvaluationTarget:
     @property
     def base_identity(self) -> str:
         """The base's weights, for the score cache."""
-        return score_cache.identity(self.base.location, self.base.revision)
+        return digests.identity(self.base.location, self.base.revision)
 
     @property
     def tuned_identity(self) -> str:
         """The tuned weights, for the score cache."""
         assert self.tuned is not None
         if self.tuned.adapter is None:
-            return score_cache.identity(self.tuned.location, self.tuned.revision)
-        return score_cache.identity(self.base.location, self.base.revision, self.tuned.adapter)
+            return digests.identity(self.tuned.location, self.tuned.revision)
+        return digests.identity(self.base.location, self.base.revision, self.tuned.adapter)
 
 
 def resolve_target(request: EvaluationRequest) -> EvaluationTarget:

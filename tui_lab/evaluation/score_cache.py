@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +17,6 @@ from tui_lab.core import input_files, paths
 from tui_lab.core.errors import LabError
 from tui_lab.core.records import to_json
 from tui_lab.core.sanitize import sanitize
-from tui_lab.models import digests
 from tui_lab.retention import results
 from tui_lab.retention.scoring.metrics import ItemScore
 from tui_lab.retention.suites.records import Suite
@@ -53,35 +51,11 @@ def folder() -> Path:
     return paths.cache_dir() / "baselines"
 
 
-def identity(location: str, revision: str = "", adapter: Path | None = None) -> str:
-    """A hash of a model's weights, tokenizer and template, and of an adapter's weights: for folders by the
-    content of their files; for hub ids with the commit in the cache, whose files never change."""
-    parts = [location, revision]
-    if Path(location).is_dir():
-        parts += [digests.weights_digest(location), digests.tokenizer_digest(location)]
-    else:
-        parts.append(_cached_commit(location, revision))
-    if adapter is not None:
-        parts += [digests.weights_digest(adapter), digests.data_digest(adapter / "adapter_config.json")]
-    return hashlib.sha256(json.dumps(parts).encode("utf-8", "replace")).hexdigest()
-
-
-def _cached_commit(hub_id: str, revision: str) -> str:
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        found = try_to_load_from_cache(hub_id, "config.json", revision=revision or "main")
-    except (HFValidationError, ValueError):
-        return ""
-    return Path(found).parent.name if isinstance(found, str) else ""
-
-
 class ScoreFile:
     """The scores of one model on one suite. A context manager; ``done`` has the scores so far by item id."""
 
     def __init__(self, directory: Path, model: str, how: LoadConfig, suite: Suite) -> None:
-        """``model``: the :func:`identity` of its weights."""
+        """``model``: the ``digests.identity`` of its weights."""
         key = hashlib.sha256(f"{model} {suite.sha256} {SCORER}".encode()).hexdigest()[:32]
         self.path = directory / f"{key}-{how.quantization}-{how.dtype}-{how.device}.jsonl"
         self._key, self._how, self._suite = key, how, suite

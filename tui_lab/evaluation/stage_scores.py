@@ -12,15 +12,14 @@ from tui_lab.core import job_protocol
 from tui_lab.core.errors import LabError
 from tui_lab.core.out_of_memory import free_memory
 from tui_lab.core.sanitize import sanitize
-from tui_lab.evaluation import stage_matrix
 from tui_lab.evaluation.acquisition import HeldOutTask
 from tui_lab.evaluation.evaluate import ProgressReport, TargetModels
 from tui_lab.evaluation.records import EvaluationRequest, MeasuredStages, StagesRequest
 from tui_lab.evaluation.request import resolve_target
-from tui_lab.evaluation.stage_matrix import StageTask
 from tui_lab.hardware import memory_budget
-from tui_lab.runs import folder, inputs
+from tui_lab.runs import folder, inputs, stage_matrix
 from tui_lab.runs.folder import Run
+from tui_lab.runs.stage_matrix import StageTask
 from tui_lab.runs.state import Watcher
 
 

@@ -12,7 +12,7 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.files import atomic_folder
 from tui_lab.data.rows import Model, Tokenizer
 from tui_lab.evaluation import prompts, score_cache
-from tui_lab.models import catalog
+from tui_lab.models import catalog, digests
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.retention import strength_grid
 from tui_lab.runs import folder, inputs
@@ -53,13 +53,13 @@ class SweepTarget:
     def identity(self, strength: float) -> str:
         """The weights at a strength, for the score cache. Strength 0 is the base."""
         revision = self.recipe.revision
-        base = score_cache.identity(self.base, revision)
+        base = digests.identity(self.base, revision)
         if not strength:
             return base
         if self.is_full_model:
-            tuned = score_cache.identity(str(self.path))
+            tuned = digests.identity(str(self.path))
         else:
-            tuned = score_cache.identity(self.base, revision, self.path)
+            tuned = digests.identity(self.base, revision, self.path)
         return f"{base} to {tuned} at {strength:.6f}"
 
     def folder_name(self, strength: float) -> str:

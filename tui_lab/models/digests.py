@@ -41,6 +41,30 @@ def model_folder(location: str, revision: str = "") -> Path | None:
     return catalog.local_folder(location)
 
 
+def identity(location: str, revision: str = "", adapter: Path | None = None) -> str:
+    """A hash of a model's weights, tokenizer and template, and of an adapter's weights: for folders by the
+    content of their files; for hub ids with the commit in the cache, whose files never change."""
+    parts = [location, revision]
+    if Path(location).is_dir():
+        parts += [weights_digest(location), tokenizer_digest(location)]
+    else:
+        parts.append(_cached_commit(location, revision))
+    if adapter is not None:
+        parts += [weights_digest(adapter), data_digest(adapter / "adapter_config.json")]
+    return hashlib.sha256(json.dumps(parts).encode("utf-8", "replace")).hexdigest()
+
+
+def _cached_commit(hub_id: str, revision: str) -> str:
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = try_to_load_from_cache(hub_id, "config.json", revision=revision or "main")
+    except (HFValidationError, ValueError):
+        return ""
+    return Path(found).parent.name if isinstance(found, str) else ""
+
+
 def weights_digest(location: str | Path, revision: str = "") -> str:
     """The digest of a model's weights and config, or of an adapter's weights; "" where they are not on this
     machine or cannot be read."""

@@ -86,6 +86,7 @@ def document(report: ReportContent) -> Document:
     sections: tuple[tuple[str, str, Callable[[ReportContent], Iterator[Block]]], ...] = (
         ("curves", "Curves", _curves),
         ("retention", "Retention: what the model still knows", retention.retention),
+        ("stages", "Stages: what each run scores on the task of each", _stages),
         ("acquisition", "Acquisition: what it learned", _acquisition),
         ("samples", "Before and after", _samples),
         ("strength", "Strength sweep", retention.strength),
@@ -99,7 +100,7 @@ def document(report: ReportContent) -> Document:
         ("repeat", "How to repeat it", _repeat),
         ("unknown", "What is not known", _unknown),
     )
-    made = [Section(id, title, tuple(make(report))) for id, title, make in sections]
+    made = [Section(id, title, blocks) for id, title, make in sections if (blocks := tuple(make(report)))]
     if report.status in ("failed", "crashed"):  # why comes first
         made.sort(key=lambda section: section.id != "result")
     return Document(f"Run {report.run}", subtitle, tuple(made), headline(report))
@@ -243,6 +244,19 @@ def _acquisition(report: ReportContent) -> Iterator[Block]:
 def _mean(found: Metric) -> str:
     error = finite(found.se)
     return decimal(found.value) + (f" ± {decimal(error)}" if error is not None else "")
+
+
+def _stages(report: ReportContent) -> Iterator[Block]:
+    if (found := report.stages) is None:
+        return
+    yield Paragraph(
+        "This run goes on from earlier ones. A row has the scores after a stage, a column those on the "
+        "held-out rows of a stage's data, from 0 to 1."
+    )
+    head = ("after", "run", *(f"task {name}" for name in found.task_names))
+    right = tuple(range(2, len(head)))
+    yield Table("Scores by stage and task", head, tuple(map(tuple, found.rows)), right=right)
+    yield Bullets(tuple(found.sentences))
 
 
 def _samples(report: ReportContent) -> Iterator[Block]:

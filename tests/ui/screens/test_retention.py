@@ -256,3 +256,29 @@ async def test_the_pane_follows_its_run_to_the_end(own_folders: Path) -> None:
         log.close()
         lock.release()
         await until(lambda: "✗ forgotten" in screen_text(app) and "Nothing saved" not in screen_text(app))
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+async def test_a_line_of_runs_has_its_table_and_is_measured(
+    size: tuple[int, int], own_folders: Path, jobs: Jobs
+) -> None:
+    first = made.make_run()
+    last = made.make_run(name="b", from_run=str(first.path))
+    app = LabApp(pane="retention", run_id="")
+    async with app.run_test(size=size) as pilot:
+        pane = await ready(app)
+        assert pane.report is not None and pane.report.run.id == last.id
+        if size == (80, 24):
+            pane.action_tab("stages")
+        await until(lambda: "backward transfer" in " ".join(screen_text(app).split()))
+        # the same task twice: what each run recorded of its own task comes first
+        for row in ("base 0.100 0.100", "stage 1 0.900 0.100", "stage 2 0.900 0.900"):
+            await until(lambda row=row: row in " ".join(screen_text(app).split()), what=row)  # type: ignore[misc]
+        await pilot.press("k")
+        await until(lambda: isinstance(app.screen, Pick))
+        await pilot.press("end", "enter")
+        await until(lambda: bool(jobs.requests))
+        assert jobs.requests[0] == ("tui_lab.evaluation.stage_scores", {"run": str(last.path)})
+        app.run_id = first.id
+        await until(lambda: pane.report is not None and pane.report.run.id == first.id)
+        await until(lambda: pane.query_one("#stages").has_class("-absent"))

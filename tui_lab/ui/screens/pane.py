@@ -3,7 +3,7 @@ redrawn when the pane is shown again, and classes for narrow, normal and wide wi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
@@ -21,7 +21,7 @@ from tui_lab.ui.terminal.remappable_screen import RemappableScreen
 from tui_lab.ui.terminal.textual_internals import is_closing
 from tui_lab.ui.widgets.header import HeaderLine
 from tui_lab.ui.widgets.panel import PANE_CSS
-from tui_lab.ui.widgets.tab_bar import TabBar
+from tui_lab.ui.widgets.tab_bar import TabBar, part_tabs
 
 if TYPE_CHECKING:
     from tui_lab.runs.folder import Run
@@ -42,6 +42,7 @@ class Pane(RemappableScreen, Screen[None]):
     Pane #parts { height: 1fr; }
     Pane .part { height: 1fr; display: none; }
     Pane .part.-active { display: block; }
+    Pane.-grid .part.-absent { display: none; }
     Pane.-grid TabBar { display: none; }
     """
     )
@@ -100,6 +101,17 @@ class Pane(RemappableScreen, Screen[None]):
             tabs.set_tabs(tabs.tabs, name)
         for part in self.query(".part"):
             part.set_class(part.id == name, "-active")
+
+    def show_parts(self, parts: Sequence[tuple[str, str]], absent: Collection[str]) -> None:
+        """Shows the ``parts``, given as (id, title), but for those that what is shown does not have."""
+        bar, tabs = self.query_one(TabBar), part_tabs([part for part in parts if part[0] not in absent])
+        if tabs == bar.tabs:
+            return
+        for name, _ in parts:
+            self.query_one(f"#{name}").set_class(name in absent, "-absent")
+        bar.set_tabs(tabs)
+        if bar.active in absent:
+            self.activate(tabs[0].id)
 
     @property
     def shows_all_parts(self) -> bool:

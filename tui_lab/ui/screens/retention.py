@@ -39,6 +39,7 @@ TABS = (
     ("flips", "Flips"),
     ("curve", "Over steps"),
     ("strength", "Strength"),
+    ("stages", "Stages"),
     ("runs", "All runs"),
 )
 #: Three rows of two parts, the table the widest; a wide window has two rows of three.
@@ -83,7 +84,7 @@ class RetentionPane(Pane):
     }
     RetentionPane .head { height: 1; color: $text-muted; text-wrap: nowrap; text-overflow: clip; }
     RetentionPane .detail { height: 1; color: $text-muted; text-wrap: nowrap; text-overflow: ellipsis; }
-    RetentionPane #next Static { height: auto; padding: 0 1; }
+    RetentionPane #next Static, RetentionPane #stages Static { height: auto; padding: 0 1; }
     RetentionPane #flips OptionList { padding: 0 1; }
     """
 
@@ -156,19 +157,22 @@ class RetentionPane(Pane):
 
     def compose_body(self) -> ComposeResult:
         yield Static(id="verdict")
-        yield TabBar(part_tabs(TABS))
+        yield TabBar(part_tabs([part for part in TABS if part[0] != "stages"]))
         with Container(id="parts"):
             with Vertical(id="suites", classes="part text -active") as part:
                 as_panel(part, SUITES_TITLE)
                 yield Static(classes="head")
                 yield SuiteList()
                 yield Static(classes="detail")
-            with VerticalScroll(id="next", classes="part text") as part:
-                as_panel(part, "What to try next")
+            with VerticalScroll(id="next", classes="part text") as scroll:
+                as_panel(scroll, "What to try next")
                 yield Static()
             with Vertical(id="flips", classes="part text") as part:
                 as_panel(part, FLIPS_TITLE)
                 yield OptionList()
+            with VerticalScroll(id="stages", classes="part text -absent") as scroll:
+                as_panel(scroll, "Stages")
+                yield Static()
             for kind, title in PLOTS:
                 yield as_panel(Vertical(RetentionPlot(kind), id=kind, classes="part"), title)
 
@@ -257,6 +261,10 @@ class RetentionPane(Pane):
         self._draw_flips()
         self._draw_plots()
         self._draw_advice()
+        stages = self.report.stages if self.report else None
+        self.show_parts(TABS, ("runs",) if stages else ("stages",))
+        if stages:
+            self.query_one("#stages Static", Static).update(retention.stage_lines(stages, self.keymap))
 
     def _draw_advice(self) -> None:
         found = self._advice
@@ -437,9 +445,15 @@ class RetentionPane(Pane):
         infos = list(registry.names())
         lines = [(info.name, info.title) for info in infos]
         at = next((i for i, info in enumerate(infos) if info.name == self.suite), 0)
-        self.pick("Which suite?", lines, lambda number: self._measure(run, infos[number].name), at)
+        if self.report and self.report.stages:
+            lines.append(("stages", "the weights of each stage on the task of every other"))
+        self.pick("Which suite?", lines, lambda number: self._measure(run, lines[number][0]), at)
 
     def _measure(self, run: Run, suite: str) -> None:
+        if suite == "stages":
+            request: dict[str, object] = {"run": str(run.path)}
+            self._job = self._run_job("tui_lab.evaluation.stage_scores", request, "measuring stages")
+            return
         request = {"run": run.id, "suites": [suite], "limit": 0}
         self._job = self._run_job("tui_lab.evaluation.evaluate", request, f"measuring {suite}")
         self.suite, self.category = suite, ""
@@ -492,7 +506,7 @@ class RetentionPane(Pane):
         except LabError as error:
             self.notice(error, "error")
         else:
-            for warning in answer.get("warnings") or ():
+            for warning in (*(answer.get("warnings") or ()), *(answer.get("problems") or ())):
                 self.notice(warning, "warning")
             if saved := answer.get("saved"):
                 self.notice(f"Saved as {saved}. {first_key('app.export', self.keymap)} exports it.")

@@ -25,7 +25,7 @@ from tui_lab.ui.widgets.next_steps import NextSteps
 from tui_lab.ui.widgets.panel import as_panel
 from tui_lab.ui.widgets.plot import Plot
 from tui_lab.ui.widgets.run_plots import RunPlot
-from tui_lab.ui.widgets.tab_bar import Tab, TabBar, part_tabs
+from tui_lab.ui.widgets.tab_bar import TabBar, part_tabs
 
 TABS = (
     ("loss", "Loss"),
@@ -83,7 +83,6 @@ class TrainPane(RunPane):
     TrainPane.-grid.-preferences #kl { column-span: 7; }
     TrainPane.-grid.-preferences #memory { column-span: 9; }
     TrainPane.-grid.-preferences .text { column-span: 8; }
-    TrainPane.-grid .part.-absent { display: none; }
     """
 
     def __init__(self) -> None:
@@ -95,7 +94,7 @@ class TrainPane(RunPane):
     def compose_body(self) -> ComposeResult:
         yield Static(id="state")
         yield NextSteps()
-        yield TabBar(_tabs(preferences=False))
+        yield TabBar(part_tabs([part for part in TABS if part[0] not in PREFERENCE_PARTS]))
         with Container(id="parts"):
             for kind, title in PLOTS:
                 plot = Vertical(RunPlot(kind), id=kind) if kind != "memory" else MemoryView(id=kind)
@@ -118,21 +117,10 @@ class TrainPane(RunPane):
         for feed in self.query(Feed):
             feed.replace([])
 
-    def _show_parts(self, preferences: bool) -> None:
-        """Shows the parts of a run with or without a preference loss."""
-        if preferences == self.has_class("-preferences"):
-            return
-        self.set_class(preferences, "-preferences")
-        for name in (*PREFERENCE_PARTS, *OTHER_PARTS):
-            self.query_one(f"#{name}").set_class(preferences == (name in OTHER_PARTS), "-absent")
-        bar, tabs = self.query_one(TabBar), _tabs(preferences)
-        gone = bar.active not in {tab.id for tab in tabs}
-        bar.set_tabs(tabs)
-        if gone:
-            self.activate("loss")
-
     def draw_run(self, key: str, state: RunState) -> None:
-        self._show_parts(state.trains_preferences)
+        preferences = state.trains_preferences
+        self.set_class(preferences, "-preferences")
+        self.show_parts(TABS, OTHER_PARTS if preferences else PREFERENCE_PARTS)
         super().draw_run(key, state)
         self._show_window()
         assert self.watcher is not None
@@ -218,8 +206,3 @@ class TrainPane(RunPane):
             self.notice("No red flags in this run.")
         self.action_tab("about")
         self.query_one("#about Feed", Feed).scroll_home(animate=False)
-
-
-def _tabs(preferences: bool) -> tuple[Tab, ...]:
-    absent = OTHER_PARTS if preferences else PREFERENCE_PARTS
-    return part_tabs([part for part in TABS if part[0] not in absent])

@@ -10,10 +10,11 @@ from typing import Any
 
 from textual.content import Content
 
-from tui_lab.core.format import bar, decimal
+from tui_lab.core.format import UNKNOWN, bar, decimal, plural
 from tui_lab.core.sanitize import sanitize
 from tui_lab.retention.advice import Advice
 from tui_lab.retention.results import SuiteComparison, SuiteResult
+from tui_lab.runs.stage_matrix import StageTable
 from tui_lab.runs.state import RunState
 from tui_lab.ui.actions.registry import first_key
 from tui_lab.ui.views import retention_forest
@@ -206,4 +207,22 @@ def advice_lines(found: Sequence[Advice], keymap: Mapping[str, str]) -> Content:
     parts: list[Any] = []
     for place, each in enumerate(found, 1):
         parts += [(f"{place}. {_suggested(each, keymap)}", "bold"), f": {each.reason}.\n"]
+    return Content.assemble(*parts)
+
+
+def stage_lines(found: StageTable, keymap: Mapping[str, str]) -> Content:
+    """The scores after each stage on the task of each, backward transfer and forgetting."""
+    rows = [["after", *(f"task {n}" for n in range(1, len(found.tasks) + 1))]]
+    rows += [[row[0], *row[2:]] for row in found.rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    table = [
+        row[0].ljust(widths[0])
+        + "".join(f"  {cell:>{wide}}" for cell, wide in zip(row[1:], widths[1:], strict=True))
+        for row in rows
+    ]
+    parts: list[Any] = [(f"{table[0]}\n", "$text-muted"), *(f"{line}\n" for line in table[1:])]
+    parts += [(f"{sanitize(text)}\n", "$text-muted") for text in found.sentences]
+    if found.missing:
+        key = first_key("retention.measure", keymap)
+        parts.append(f"{plural(found.missing, 'score')} not measured ({UNKNOWN}): {key}, then stages.")
     return Content.assemble(*parts)

@@ -20,6 +20,7 @@ from tui_lab.retention.stored import FOLDER, StrengthCurve, read_results
 from tui_lab.retention.strength_grid import strength_refusal
 from tui_lab.runs import notes
 from tui_lab.runs.folder import Run, is_locked
+from tui_lab.runs.stage_matrix import TASK_SCORES, StageTable, table_of
 from tui_lab.runs.state import RunState, Watcher
 from tui_lab.ui.views.run_time import run_time
 
@@ -34,6 +35,7 @@ class RetentionReport:
     results: dict[str, SuiteResult] = field(default_factory=dict)  # by suite
     strength: StrengthCurve = field(default_factory=StrengthCurve)
     problems: list[str] = field(default_factory=list)
+    stages: StageTable | None = None  # of the line of runs that ends with this one
 
     @property
     def threshold(self) -> float:
@@ -74,8 +76,9 @@ def read(run: Run, watcher: Watcher | None = None) -> RetentionReport:
     while watcher.poll(max_records=50_000, max_s=2.0):
         pass
     stored = read_results(run.path)
+    stages = table_of(run) if recipe and recipe.from_run else None
     return RetentionReport(
-        run, recipe, watcher.state, stored.suites, stored.strength, [*problems, *stored.problems]
+        run, recipe, watcher.state, stored.suites, stored.strength, [*problems, *stored.problems], stages
     )
 
 
@@ -172,7 +175,8 @@ def state_stamp(run: Run) -> tuple[int, ...]:
 def _stamp(run: Run) -> tuple[int, ...]:
     """A value that changes whenever the log or the results of a run change."""
     stamp: list[int] = []
-    for path in (run.events_path, run.path / notes.FILE, *sorted((run.path / FOLDER).glob("*.json"))):
+    results = (run.path / FOLDER / TASK_SCORES, *sorted((run.path / FOLDER).glob("*.json")))
+    for path in (run.events_path, run.path / notes.FILE, *results):
         with contextlib.suppress(OSError):
             status = path.stat()
             stamp += [status.st_ino, status.st_size, status.st_mtime_ns]

@@ -12,11 +12,14 @@ import msgspec
 
 from tui_lab.core import files, input_files
 from tui_lab.core.errors import LabError
+from tui_lab.core.format import UNKNOWN, decimal, metric_name, plural
 from tui_lab.core.records import from_json, to_json
 from tui_lab.core.sanitize import sanitize
-from tui_lab.evaluation import score_cache
 from tui_lab.models import catalog
+from tui_lab.models.digests import identity
+from tui_lab.recipes.mixture import short_name
 from tui_lab.recipes.recipe import FIELDS, Recipe
+from tui_lab.retention import stage_transfer
 from tui_lab.retention.stored import FOLDER
 from tui_lab.runs import inputs, stages
 from tui_lab.runs.folder import Run
@@ -70,9 +73,67 @@ class StageTable(msgspec.Struct, frozen=True):
         return [[math.nan if one.value is None else one.value for one in row] for row in self.scores]
 
     @property
+    def backward_transfer(self) -> float | None:
+        """The mean change of the earlier tasks since the stage that learned each."""
+        return _known(stage_transfer.backward_transfer(self.matrix))
+
+    @property
+    def forgetting(self) -> list[float | None]:
+        """By task, its best score before the last stage less that after it."""
+        return [_known(each) for each in stage_transfer.forgetting(self.matrix)]
+
+    @property
+    def task_names(self) -> list[str]:
+        """The number and the data of each task."""
+        return [f"{n} {short_name(task.data)}" for n, task in enumerate(self.tasks, 1)]
+
+    @property
+    def rows(self) -> list[list[str]]:
+        """The scores as text, each row after the name of its stage and its run."""
+        stages = [("base", ""), *((f"stage {n}", task.run) for n, task in enumerate(self.tasks, 1))]
+        return [
+            [name, run, *(decimal(score.value, 3) for score in row)]
+            for (name, run), row in zip(stages, (self.base, *self.scores), strict=True)
+        ]
+
+    @property
+    def sentences(self) -> list[str]:
+        """How each task is scored, backward transfer and forgetting."""
+        found = [
+            f"task {name}: {metric_name(task.metric)} on {plural(task.rows, 'held-out row')}"
+            if task.metric
+            else f"task {name}: {UNKNOWN}"
+            for name, task in zip(self.task_names, self.tasks, strict=True)
+        ]
+        change = self.backward_transfer
+        lost = ", ".join(
+            f"task {name} {decimal(each, 3)}"
+            for name, each in zip(self.task_names, self.forgetting, strict=False)
+        )
+        shown = UNKNOWN if change is None else f"{change:+.3f}"
+        return [
+            f"backward transfer {shown}: mean change of the earlier tasks since each was learned",
+            f"forgetting {lost}: best score before the last stage, less the last one",
+            *found,
+        ]
+
+    @property
     def missing(self) -> int:
         """How many scores are unknown, those of the base among them."""
         return sum(score.value is None for row in (self.base, *self.scores) for score in row)
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def table_of(run: Run) -> StageTable | None:
+    """What is known of the line of runs that ends with ``run``; None for a run that starts from the base, or
+    whose line cannot be read."""
+    try:
+        return read_table(line_of(run))
+    except LabError:
+        return None
 
 
 def line_of(run: Run) -> list[Run]:
@@ -98,14 +159,14 @@ def identities(line: Sequence[Run]) -> list[str]:
     """The weights of the base and of each stage; "" for a stage that has saved none."""
     recipe = line[0].recipe()
     base = base_of(recipe)
-    found = [score_cache.identity(base, recipe.revision)]
+    found = [identity(base, recipe.revision)]
     for run in line:
         if run.saved_path is None:
             found.append("")
         elif run.saved_path == run.adapter_path:
-            found.append(score_cache.identity(base, recipe.revision, run.adapter_path))
+            found.append(identity(base, recipe.revision, run.adapter_path))
         else:
-            found.append(score_cache.identity(str(run.model_path)))
+            found.append(identity(str(run.model_path)))
     return found
 
 
@@ -118,11 +179,11 @@ def read_scores(run: Run) -> TaskScores:
         return TaskScores()
 
 
-def add_score(run: Run, metric: str, rows: int, identity: str, value: float) -> None:
+def add_score(run: Run, metric: str, rows: int, weights: str, value: float) -> None:
     """Stores a score on the held-out rows of a run. Raises LabError."""
     before = read_scores(run)
     same = (before.metric, before.rows) == (metric, rows)
-    found = TaskScores(metric, rows, {**(before.values if same else {}), identity: value})
+    found = TaskScores(metric, rows, {**(before.values if same else {}), weights: value})
     path = run.path / FOLDER / TASK_SCORES
     try:
         path.parent.parent.mkdir(mode=0o700, exist_ok=True)
@@ -135,10 +196,12 @@ def add_score(run: Run, metric: str, rows: int, identity: str, value: float) -> 
 def read_table(line: Sequence[Run]) -> StageTable:
     """What is known of a line of runs. Raises LabError where a recipe cannot be read."""
     recipes, states = [run.recipe() for run in line], [Watcher(run).read_all() for run in line]
-    weights = identities(line)
+    measured = [read_scores(run) for run in line]
+    # reading large weights takes long
+    weights = identities(line) if any(each.values for each in measured) else [""] * (len(line) + 1)
     tasks, columns = [], []
     for at, run in enumerate(line):
-        stored, state = read_scores(run), states[at]
+        stored, state = measured[at], states[at]
         metric = state.score_name or stored.metric
         rows = (state.scores[-1].rows if state.scores else stored.rows) or 0
         tasks.append(StageTask(run.id, recipes[at].data, metric, rows))
