@@ -4,6 +4,7 @@ without an ellipsis, and glyphs of states come from one table."""
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import cast
@@ -15,6 +16,7 @@ from textual.widget import Widget
 from textual.widgets import Input
 
 import tui_lab
+from tests.paths import ROOT
 from tests.ui.helpers import lane_done, screen_text, until
 from tests.ui.sample_runs import make_run, typed_result
 from tests.ui.screens.test_blind import PaperClient
@@ -200,3 +202,28 @@ def test_words_of_run_states_have_their_glyph_from_the_table() -> None:
         if path.name != "states.py":
             for text in _texts(ast.parse(path.read_text(encoding="utf-8"))):
                 assert text.strip() not in own, (path.name, text)
+
+
+#: What programs said to users before: each has a word of the field now.
+OLD_WORDS = re.compile(
+    r"makes of it|\bsurely\b|no hub has|\bArm\b|new task|Take it:|starting the host"
+    r"|apparently|formula knows"
+)
+
+
+def test_no_text_has_the_old_words() -> None:
+    """In texts of the lab, of commands and reports; the bundled model's own training text is not one."""
+    package = Path(tui_lab.__file__).parent
+    for path in sorted(package.rglob("*.py")):
+        if "builder" not in path.parts:
+            for text in _texts(ast.parse(path.read_text(encoding="utf-8"))):
+                assert not OLD_WORDS.search(text), (path.name, text)
+    for path in sorted((package / "ui").rglob("*.toml")):
+        assert not OLD_WORDS.search(path.read_text(encoding="utf-8")), path.name
+
+
+def test_the_tests_that_the_page_names_exist() -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "docs/design.md").read_text(encoding="utf-8"))
+    assert len(named) > 25
+    for file, name in named:
+        assert re.search(rf"^(async )?def {name}\(", (ROOT / file).read_text(encoding="utf-8"), re.M), name

@@ -206,7 +206,7 @@ def _print_forecast(
         print_text("no change of the recipe makes it fit: choose a smaller model or a larger card")
     elif found.verdict == "over":
         print_text(
-            "the formula knows no change that makes it fit: try a smaller batch or shorter rows, then probe"
+            "no change of the recipe is forecast to fit: try a smaller batch or shorter rows, then probe"
         )
     if largest is not None:
         print_text(estimate.largest_text(largest, recipe))

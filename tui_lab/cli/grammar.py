@@ -203,7 +203,7 @@ def _add_queue_commands(commands: CommandGroup) -> None:
     queue = commands.add(
         "queue",
         "queue.list_queue",
-        "run one after another on one GPU",
+        "start runs one after another",
         json=False,
         examples="""\
   tui-lab queue add --preset starter --model Qwen/Qwen2.5-0.5B --data rows.jsonl

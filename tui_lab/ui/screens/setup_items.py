@@ -31,7 +31,7 @@ PRESET_COLUMNS = (
     Column("rate", 8, right=True), Column("length", 11, right=True, optional=True), Column("here", 11),
     Column("for", least=5),
 )  # fmt: skip
-DATA_COLUMNS = (Column("data", 24, least=13), Column("kind", 13), Column("where", least=30))
+DATA_COLUMNS = (Column("data", 24, least=13), Column("kind", 13), Column("where", least=27))
 
 _STATES = {
     "bundled": "bundled",
@@ -238,12 +238,12 @@ def bundled_items() -> list[ChooserItem]:
         ),
         "pirate_pairs": (
             "preferences",
-            "chosen and rejected",
+            "chosen, rejected",
             "The pirate's answer is preferred to the plain one: for the presets dpo, orpo and simpo.",
         ),
         "pirate_votes": (
             "preferences",
-            "answers with verdicts",
+            "rated answers",
             "Answers of a pirate are good, plain ones are not: for the preset kto.",
         ),
     }
