@@ -40,7 +40,7 @@ async def settle(pilot: Pilot[None]) -> None:
 
 async def previewed(pilot: Pilot[None]) -> None:
     """Waits for the preview of the data as well."""
-    await until(lambda: "trained" in screen_text(pilot.app), 60)
+    await until(lambda: "row 1:" in screen_text(pilot.app), 120)
     await settle(pilot)
 
 
