@@ -1,5 +1,5 @@
 """Generated data files, model folders and adapter folders, valid and damaged: each must end in a result or in
-one clear sentence, within 10 seconds and 1 GiB.
+one clear sentence, within 10 seconds of the processor and 1 GiB.
 
     python -m tests.benchmarks.fuzz_files --data 10000 --folders 1000 --seed 0
 
@@ -142,6 +142,22 @@ SHAPES: dict[str, Callable[[random.Random], dict[str, object]]] = {
         "tools": [TOOL],
     },
     "pairs": lambda rng: {"prompt": text(rng), "chosen": text(rng), "rejected": text(rng)},
+    "nested": lambda rng: {
+        "id": rng.randint(0, 9),
+        "conversation": {
+            "messages": [{"role": "user", "content": text(rng)}, {"role": "bot", "content": "a"}]
+        },
+    },
+    "parts": lambda rng: {
+        "contents": [
+            {"role": "user", "parts": [{"text": text(rng)}]},
+            {"role": "model", "parts": [{"text": text(rng)}]},
+        ]
+    },
+    "role keys": lambda rng: {"turns": [{"human": text(rng)}, {"assistant": text(rng)}], "loss_mask": [0, 1]},
+    "transcript": lambda rng: {"dialog": f"User: {text(rng)}\nAssistant: {text(rng)}"},
+    "exchanges": lambda rng: {"questions": [text(rng), "b"], "answers": {"input_text": [text(rng), "c"]}},
+    "by a word": lambda rng: {"user_input_de": text(rng), "bot_reply_de": text(rng), "meta": {"text": "x"}},
     "unknown": lambda rng: {"colour": text(rng), "size": rng.randint(0, 9)},
 }
 
@@ -183,6 +199,18 @@ def as_parquet(rows: Rows) -> bytes:
     return sink.getvalue()
 
 
+def as_arrow(rows: Rows) -> bytes:
+    import pyarrow
+
+    sink = io.BytesIO()
+    names = sorted({name for row in rows for name in row})
+    columns = [[dumps(row.get(name)).decode("utf-8", "replace") for row in rows] for name in names]
+    table = pyarrow.table(columns, names=names) if names else pyarrow.table({"x": []})
+    with pyarrow.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue()
+
+
 FORMATS: dict[str, Callable[[Rows], bytes]] = {
     ".jsonl": lambda rows: b"\n".join(map(dumps, rows)),
     ".json": dumps,
@@ -197,6 +225,16 @@ FORMATS: dict[str, Callable[[Rows], bytes]] = {
     ".txt": lambda rows: "\n\n".join(str(row) for row in rows).encode("utf-8", "surrogatepass"),
     ".md": lambda rows: "\n\n".join(f"# {row}" for row in rows).encode("utf-8", "surrogatepass"),
     ".parquet": as_parquet,
+    ".arrow": as_arrow,
+    ".objects.json": lambda rows: b"\n".join(json.dumps(row, indent=1).encode() for row in rows),
+    ".pandas.json": lambda rows: dumps(
+        {
+            "columns": sorted(rows[0]) if rows else [],
+            "data": [[row.get(n) for n in sorted(rows[0])] for row in rows],
+        }
+    ),
+    ".index.json": lambda rows: dumps({str(n): row for n, row in enumerate(rows)}),
+    ".lines.txt": lambda rows: b"\n".join(map(dumps, rows)),
     ".jsonl.gz": lambda rows: gzip.compress(b"\n".join(map(dumps, rows))),
 }
 
@@ -411,8 +449,10 @@ def outcome_of(use: Callable[[Path], None], path: Path, report: Path) -> int:
 
 
 def _in_child(use: Callable[[Path], None], path: Path, report: Path) -> int:
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.alarm(LIMIT_S)
+    for number in (signal.SIGALRM, signal.SIGPROF):
+        signal.signal(number, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_PROF, LIMIT_S)  # of the processor: other programs may share the machine
+    signal.alarm(8 * LIMIT_S)  # what waits for ever
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + LIMIT_BYTES, used + LIMIT_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -469,7 +509,12 @@ def main(arguments: list[str]) -> int:
             began = time.perf_counter()
             status = outcome_of(use, path, report)
             slowest = max(slowest, time.perf_counter() - began)
-            name = {RESULT: "result", SENTENCE: "sentence", -signal.SIGALRM: "too slow"}.get(status, "fault")
+            name = {
+                RESULT: "result",
+                SENTENCE: "sentence",
+                -signal.SIGALRM: "too slow",
+                -signal.SIGPROF: "too slow",
+            }.get(status, "fault")
             counts[f"{kind}: {name}"] += 1
             if name not in ("result", "sentence"):
                 last = report.read_text("utf-8", "replace").strip().splitlines() or [f"exit status {status}"]
