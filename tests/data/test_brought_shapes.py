@@ -303,3 +303,39 @@ def test_rows_of_one_set_may_nest_differently(tmp_path: Path) -> None:
     source = read(tmp_path, {"conversation": {"messages": MSGS}}, {"conversation": {"note": "x"}})
     assert turns(source) == QA and source.rows_bad == 1
     assert "line 2: no column messages" in source.warnings[0]
+
+
+def test_parts_of_anthropic(tmp_path: Path) -> None:
+    turns_given = [
+        MSGS[0],
+        {
+            "role": "assistant",
+            "content": [
+                {"type": "thinking", "thinking": "Hm."},
+                {"type": "text", "text": "I look."},
+                {"type": "tool_use", "id": "t1", "name": "lookup", "input": {"q": "bees"}},
+            ],
+        },
+        {
+            "role": "user",
+            "content": [
+                {"type": "tool_result", "tool_use_id": "t1", "content": [{"type": "text", "text": "Honey."}]},
+                {"type": "text", "text": "More?"},
+            ],
+        },
+        MSGS[1],
+    ]
+    source = read(tmp_path, {"messages": turns_given})
+    assert turns(source) == [U, ("assistant", "I look."), ("tool", "Honey."), ("user", "More?"), A]
+    called = (source.rows[0].messages or ())[1]
+    assert called["reasoning_content"] == "Hm."
+    assert [call["function"] for call in called["tool_calls"]] == [
+        {"name": "lookup", "arguments": {"q": "bees"}}
+    ]
+    assert not source.warnings
+
+
+def test_fields_of_turns_that_are_not_used_are_named(tmp_path: Path) -> None:
+    row = {"messages": [{**MSGS[0], "images": ["a.png"], "id": None}, {**MSGS[1], "weight": 1, "model": "x"}]}
+    [warning] = read(tmp_path, row).warnings
+    assert warning == "not used: the fields images, model of the turns."

@@ -18,7 +18,8 @@ class ColumnPlan:
     ``names`` maps a canonical name to the column; ``roles`` a role to canonical names in order of preference;
     ``spread`` are the columns of choices that are no list. ``counts_from``: the number of the first choice,
     None where answers are texts. ``uses`` says of each used column what it becomes. ``opened`` are columns of
-    objects whose fields count as columns (conversation.messages)."""
+    objects whose fields count as columns (conversation.messages), ``turn_fields`` fields of turns that are
+    not used."""
 
     format: str
     reason: str
@@ -29,6 +30,7 @@ class ColumnPlan:
     uses: Mapping[str, str] = field(default_factory=dict)
     unused: tuple[str, ...] = ()
     opened: frozenset[str] = frozenset()
+    turn_fields: tuple[str, ...] = ()
 
     @property
     def known(self) -> frozenset[str]:

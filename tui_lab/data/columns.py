@@ -33,7 +33,7 @@ from tui_lab.data.column_roles import (
 from tui_lab.data.files import RAGGED_CELLS
 from tui_lab.data.rows import BadRow
 from tui_lab.data.streams import FileRecord
-from tui_lab.data.turns import CONTENT_KEYS, ROLE_KEYS, turns_of
+from tui_lab.data.turns import CONTENT_KEYS, ROLE_KEYS, turns_of, unknown_fields
 
 SNIFFED_ROWS = 200  # rows whose columns are used for detection
 _CHATS = ("messages", "sharegpt")
@@ -420,8 +420,13 @@ def _complete(
                 uses.setdefault(column, USES[role])
     ordered = {column: uses[column] for column in columns if column in uses}
     unused = tuple(column for column in columns if column not in uses)
+    turns = names[roles["messages"][0]] if chosen in _CHATS and roles.get("messages") else None
+    fields = [unknown_fields(value.get(turns)) for _, value in records if turns and isinstance(value, dict)]
     counts_from = first_choice_number(draft, records) if spread or roles.get("choices") else 0
-    return ColumnPlan(chosen, reason, names, roles, spread, counts_from, ordered, unused)
+    return ColumnPlan(
+        chosen, reason, names, roles, spread, counts_from, ordered, unused,
+        turn_fields=tuple(sorted(set[str]().union(*fields))),
+    )  # fmt: skip
 
 
 def _fits(records: Sequence[FileRecord], column: str, role: str) -> bool:

@@ -173,6 +173,9 @@ class OpenedData:
             found.append(
                 f"not used: {listed(self.plan.unused)}. --columns can give them a role, such as context=…"
             )
+        if self.plan.turn_fields:
+            fields = listed(self.plan.turn_fields).replace("the columns", "the fields", 1)
+            found.append(f"not used: {fields} of the turns.")
         later = {column: place for part in self.parts for column, place in part.later.items()}
         if later:
             shown = ", ".join(

@@ -36,6 +36,14 @@ LEFT_OUT_FLAGS = ("masked", "ignore", "ignored", "no_loss", "skip")  # the other
 REASONING_FIELDS = ("reasoning_content", "thinking", "reasoning", "thought", "thoughts")
 ROLE_KEYS = ("role", "from", "speaker", "author", "sender", "type")
 CONTENT_KEYS = ("content", "value", "text", "message", "utterance", "parts", "body", "msg", "data")
+_READ = frozenset((
+    *ROLE_KEYS, *CONTENT_KEYS, *LOSS_FLAGS, *LEFT_OUT_FLAGS, *REASONING_FIELDS,
+    "tool_calls", "function_call", "tool_call_id", "name",
+))  # fmt: skip
+_PART_KINDS = {
+    "thinking": "thought", "reasoning": "thought", "tool_use": "call", "tool_call": "call",
+    "tool_result": "result",
+}  # fmt: skip
 #: Keys of an object that holds a question and its answer, as chats and histories write pairs.
 PAIR_KEYS = (
     ("user", "assistant"), ("human", "assistant"), ("human", "gpt"), ("human", "bot"), ("question", "answer"),
@@ -67,8 +75,21 @@ def turns_of(value: object, column: str) -> list[ChatMessage]:
     keys = turn_keys(turns)
     messages: list[ChatMessage] = []
     for number, turn in enumerate(turns, 1):
-        messages += _turn(turn, number, keys)
+        for part in _expanded(turn, keys):
+            messages += _turn(part, number, keys)
     return messages
+
+
+def unknown_fields(cell: object) -> set[str]:
+    """The fields of turns in a cell that say something and are not read."""
+    turns = structure_of(cell)
+    return {
+        str(key)
+        for turn in (turns if isinstance(turns, list) else ())
+        if isinstance(turn, dict) and any(key in turn for key in ROLE_KEYS)
+        for key, value in turn.items()
+        if str(key) not in _READ and not is_missing(value) and value not in ("", [], {})
+    }
 
 
 def history_of(value: object, column: str) -> list[ChatMessage]:
@@ -193,6 +214,39 @@ def _pair(turn: Any, column: str) -> list[ChatMessage]:
         {"role": "user", "content": text_of(question, f"a question of {column}")},
         {"role": "assistant", "content": text_of(answer, f"an answer of {column}")},
     ]
+
+
+def _expanded(turn: object, keys: tuple[str, str]) -> list[object]:
+    """A turn whose content is a list with thoughts, calls and results of tools,
+    as Anthropic's interface writes
+    it, as turns with these in fields of their own; any other turn as it is."""
+    parts = turn.get(keys[1]) if isinstance(turn, dict) else None
+    if not isinstance(turn, dict) or not isinstance(parts, list) or not are_parts(parts):
+        return [turn]
+    by_kind: dict[str, list[dict[str, Any]]] = {}
+    for part in parts:
+        by_kind.setdefault(_PART_KINDS.get(str(part["type"]), "text"), []).append(part)
+    if set(by_kind) <= {"text"}:
+        return [turn]
+    results: list[object] = [
+        {keys[0]: "tool", keys[1]: part.get("content", ""), "tool_call_id": part.get("tool_use_id")}
+        for part in by_kind.get("result", ())
+    ]
+    rest = {**turn, keys[1]: by_kind.get("text", "")}
+    if thoughts := by_kind.get("thought"):
+        rest["reasoning_content"] = "\n\n".join(
+            str(part.get("thinking") or part.get("text") or part.get("reasoning") or "") for part in thoughts
+        )
+    if calls := by_kind.get("call"):
+        rest["tool_calls"] = [
+            {
+                "id": part.get("id"),
+                "name": part.get("name"),
+                "arguments": part.get("input", part.get("arguments")),
+            }
+            for part in calls
+        ]
+    return [*results, rest] if len(by_kind) > 1 or not results else results
 
 
 def _turn(turn: object, number: int, keys: tuple[str, str]) -> list[ChatMessage]:
