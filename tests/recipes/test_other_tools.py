@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,38 @@ def test_llama_factory(tmp_path: Path) -> None:
     assert found.values["learning_rate"] == 1e-4 and found.values["target_modules"] == "all"
     cannot = {key.key: key.reason for key in found.keys if key.outcome == "cannot"}
     assert set(cannot) == {"dataset", "warmup_ratio"} and "dataset_info.json" in cannot["dataset"]
+
+
+def test_several_sets_become_a_mixture(tmp_path: Path) -> None:
+    text = AXOLOTL.replace("val_set", "  - path: json\n    data_files: own.jsonl\nval_set")
+    found = imported(tmp_path, text)
+    assert found.values["data"] == "teknium/GPT4-LLM-Cleaned:1 + own.jsonl:1"
+    [data] = [key for key in found.keys if key.to == "data"]
+    assert data.outcome == "taken" and "equal shares" in data.reason
+    (tmp_path / "data").mkdir()
+    info = {"identity": {"file_name": "identity.json"}, "alpaca_en_demo": {"hf_hub_url": "org/alpaca"}}
+    (tmp_path / "data" / "dataset_info.json").write_text(json.dumps(info))
+    mixed = FACTORY + "mix_strategy: interleave_over\ninterleave_probs: 0.75,0.25\n"
+    found = imported(tmp_path, mixed)
+    first = tmp_path / "data" / "identity.json"
+    assert found.values["data"] == f"{first}:0.75 + org/alpaca:0.25"
+    assert found.values["mixture_sampling"] == "up"
+    for shares, reason in (("0.5", "not one share"), ("a,b", "shares above 0"), ("0,1", "shares above 0")):
+        made = imported(tmp_path, FACTORY + f"interleave_probs: {shares}\n")
+        assert reason in next(key.reason for key in made.keys if key.key == "dataset")
+    unknown = imported(tmp_path, FACTORY.replace("identity,", "other,"))
+    assert "names no file" in next(key.reason for key in unknown.keys if key.key == "dataset")
+
+
+def test_a_preference_stage_is_a_preference_loss(tmp_path: Path) -> None:
+    found = imported(
+        tmp_path, FACTORY.replace("sft", "dpo") + "pref_loss: simpo\npref_beta: 2.0\npref_ftx: 1.0\n"
+    )
+    assert found.values["preference_loss"] == "simpo" and found.values["preference_beta"] == 2.0
+    assert found.values["chosen_weight"] == 1.0
+    assert "preference_loss" not in imported(tmp_path, FACTORY).values
+    reward = imported(tmp_path, FACTORY.replace("stage: sft", "stage: rm"))
+    assert "stage rm is not offered" in next(key.reason for key in reward.keys if key.key == "stage")
 
 
 def test_a_script_is_read_and_not_run(tmp_path: Path) -> None:

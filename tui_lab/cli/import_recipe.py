@@ -86,4 +86,9 @@ def _counts(keys: list[OtherKey]) -> str:
 
 def _row(key: OtherKey) -> tuple[str, str, str, str]:
     mark = {"taken": "✓ taken", "same": "= same", "cannot": "✗ cannot"}[key.outcome]
-    return (key.key, key.value, mark, key.to or key.reason)
+    return (
+        key.key,
+        key.value,
+        mark,
+        f"{key.to}: {key.reason}" if key.to and key.reason else key.to or key.reason,
+    )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -17,6 +17,7 @@ from tui_lab.core import input_files
 from tui_lab.core.errors import LabError
 from tui_lab.core.paths import expanded
 from tui_lab.core.sanitize import first_line, sanitize
+from tui_lab.recipes import mixture
 from tui_lab.recipes.recipe import FIELDS, check_values
 
 Tool = Literal["axolotl", "llamafactory", "trl"]
@@ -35,6 +36,7 @@ _OBJECTS = {
     "data_collator", "formatting_func", "device_map", "quantization_config", "split", "compute_metrics",
 }  # fmt: skip
 #: peft's module names of a whole transformer block, as in most scripts.
+_EQUAL_SHARES = "equal shares, while it joins all rows; --data NAME:WEIGHT sets others"
 _ALL_MODULES = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 Values: TypeAlias = Mapping[str, Any]
 
@@ -93,30 +95,34 @@ def read(path: str, tool: Tool | None = None) -> ImportedRecipe:
     name = sanitize(place.name)
     values = _keywords(text, name) if place.suffix == ".py" else _yaml(text, name)
     found = tool or ("trl" if place.suffix == ".py" else _tool_of(values, name))
-    return convert(values, found)
+    return convert(values, found, place.parent)
 
 
-def convert(values: Values, tool: Tool) -> ImportedRecipe:
-    """Converts the keys of another tool's recipe. Raises LabError where a value cannot be a recipe's."""
+def convert(values: Values, tool: Tool, folder: Path = Path()) -> ImportedRecipe:
+    """Converts the keys of another tool's recipe in ``folder``. Raises LabError where a value cannot be a
+    recipe's."""
     keys = [_judge(key, value, tool) for key, value in values.items()]
     made: dict[str, object] = {}
-    checked = []
-    for key in keys:
+    checked: dict[str, ImportedKey] = {}
+    for key in sorted(keys, key=lambda key: key.to != "preference_loss"):  # other values depend on it
         if key.outcome == "taken":
-            new = _converted(key, values, tool)
+            new = _converted(key, values, tool, folder)
+            loss = {name: made[name] for name in ("preference_loss",) if name in made}
             if isinstance(new, _Refused):
                 key = key._replace(outcome="cannot", to="", reason=str(new))
             elif new is None:
                 key = key._replace(outcome="same", to="", reason="the same without a setting")
-            elif problems := [each for each in check_values({key.to: new}) if each.key == key.to]:
+            elif problems := [each for each in check_values({**loss, key.to: new}) if each.key == key.to]:
                 key = key._replace(outcome="cannot", to="", reason=problems[0].message)
             else:
                 made[key.to] = new
-        checked.append(key)
+                if key.to == "data" and mixture.is_mixture(str(new)) and "interleave_probs" not in values:
+                    key = key._replace(reason=_EQUAL_SHARES)
+        checked[key.key] = key
     if not made:
         raise LabError(f"no key of this {TOOLS[tool]} recipe can be taken over; is it one?")
     together = tuple(problem.message for problem in check_values(made))
-    return ImportedRecipe(tool, made, checked, together)
+    return ImportedRecipe(tool, made, [checked[key.key] for key in keys], together)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -222,8 +228,6 @@ def _off(key: ImportedKey) -> ImportedKey:
     """What cannot be taken over and is off is the same."""
     if key.outcome == "cannot" and key.value in (None, False, "", 0, [], {}):
         return key._replace(outcome="same", reason="it is empty or off")
-    if key.key == "stage" and key.value != "sft":
-        return key._replace(outcome="cannot", reason=f"stage {_short(key.value)} is not supervised tuning")
     if key.key in ("train_on_inputs", "train_on_prompt") and key.value is True:
         return key._replace(outcome="cannot", reason="prompts are not trained; raw text rows are, as a whole")
     return key
@@ -233,13 +237,17 @@ class _Refused(str):
     """Why a value cannot be taken over."""
 
 
-def _converted(key: ImportedKey, values: Values, tool: Tool) -> object:
+def _converted(key: ImportedKey, values: Values, tool: Tool, folder: Path) -> object:
     """The value here; None for the default, :class:`_Refused` where there is none."""
     value = key.value
     if value is None or value == "":
         return None
     if key.key == "warmup_ratio":
         return _warmup_ratio(value, values.get("max_steps"))
+    if key.key == "stage" and value == "dpo" and values.get("pref_loss"):
+        return None  # which one says pref_loss
+    if tool == "llamafactory" and key.key == "dataset":
+        return _factory_data(value, values, folder)
     for name in (f"{tool}: {key.key}", key.key, f"> {key.to}"):
         if name in _CONVERSIONS:
             return _CONVERSIONS[name](value)
@@ -337,16 +345,62 @@ def _liger(value: object) -> object:
 
 
 def _axolotl_data(value: object) -> object:
-    if not isinstance(value, list) or len(value) != 1 or not isinstance(value[0], dict):
-        return _Refused("several sets: give each as --data NAME:WEIGHT")
-    path = value[0].get("data_files") or value[0].get("path")
-    return path if isinstance(path, str) else _Refused("it names no file; give one with --data")
+    if not isinstance(value, list) or not value or not all(isinstance(each, dict) for each in value):
+        return _Refused("it names no data set; give one with --data")
+    names = [each.get("data_files") or each.get("path") for each in value]
+    return _mixed(names, [1.0] * len(names))
 
 
-def _factory_data(value: object) -> object:
-    if isinstance(value, str) and expanded(value).exists():
+def _factory_data(value: object, values: Values, folder: Path) -> object:
+    """A file, or names of ``dataset_info.json``, mixed by ``interleave_probs``."""
+    if not isinstance(value, str):
+        return _Refused("it names no data set; give one with --data")
+    if expanded(value).exists():
         return value
-    return _Refused("a name of LLaMA-Factory's dataset_info.json: give the file with --data")
+    names = [name.strip() for name in value.split(",")]
+    places = [base / str(values.get("dataset_dir") or "data") for base in (folder, Path())]
+    place = next((path for path in places if (path / "dataset_info.json").is_file()), None)
+    if place is None:
+        return _Refused(
+            "names of LLaMA-Factory's dataset_info.json, which is not here: give files with --data"
+        )
+    try:
+        known = input_files.read_json(place / "dataset_info.json")
+    except (OSError, ValueError, LabError):
+        return _Refused(
+            f"{sanitize(str(place / 'dataset_info.json'))} cannot be read: give files with --data"
+        )
+    found = [_factory_set(known.get(name), place) if isinstance(known, dict) else None for name in names]
+    shares = values.get("interleave_probs") or [1.0] * len(names)
+    return _mixed(found, shares if isinstance(shares, list) else str(shares).split(","))
+
+
+def _factory_set(entry: object, place: Path) -> str | None:
+    if not isinstance(entry, dict):
+        return None
+    name = entry.get("hf_hub_url") or entry.get("file_name")
+    return str(place / str(name)) if name and name == entry.get("file_name") else name
+
+
+def _mixed(names: Sequence[object], shares: Sequence[Any]) -> object:
+    """Data sets with their weights as the text of a mixture."""
+    if not all(isinstance(name, str) and name for name in names):
+        return _Refused("it names no file; give one with --data")
+    if len(names) != len(shares):
+        return _Refused("it has not one share for each data set")
+    try:
+        weights = [float(each) for each in shares]
+        data = mixture.joined(map(mixture.Part, map(str, names), weights))
+        mixture.parts_of(data)  # raises what is wrong with it
+    except (TypeError, ValueError, LabError):
+        return _Refused("a mixture needs each set once and shares above 0; give each as --data NAME:WEIGHT")
+    return data
+
+
+def _stage(value: object) -> object:
+    if value in ("sft", None):
+        return None
+    return value if value in ("dpo", "kto") else _Refused(f"stage {_short(value)} is not offered")
 
 
 def _intervals(value: object) -> object:
@@ -376,7 +430,9 @@ _CONVERSIONS: dict[str, Callable[[object], object]] = {
     "> report_to": _reports,
     "> liger_kernel": _liger,
     "axolotl: datasets": _axolotl_data,
-    "llamafactory: dataset": _factory_data,
+    "llamafactory: stage": _stage,
+    "llamafactory: pref_loss": lambda value: "dpo" if value == "sigmoid" else value,
+    "llamafactory: mix_strategy": lambda value: "up" if str(value).startswith("interleave_over") else None,
     "eval_steps": _intervals,
     "save_steps": _intervals,
     "pissa_init": lambda value: "pissa" if value is True else None,
