@@ -18,7 +18,7 @@ from tui_lab.recipes.rules import warnings_for
 SHIPPED = sorted(resource_dir("presets").glob("*.toml"))
 EXPECTED = {
     "dpo", "kto", "orpo", "simpo",
-    "adalora", "dora", "full", "ia3", "keeper", "minute", "multi-task", "naive", "osf", "pissa",
+    "adalora", "dora", "full", "ia3", "keeper", "minute", "mixture", "multi-task", "naive", "osf", "pissa",
     "premium", "production", "prompt", "reasoning", "starter", "style",
 }  # fmt: skip
 #: The warnings that a preset is meant to bring, by a word of each, on a model of real size.
