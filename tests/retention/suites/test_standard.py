@@ -522,7 +522,10 @@ def test_every_standard_suite_has_its_source() -> None:
     assert wanted <= {info.name for info in infos}
     for info in infos:
         assert info.licence and info.title and info.description and info.version
-        assert info.source.startswith("https://huggingface.co/datasets/") or info.name == "perplexity"
+        assert info.source.startswith("https://huggingface.co/datasets/") or info.name in (
+            "perplexity",
+            "abuseeval",
+        )
 
 
 def test_only_some_suites_take_examples() -> None:

@@ -23,6 +23,7 @@ from tui_lab.data.rows import RawRow
 from tui_lab.data.streams import FileRecord
 from tui_lab.retention.suites.custom import BadItem, records_of
 from tui_lab.retention.suites.records import BenchmarkSource, Item
+from tui_lab.retention.suites.safety import flat_stereoset, toxicity_pairs
 from tui_lab.retention.suites.standard import BUILDERS, FEW_SHOT, pages_of
 from tui_lab.retention.suites.superglue import EXPANDED
 from tui_lab.retention.suites.template import from_template
@@ -43,6 +44,8 @@ def items_of(
     items: list[Item] = []
     taken: set[str] = set()
     counts: dict[str, int] = defaultdict(int)
+    if task == "realtoxicityprompts":
+        records = _paired(records, shown)
     for place, found in records:
         try:
             for row in EXPANDED[task](found) if task in EXPANDED else (found,):
@@ -60,6 +63,13 @@ def items_of(
     return items
 
 
+def _paired(records: list[FileRecord], shown: str) -> list[FileRecord]:
+    try:
+        return toxicity_pairs(records)
+    except BadItem as error:
+        raise LabError(f"{shown} cannot be paired: {sanitize(str(error))}.") from None
+
+
 def _item_of(
     task: str, benchmark: BenchmarkSource, row: RawRow, identity: str, examples: Sequence[RawRow]
 ) -> Item:
@@ -72,7 +82,7 @@ def _item_of(
 
 def _identity(task: str, row: RawRow, subject: str, number: int) -> str:
     """The data set's own number of a row where it has one, so that a part of the set keeps its ids."""
-    for key in ("id", "ind", "idx", "pairID", "index", "qID", "key"):
+    for key in ("id", "ind", "idx", "pairID", "index", "qID", "key", "example_id"):
         value = row.get(key)
         if isinstance(value, dict):  # {"paragraph": 0, "question": 1, "answer": 2}
             value = "-".join(map(str, value.values()))
@@ -154,6 +164,8 @@ def _rows(task: str, path: Path, many: bool) -> list[FileRecord]:
         records = _mmlu_table(path)
     elif suffix == ".tsv":
         records = _tsv(task, path)
+    elif task == "stereoset" and suffix == ".json" and (rows := flat_stereoset(_read_text(path))):
+        records = [(f"row {number}", row) for number, row in enumerate(rows, 1)]
     elif task == "wikitext" and suffix in ("", ".txt", ".text", ".raw", ".tokens"):
         records = [(f"page {n}", {"page": page}) for n, page in enumerate(pages_of(_read_text(path)), 1)]
     else:

@@ -137,7 +137,7 @@ def _standard(name: str, requested_shots: str | None, path: str | None, limit: i
     if not items:
         raise LabError(f"{shown} holds no items of {name}.")
     chosen = subset(items, limit)
-    computed = chance_of(chosen) if benchmark.kind == "choice" else None
+    computed = chance_of(chosen) if benchmark.kind in ("choice", "pairs") else None
     return Suite(
         name=name + (f"@{shots}" if shots else ""),
         version=benchmark.version,

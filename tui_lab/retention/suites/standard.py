@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tui_lab.data.rows import RawRow
-from tui_lab.retention.suites import generated, superglue
+from tui_lab.retention.suites import generated, safety, superglue
 from tui_lab.retention.suites.custom import MAX_CHOICES, BadItem, document
 from tui_lab.retention.suites.records import Item
 from tui_lab.retention.suites.row_fields import LETTERS, as_text, choice_item, label_of, text_of, texts_of
@@ -230,6 +230,9 @@ BUILDERS: dict[str, Callable[[RawRow, str], Item]] = {
     "truthfulqa_mc1": truthfulqa_mc1, "truthfulqa_mc2": truthfulqa_mc2,
     "mnli": mnli, "mnli_mismatch": mnli, "copa": superglue.copa, "record": superglue.record,
     "wic": superglue.wic, "wsc": superglue.wsc, "winogrande": superglue.winogrande,
+    "toxigen": safety.toxigen, "abuseeval": safety.abuseeval, "bbq": safety.bbq,
+    "stereoset": safety.stereoset,
+    "realtoxicityprompts": safety.realtoxicityprompts, "xstest": safety.requests, "advbench": safety.requests,
     "ifeval": generated.ifeval, "wikitext": wikitext, "perplexity": perplexity,
 }  # fmt: skip
 #: Those that take few-shot examples.
@@ -257,6 +260,12 @@ def looks_like(row: object) -> str | None:
         return "piqa"
     if {"sentence", "option1", "option2"} <= have:
         return "winogrande"
+    if {"context", "ans0", "ans1", "ans2"} <= have:
+        return "bbq"
+    if {"prompt", "continuation", "challenging"} <= have:
+        return "realtoxicityprompts"
+    if {"toxicity_ai", "toxicity_human", "text"} <= have:
+        return "toxigen"
     if {"prompt", "instruction_id_list", "kwargs"} <= have:
         return "ifeval"
     if {"question", "answer"} == have and "####" in str(row["answer"]):
