@@ -63,8 +63,8 @@ def train(preset: str, seed: int, runs: Path) -> Run:
     name = f"{preset}-{seed}"
     rows = len(bundled.load(DATA).validation)
     for run in folder.list_runs(runs):
-        ended = (Watcher(run).read_all().end or {}).get("state")
-        if run.id.split("-", 2)[2].rpartition("-")[0] == name and ended == "finished":
+        end = Watcher(run).read_all().end
+        if run.id.split("-", 2)[2].rpartition("-")[0] == name and end and end.state == "finished":
             return run
     run = folder.create(make_recipe(preset, data=DATA, seed=seed, score_rows=rows), runs, name)
     if launch.start(run).wait() != 0:

@@ -53,8 +53,9 @@ VARIED: dict[str, dict[str, Any]] = {
 MEASURED_IN_8_BITS = (
     "adalora", "dora", "keeper", "multi-task", "production", "reasoning", "starter", "style",
 )  # fmt: skip
-#: Presets of which tests/training/test_memory_probe.py compares the formula with the probe.
-PROBED_IN_TESTS = ("osf",)
+#: Presets that the table leaves out: tests/training/test_memory_probe.py compares osf with the probe, and a
+#: step of sdft is one of plain LoRA.
+NOT_IN_TABLE = ("osf", "sdft")
 #: Models of at least so many layers are measured by two of fewer (sliding layers come in cycles of six).
 DEEP = 16
 SHALLOW = {"gemma3_text": (6, 12)}
@@ -101,7 +102,7 @@ def rows() -> list[tuple[str, str, str]]:
     names = [
         preset.name
         for preset in presets.list_presets()[0]
-        if not preset.own and "preference_loss" not in preset.values and preset.name not in PROBED_IN_TESTS
+        if not preset.own and "preference_loss" not in preset.values and preset.name not in NOT_IN_TABLE
     ]
     found = [("pocket", name, "cpu") for name in names]
     found += [(model, name, "cuda") for name in VARIED for model in VARIED_MODELS]

@@ -19,7 +19,7 @@ SHIPPED = sorted(resource_dir("presets").glob("*.toml"))
 EXPECTED = {
     "dpo", "kto", "orpo", "simpo",
     "adalora", "dora", "full", "ia3", "keeper", "minute", "mixture", "multi-task", "naive", "osf", "pissa",
-    "premium", "production", "prompt", "reasoning", "starter", "style",
+    "premium", "production", "prompt", "reasoning", "sdft", "starter", "style",
 }  # fmt: skip
 #: The warnings that a preset is meant to bring, by a word of each, on a model of real size.
 MEANT = {

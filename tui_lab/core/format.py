@@ -13,6 +13,7 @@ _EIGHTHS = " ▏▎▍▌▋▊▉"
 PHASES = {
     "downloading": "downloading",
     "preparing_data": "preparing the data",
+    "self_distillation": "rewriting the answers by the base",
     "loading_model": "loading the model",
     "training": "training",
     "evaluating": "measuring on held-out rows",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from tui_lab.recipes import mixture
 from tui_lab.recipes.schema import FILLED_KEYS, TRACKERS, RecipeSchema
 
 #: Learning-rate advice is for models of real size; a model below this many parameters needs far
@@ -163,6 +164,26 @@ REFUSALS: tuple[tuple[Callable[[RecipeSchema], bool], str, str], ...] = (
         lambda r: r.ewc_lambda > 0 and _has_no_general_rows(r),
         "ewc_lambda",
         "ewc_lambda above 0 needs replay_data, a file, folder or hub name of general rows to measure on: 'auto' knows the corpus of the bundled model only",
+    ),
+    (
+        lambda r: r.self_distillation and r.replay_fraction > 0,
+        "self_distillation",
+        "self_distillation = true with replay_fraction above 0: general rows cannot be mixed with rewritten ones; set replay_fraction = 0 and use kl_weight",
+    ),
+    (
+        lambda r: r.self_distillation and r.preference_loss != "none",
+        "self_distillation",
+        "self_distillation = true with a preference loss: answers that are compared must stay as they are; set self_distillation = false",
+    ),
+    (
+        lambda r: r.self_distillation and mixture.is_mixture(r.data),
+        "self_distillation",
+        "self_distillation = true takes one data set, and this is a mixture; set self_distillation = false, or use one set",
+    ),
+    (
+        lambda r: r.self_distillation and r.num_processes > 1,
+        "num_processes",
+        "num_processes above 1 with self_distillation = true: one process rewrites the answers; use num_processes = 1",
     ),
     (
         lambda r: r.label_smoothing_factor > 0 and r.focal_gamma > 0,

@@ -221,6 +221,8 @@ class RecipeSchema(BaseModel):
         help="Share of general rows mixed into training; 0.05 to 0.25 keeps most of what the model knew.")
     replay_data: str = _field("auto", "replay data", "against forgetting", min_length=1,
         help="Where general rows come from: a file, a folder or a hub name; auto is the bundled model's own corpus.")
+    self_distillation: bool = _field(False, "self-distillation", "against forgetting",
+        help="Before training the base rewrites each answer in its own words; an answer that loses the reference is not used. Trains on what the model would say anyway.")
     kl_weight: float = _field(0.0, "KL-to-base weight", "against forgetting", ge=0, le=100, word="off",
         help="Weight of the distance from the base's predictions in the loss; 0.05 to 1. Costs a forward of the base a step.")
     l2_to_start: float = _field(0.0, "L2-to-start weight", "against forgetting", ge=0, le=1e6, word="off",

@@ -404,6 +404,13 @@ def _data(report: ReportContent) -> Iterator[Block]:
     yield _pair_table("Training data", pairs)
     if report.log.data.sources:
         yield _sources(report.log.data.sources)
+    if rewritten := report.log.self_distillation:
+        shares = [("answers rewritten by the base", f"{rewritten.rewritten:,} of {rewritten.rows:,}")]
+        shares += [(f"kept: {_text(why)}", f"{count:,}") for why, count in rewritten.kept.items()]
+        yield _pair_table("Self-distillation", shares)
+        texts = tuple((_text(each.reference), _text(each.text)) for each in rewritten.examples)
+        if texts:
+            yield Table("Rewritten answers", ("reference", "trained answer"), texts)
     rest = [(key.replace("_", " "), _text(v)) for key, v in known.items() if key not in DATA_NAMES]
     if rest:
         yield DetailsBlock("More about the data", (_pair_table("Other fields", rest),))

@@ -76,7 +76,7 @@ _BATCH = ("per_device_train_batch_size", "gradient_accumulation_steps", "num_pro
 _DATA = (
     "data", "data_format", "columns", "chat_template", "thinking", "validation_fraction", "max_rows",
     "deduplicate", "packing", "seed", "replay_fraction", "replay_data", "preference_loss", "mixture_by",
-    "mixture_sampling",
+    "mixture_sampling", "self_distillation",
 )  # fmt: skip
 
 

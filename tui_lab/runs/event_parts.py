@@ -58,6 +58,16 @@ class RecipeChange(Struct, frozen=True):
     text: str = ""
 
 
+class Rewriting(Struct, frozen=True, omit_defaults=True):
+    """The base's own answer to a training row (``row`` counts from 0). ``lost``: what it loses of the
+    ``reference``, for which the row keeps its own answer; "" where it is trained on."""
+
+    row: int
+    text: str
+    lost: str = ""
+    reference: str = ""
+
+
 class ScoredExample(Struct, frozen=True):
     """One answer to a held-out row."""
 

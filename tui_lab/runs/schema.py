@@ -25,6 +25,7 @@ from tui_lab.runs.event_parts import (
     LadderSettings,
     ProbeCost,
     RecipeChange,
+    Rewriting,
     ScoredExample,
     Step,
 )
@@ -393,6 +394,16 @@ class ItemProbeEvent(RunEvent, tag="item_probe", kw_only=True, frozen=True):
 # the end
 
 
+class SelfDistillationEvent(RunEvent, tag="self_distillation", kw_only=True, frozen=True):
+    """Training answers rewritten by the base: how many of ``rows``, why others are ``kept`` as they were, and
+    the first ones."""
+
+    rows: Count
+    rewritten: Count
+    kept: dict[str, int] = {}
+    examples: list[Rewriting] = []
+
+
 class InputsEvent(RunEvent, tag="inputs", kw_only=True, frozen=True):
     """Digests of what the attempt reads: base weights, tokenizer with template, data file, encoded rows, and
     the settings that shape them; "" for what is not known."""
@@ -443,6 +454,7 @@ KnownEvent: TypeAlias = (
     | WarningEvent
     | RecipeChangedEvent
     | DataEvent
+    | SelfDistillationEvent
     | InputsEvent
     | ForecastEvent
     | ModelEvent

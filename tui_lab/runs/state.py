@@ -49,6 +49,7 @@ from tui_lab.runs.schema import (
     SampleEvent,
     SavedEvent,
     ScoreEvent,
+    SelfDistillationEvent,
     StartedEvent,
     StepEvent,
     TelemetryEvent,
@@ -114,6 +115,7 @@ class RunState:
         self.updated_at = 0.0
         self.model: ModelEvent | None = None
         self.data: DataEvent | None = None
+        self.self_distillation: SelfDistillationEvent | None = None
         self.inputs: InputsEvent | None = None
         self.plan: PlanEvent | None = None
         self.step = 0
@@ -187,6 +189,9 @@ class RunState:
                 self.model = event
             case DataEvent():
                 self.data = event
+            case SelfDistillationEvent():
+                self.self_distillation = event
+                self.feed.append(event)
             case InputsEvent():
                 self.inputs = event
             case PlanEvent():

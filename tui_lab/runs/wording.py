@@ -38,6 +38,7 @@ from tui_lab.runs.schema import (
     SampleEvent,
     SavedEvent,
     ScoreEvent,
+    SelfDistillationEvent,
     StartedEvent,
     StepEvent,
     ValidationEvent,
@@ -90,6 +91,8 @@ def sentence(event: RunEvent, longest: int | None = None) -> str:
             return "; ".join(changes)
         case DataEvent():
             return _data(event, text)
+        case SelfDistillationEvent():
+            return _self_distillation(event, text)
         case ModelEvent():
             return _model(event)
         case PlanEvent():
@@ -191,6 +194,15 @@ def _data(event: DataEvent, text: Callable[[object], str]) -> str:
         f"; {text(short_name(each.name))} {source_line(each, event.sources)}" for each in event.sources
     )
     return f"{rows}{tokens}{thinking}{sources}{reason}{columns}{unused}"
+
+
+def _self_distillation(event: SelfDistillationEvent, text: Callable[[object], str]) -> str:
+    kept = ", ".join(f"{reason} {count:,}" for reason, count in event.kept.items())
+    of_all = f"{event.rewritten:,} of {plural(event.rows, 'answer')} rewritten by the base"
+    first = "".join(
+        f"; row {each.row + 1}: {text(each.reference)} → {text(each.text)}" for each in event.examples[:1]
+    )
+    return f"{of_all}{f'; the others stay as they were ({text(kept)})' if kept else ''}{first}"
 
 
 def _model(event: ModelEvent) -> str:

@@ -52,6 +52,7 @@ from tui_lab.training import (
     packed_attention,
     regularise,
     run_inputs,
+    self_distillation,
     start_weights,
     trackers,
 )
@@ -94,6 +95,8 @@ def prepare_training(context: AttemptContext, device: DeviceFacts, on_step: OnSt
     download_model(context, recipe)
     context.events.write(PhaseEvent(name="preparing_data", detail=short_name(context.recipe.data)))
     data = prepare_data(context, recipe)
+    if context.recipe.self_distillation:
+        data = self_distillation.apply(context, recipe, data)
     filled = attempt_fill.plan(context, recipe, data.prepared)
     write_forecast(context, recipe, data.prepared, filled.recipe)
     context.events.write(PhaseEvent(name="loading_model", detail=recipe.entry.label))
