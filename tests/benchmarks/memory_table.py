@@ -54,8 +54,8 @@ MEASURED_IN_8_BITS = (
     "adalora", "dora", "keeper", "multi-task", "production", "reasoning", "starter", "style",
 )  # fmt: skip
 #: Presets that the table leaves out: tests/training/test_memory_probe.py compares osf with the probe, and a
-#: step of sdft is one of plain LoRA.
-NOT_IN_TABLE = ("osf", "sdft")
+#: step of the others is one of plain LoRA.
+NOT_IN_TABLE = ("mixture", "osf", "sdft")
 #: Models of at least so many layers are measured by two of fewer (sliding layers come in cycles of six).
 DEEP = 16
 SHALLOW = {"gemma3_text": (6, 12)}

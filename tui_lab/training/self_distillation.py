@@ -75,8 +75,8 @@ def apply(context: AttemptContext, resolved: ResolvedRecipe, data: TrainingData)
     context.events.write(event)
     if event.rewritten < FEW * event.rows:
         text = (
-            f"the base could rewrite {event.rewritten:,} of {event.rows:,} answers only, so "
-            "self_distillation changes little; use a base that is tuned for instructions, or the preset keeper"
+            f"the base could rewrite only {event.rewritten:,} of {event.rows:,} answers: self_distillation "
+            "changes little; use a base that is tuned for instructions, or the preset keeper"
         )
         context.events.write(WarningEvent(text=text))
     rows = _encoded(data.tokenizer, examples, done, resolved.max_length)
