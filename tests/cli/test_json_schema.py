@@ -51,6 +51,7 @@ ELSEWHERE = {
     "export": "test_export.py",
     "generation": "test_generate.py",
     "import": "test_import_recipe.py",
+    "judge": "test_judge.py",
     "prediction": "test_predict.py",
     "prediction_settings": "test_predict.py",
     "predictions": "test_predict.py",

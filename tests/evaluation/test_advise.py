@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tui_lab.core.errors import LabError
-from tui_lab.evaluation import advise as module
+from tui_lab.core.paths import cache_dir
 from tui_lab.evaluation import predict
 from tui_lab.evaluation.advice import AdviseRequest, TuningAdvice
 from tui_lab.evaluation.advise import advise
@@ -19,7 +19,7 @@ from tui_lab.evaluation.records import EvaluationRequest
 
 def data() -> str:
     """A folder of rows for examples, and seven others that are held out."""
-    folder = module.cache_dir() / "rows"
+    folder = cache_dir() / "rows"
     folder.mkdir(parents=True, exist_ok=True)
     for name, numbers in (("train", range(12)), ("test", range(90, 97))):
         rows = ({"question": f"What comes after {n}?", "answer": str(n + 1)} for n in numbers)
@@ -85,7 +85,7 @@ def test_an_interrupted_measurement_goes_on(runs_dir: Path) -> None:
 
     with pytest.raises(Interrupted):
         measure(cancelled=after_two, limit=6)
-    (place,) = (module.cache_dir() / "advice").glob("*.jsonl")
+    (place,) = (cache_dir() / "advice").glob("*.jsonl")
     before = place.read_text().splitlines()
     assert 1 < len(before) < 7
     assert measure(limit=6).rows == 6

@@ -185,6 +185,32 @@ TUI_LAB_PRICE_PER_HOUR gives the cost of an answer.""",
     )
     advise.option("--revision", "NAME", "a commit or branch of a hub model")
 
+    judge = commands.add(
+        "judge",
+        "judge.run",
+        "let a judge compare the answers of a run with those of its base, in both orders",
+        examples="""\
+  tui-lab judge latest --judge Qwen/Qwen2.5-7B-Instruct
+  tui-lab judge latest --judge endpoint              an OpenAI-compatible endpoint: TUI_LAB_JUDGE_URL,
+                                                     TUI_LAB_JUDGE_MODEL and TUI_LAB_JUDGE_KEY
+  tui-lab judge latest --judge MODEL --prompts mine.jsonl --rubric "Prefer the politer answer."
+Blind votes of your own on base and run (`v` on Playground) calibrate the judge: the win rate is then that of
+your votes, with a 95 % interval that holds for a biased judge too. Ten are enough. An interrupted judgement
+continues when the command is repeated.""",
+        run=True,
+    )
+    add_cpu_option(judge)
+    add_allow_large_option(judge)
+    add_accept_option(judge)
+    judge.add_argument(
+        "--judge", metavar="MODEL", required=True, help="a model on this machine or the hub, or `endpoint`"
+    )
+    judge.option("--prompts", "FILE", "your own prompts: lines of text, or JSON rows with prompt or turns")
+    judge.option("--rubric", "TEXT", "what makes an answer better (default: by the kind of prompt)")
+    judge.option("--votes", "FILE", "a file of blind votes (default: that of the run)")
+    judge.count("--limit", "prompts at most (default all 48 bundled ones)", 0)
+    judge.count("--max-new-tokens", "tokens of an answer at most (default 128)", 128)
+
     strength = commands.add(
         "strength",
         "strength.run",

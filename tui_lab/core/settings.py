@@ -133,6 +133,14 @@ class Settings:
         "An address that a run sends a JSON message to at its end, such as one of Slack or Discord.",
         exported=True,
     )
+    judge_url: str = _setting(
+        "",
+        "TUI_LAB_JUDGE_URL",
+        "The address of an OpenAI-compatible endpoint for `tui-lab judge --judge endpoint`; its key is only "
+        "read from TUI_LAB_JUDGE_KEY.",
+        exported=True,
+    )
+    judge_model: str = _setting("", "TUI_LAB_JUDGE_MODEL", "The model of that endpoint.", exported=True)
     notify_terminal: bool = _setting(
         False,
         "TUI_LAB_NOTIFY_TERMINAL",

@@ -7,35 +7,28 @@ them."""
 
 from __future__ import annotations
 
-import hashlib
 import statistics
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from tui_lab.core import job_protocol
 from tui_lab.core.errors import LabError
-from tui_lab.core.paths import cache_dir
-from tui_lab.core.records import to_json
 from tui_lab.core.sanitize import sanitize
 from tui_lab.data.examples import Example
 from tui_lab.data.prepared_cache import prepare_recipe
 from tui_lab.data.rows import Tokenizer
-from tui_lab.decoding import strategies
 from tui_lab.evaluation import advice, predict, prompts, shots
 from tui_lab.evaluation.advice import AdviseRequest, Method, TuningAdvice
-from tui_lab.evaluation.prediction_file import Prediction, PredictionFile, PredictionSettings
+from tui_lab.evaluation.cached_answers import CachedAnswers, HowAnswered
+from tui_lab.evaluation.prediction_file import Prediction
 from tui_lab.evaluation.prediction_summary import compare
 from tui_lab.evaluation.request import EvaluationTarget, accepted_changes, resolve_target
 from tui_lab.forecast.cost import Prices, prices
 from tui_lab.recipes import recipe as recipes
 from tui_lab.recipes.recipe import Recipe
-
-if TYPE_CHECKING:
-    from tui_lab.decoding.session import DecodingSession
 
 #: Rows that are answered one at a time, for the time of an answer.
 TIMED_ROWS = 5
@@ -80,7 +73,15 @@ def advise(
     if tuned is not None:
         arms[advice.TUNED] = (task.zero_shot, predict.TUNED)
         arms[advice.TUNED_RETRIEVAL] = (task.retrieval, predict.TUNED)
-    asking = _Asking(request, target, task, tokenizer, on_progress, cancelled)
+    how = HowAnswered(
+        task.data,
+        task.metric,
+        task.max_new_tokens,
+        request.target.allow_large,
+        TIMED_ROWS,
+        (shots.BETWEEN,) if task.is_text else (),
+    )
+    asking = CachedAnswers(target, how, tokenizer, on_progress, cancelled)
     answers = {name: asking.answers(name, rows, side) for name, (rows, side) in arms.items()}
     scores = _common_scores(answers)
     methods = [_method(name, answers[name], asking.files[name], scores, tariff) for name in arms]
@@ -142,73 +143,6 @@ def _task(request: AdviseRequest, recipe: Recipe, target: EvaluationTarget, toke
         max_new_tokens=request.max_new_tokens or recipe.sample_max_new_tokens,
         is_text=held_out[0].messages is None,
     )
-
-
-class _Asking:
-    """Answers rows with the base or the tuned model, which are loaded when an answer is missing."""
-
-    def __init__(
-        self,
-        request: AdviseRequest,
-        target: EvaluationTarget,
-        task: _Task,
-        tokenizer: Tokenizer,
-        on_progress: job_protocol.OnProgress,
-        cancelled: Callable[[], bool],
-    ) -> None:
-        self._request, self._target, self._task, self._tokenizer = request, target, task, tokenizer
-        self._on_progress, self._cancelled = on_progress, cancelled
-        self._session: DecodingSession | None = None
-        self.files: dict[str, str] = {}
-
-    def answers(self, name: str, rows: Sequence[Example], side: str) -> list[Prediction]:
-        """The answers of one method, in the order of the rows."""
-        settings = self._settings(rows, side)
-        path = cache_dir() / "advice" / f"{hashlib.sha256(to_json(settings).encode()).hexdigest()[:32]}.jsonl"
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        except OSError as error:
-            raise LabError(f"{sanitize(str(path.parent))} cannot be written ({error.strerror})") from None
-        self.files[name] = str(path)
-        with PredictionFile(path, settings, replace=True) as file:
-            if any(number not in file for number in range(1, len(rows) + 1)):
-                self._predictor(name, settings, side).answer(rows, len(rows), file, timed=TIMED_ROWS)
-            file.finish()
-            return [row for row in file.predictions() if row.row <= len(rows)]
-
-    def _settings(self, rows: Sequence[Example], side: str) -> PredictionSettings:
-        target = self._target
-        weights = target.tuned_identity if side else target.base_identity
-        asked = hashlib.sha256()
-        for row in rows:
-            asked.update(
-                repr((row.messages, row.tools, row.prompt, row.completion)).encode("utf-8", "replace")
-            )
-        return PredictionSettings(
-            model=target.name if side else target.label,
-            tuned="",
-            data=self._task.data,
-            lane="greedy",
-            max_new_tokens=self._task.max_new_tokens,
-            metric=self._task.metric,
-            loaded=str(target.how),
-            base_sha256=prompts.with_prompts(weights, self._tokenizer),
-            tuned_sha256="",
-            data_sha256=asked.hexdigest(),
-        )
-
-    def _predictor(self, name: str, settings: PredictionSettings, side: str) -> predict.Predictor:
-        if self._session is None:
-            self._session = predict.load_session(
-                self._target, self._request.target.allow_large, self._tokenizer, self._on_progress
-            )
-
-        def report(text: str, done: int | None = None, total: int | None = None) -> None:
-            self._on_progress(f"{name}: {text}", done, total)
-
-        lane = strategies.parse(settings.lane)
-        ends = (shots.BETWEEN,) if self._task.is_text else ()
-        return predict.Predictor(self._session, (side,), lane, settings, report, self._cancelled, ends)
 
 
 # --- figures --------------------------------------------------------------------------------------------

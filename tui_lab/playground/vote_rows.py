@@ -31,17 +31,7 @@ def vote_files(runs_dir: Path | None = None) -> list[Path]:
 def rows_of(path: Path) -> list[PreferenceRow]:
     """The rows of the votes in a file, in the order of voting. Damaged lines are skipped; answers that are
     equal or empty give no row. Raises OSError."""
-    sessions: dict[str, SessionRecord] = {}
-    votes: dict[tuple[str, int], VoteRecord] = {}
-    for record in read_lines(path):
-        match record:
-            case SessionRecord():
-                sessions[record.session] = record
-            case VoteRecord():
-                votes.pop((record.session, record.prompt), None)
-                votes[record.session, record.prompt] = record
-            case UndoRecord():
-                votes.pop((record.session, record.prompt), None)
+    sessions, votes = _standing(path)
     rows = []
     for (session, prompt), vote in votes.items():
         if session not in sessions or vote.winner not in (0, 1):
@@ -58,6 +48,40 @@ def rows_of(path: Path) -> list[PreferenceRow]:
                 _row(sessions[session], earlier, vote.text, texts[vote.winner], texts[1 - vote.winner])
             )
     return rows
+
+
+def pairs_of(path: Path) -> list[tuple[str, str, str, float]]:
+    """The votes in a file between a base and an adapter on it: prompt, answer of the base, of the adapter,
+    and the adapter's win, a tie as 0.5. Votes in a conversation, or on continued text, are not among them.
+    Raises OSError."""
+    sessions, votes = _standing(path)
+    found = []
+    for (name, _), vote in votes.items():
+        session = sessions.get(name)
+        texts = [str(answer.get("text", "")) for answer in vote.answers]
+        if session is None or session.raw or session.chat or vote.choice == "skip" or len(texts) != 2:
+            continue
+        if [bool(place) for place in session.places] in ([False, True], [True, False]):
+            tuned = 1 if session.places[1] else 0
+            win = 0.5 if vote.winner is None else float(vote.winner == tuned)
+            found.append((vote.text, texts[1 - tuned], texts[tuned], win))
+    return found
+
+
+def _standing(path: Path) -> tuple[dict[str, SessionRecord], dict[tuple[str, int], VoteRecord]]:
+    """The sessions of a file by id, and the votes by session and prompt that were not taken back."""
+    sessions: dict[str, SessionRecord] = {}
+    votes: dict[tuple[str, int], VoteRecord] = {}
+    for record in read_lines(path):
+        match record:
+            case SessionRecord():
+                sessions[record.session] = record
+            case VoteRecord():
+                votes.pop((record.session, record.prompt), None)
+                votes[record.session, record.prompt] = record
+            case UndoRecord():
+                votes.pop((record.session, record.prompt), None)
+    return sessions, votes
 
 
 def write_rows(rows: list[PreferenceRow], path: Path) -> None:

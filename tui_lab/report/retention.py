@@ -51,6 +51,8 @@ def summary(report: ReportContent) -> Iterator[tuple[str, str]]:
         if (compared := result.comparison) is not None:
             found = compared.headline
             yield f"retention on {suite}", headline(found, compared.verdict)
+    if report.measured.judge.pairs:
+        yield f"judged on {report.measured.judge.prompts}", report.measured.judge.sentence
     if not report.measured.suites and report.log.item_probes:
         probe = report.log.item_probes[-1]
         newest = probe.headline

@@ -19,6 +19,7 @@ from tui_lab.retention.verdict import deciding
 
 FOLDER = "retention"
 STRENGTH, ACQUISITION, PROBE_BASE = "strength.json", "acquisition.json", "probe_base.json"
+JUDGE = "judge.json"
 NAN = math.nan
 
 
@@ -63,6 +64,44 @@ class AcquisitionResult(msgspec.Struct, frozen=True):
     items: list[HeldOutItem] = []
     v: int = 1
     of: str = ""  # the weights and how they were loaded
+
+
+class JudgedPair(msgspec.Struct, frozen=True):
+    """The answers of base and tuned model to each turn of a prompt. ``win`` of the tuned model: 1, 0.5 for a
+    tie, 0; null where the judge's replies could not be read."""
+
+    turns: tuple[str, ...]
+    base: tuple[str, ...]
+    tuned: tuple[str, ...]
+    win: float | None
+    kind: str = ""
+
+
+class JudgeResult(msgspec.Struct, frozen=True):
+    """``judge.json``: what a judge prefers, in both orders of the answers. Rates are those of wins of the
+    tuned model, a tie as half a win, with 95 % intervals: ``rate`` by the judge alone, ``calibrated`` on the
+    user's votes (null with too few), ``equal_length`` by the judge at equal length of the answers, ``kinds``
+    by kind of prompt. ``first``: how often the answer that stands first is chosen; ``consistent``: the share
+    of pairs with the same choice in both orders; ``agreement``: the share of votes that the judge shares."""
+
+    judge: str = ""
+    prompts: str = ""
+    pairs: int = 0
+    unreadable: int = 0
+    wins: int = 0
+    ties: int = 0
+    losses: int = 0
+    rate: Interval = Interval(NAN, NAN, NAN)
+    calibrated: Interval | None = None
+    votes: int = 0
+    agreement: float = NAN
+    first: Interval = Interval(NAN, NAN, NAN)
+    consistent: float = NAN
+    equal_length: Interval = Interval(NAN, NAN, NAN)
+    kinds: dict[str, float] = {}
+    verdict: str = ""
+    sentence: str = ""
+    items: list[JudgedPair] = []
 
 
 class StrengthPoint(msgspec.Struct, frozen=True):
@@ -125,12 +164,14 @@ class StrengthCurve(SweepInfo, frozen=True, kw_only=True):
 
 @dataclass
 class StoredResults:
-    """The results of a run: suites by name, the sweep (without points if there was none), and the acquisition
-    (with 0 rows if it was not measured). ``problems`` names the files that cannot be read."""
+    """The results of a run: suites by name, the sweep (without points if there was none), the acquisition
+    (with 0 rows if it was not measured), and that of a judge (with 0 pairs). ``problems`` names the files
+    that cannot be read."""
 
     suites: dict[str, SuiteResult] = field(default_factory=dict)
     strength: StrengthCurve = field(default_factory=StrengthCurve)
     acquisition: AcquisitionResult = field(default_factory=AcquisitionResult)
+    judge: JudgeResult = field(default_factory=JudgeResult)
     problems: list[str] = field(default_factory=list)
 
 
@@ -143,6 +184,8 @@ def read_results(run_folder: Path) -> StoredResults:
                 found.strength = from_plain(results.read_object(path), StrengthCurve, path.name)
             elif path.name == ACQUISITION:
                 found.acquisition = from_plain(results.read_object(path), AcquisitionResult, path.name)
+            elif path.name == JUDGE:
+                found.judge = from_plain(results.read_object(path), JudgeResult, path.name)
             elif path.name != PROBE_BASE:
                 result = results.read(path)
                 found.suites[result.suite] = result

@@ -14,7 +14,7 @@ from rich.cells import cell_len
 from tests.ui import sample_runs as made
 from tui_lab.core.records import from_plain
 from tui_lab.retention.results import SuiteComparison
-from tui_lab.retention.stored import StrengthCurve
+from tui_lab.retention.stored import JudgeResult, StrengthCurve
 from tui_lab.ui.views import retention
 from tui_lab.ui.views import retention_forest as forest
 from tui_lab.ui.views.plot_draw import draw
@@ -193,3 +193,11 @@ def test_all_runs_have_their_names_and_those_of_one_name_their_time() -> None:
     text = plain(draw(series, 100, 16, TITLES["runs"]))
     assert all(name in text for name in named) and "threshold 0.9" in text
     assert runs_series([], "", 0.9) == []
+
+
+def test_the_sentence_of_a_judge() -> None:
+    assert str(retention.judged(JudgeResult())) == ""
+    found = JudgeResult(pairs=3, verdict="better", sentence="The tuned\x1b[2J model wins.")
+    assert str(retention.judged(found)).startswith("Judge: The tuned") and "\x1b" not in str(
+        retention.judged(found)
+    )

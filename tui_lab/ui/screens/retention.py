@@ -301,8 +301,10 @@ class RetentionPane(Pane):
                 else Content(f"{self._not_measured} {retention.probed(report.state)}".rstrip()),
                 Content.styled(sanitize(last), "$text-muted"),
             ]
-        # the sentence is never cut
-        shown = [each if at == 1 else each.truncate(width, ellipsis=True) for at, each in enumerate(lines)]
+            lines[2:2] = [retention.judged(report.judge)] * bool(report.judge.pairs)
+        # the sentences are never cut, the first and the last line are
+        ends = (0, len(lines) - 1) if len(lines) > 2 else (0,)
+        shown = [each.truncate(width, ellipsis=True) if at in ends else each for at, each in enumerate(lines)]
         self.query_one("#verdict", Static).update(Content("\n").join(shown))
 
     def _draw_table(self) -> None:

@@ -14,6 +14,7 @@ from tui_lab.core.format import UNKNOWN, bar, decimal, plural
 from tui_lab.core.sanitize import sanitize
 from tui_lab.retention.advice import Advice
 from tui_lab.retention.results import SuiteComparison, SuiteResult
+from tui_lab.retention.stored import JudgeResult
 from tui_lab.runs.stage_matrix import StageTable
 from tui_lab.runs.state import RunState
 from tui_lab.ui.actions.registry import first_key
@@ -62,6 +63,14 @@ def probed(state: RunState) -> str:
     found, items = state.retention, f"{newest.n} items of " if newest.n else ""
     figures = f"{decimal(found.value, 2)} ({decimal(found.low, 2)} to {decimal(found.high, 2)})"
     return f"The last probe, at step {newest.step}: retention {figures} on {items}{sanitize(newest.suite)}."
+
+
+def judged(found: JudgeResult) -> Content:
+    """What a judge prefers, as a line; empty where none was asked."""
+    if not found.pairs:
+        return Content("")
+    role = {"better": "$text-success", "worse": "$text-error"}.get(found.verdict, "$text-warning")
+    return Content.assemble(("Judge: ", "$text-muted"), (sanitize(found.sentence), role))
 
 
 def decision(comparison: SuiteComparison | None, threshold: float) -> Content:

@@ -16,7 +16,7 @@ from tui_lab.recipes.mixture import short_name
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.retention.advice import AdviceInput
 from tui_lab.retention.results import SuiteResult
-from tui_lab.retention.stored import FOLDER, StrengthCurve, read_results
+from tui_lab.retention.stored import FOLDER, JudgeResult, StrengthCurve, read_results
 from tui_lab.retention.strength_grid import strength_refusal
 from tui_lab.runs import notes
 from tui_lab.runs.folder import Run, is_locked
@@ -36,6 +36,7 @@ class RetentionReport:
     strength: StrengthCurve = field(default_factory=StrengthCurve)
     problems: list[str] = field(default_factory=list)
     stages: StageTable | None = None  # of the line of runs that ends with this one
+    judge: JudgeResult = field(default_factory=JudgeResult)
 
     @property
     def threshold(self) -> float:
@@ -78,7 +79,14 @@ def read(run: Run, watcher: Watcher | None = None) -> RetentionReport:
     stored = read_results(run.path)
     stages = table_of(run) if recipe and recipe.from_run else None
     return RetentionReport(
-        run, recipe, watcher.state, stored.suites, stored.strength, [*problems, *stored.problems], stages
+        run,
+        recipe,
+        watcher.state,
+        stored.suites,
+        stored.strength,
+        [*problems, *stored.problems],
+        stages,
+        stored.judge,
     )
 
 
