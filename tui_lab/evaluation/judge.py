@@ -20,7 +20,7 @@ from tui_lab.data.rows import ChatMessage
 from tui_lab.evaluation import judging, predict, prompts
 from tui_lab.evaluation.cached_answers import CachedAnswers, HowAnswered
 from tui_lab.evaluation.evaluate import ProgressReport
-from tui_lab.evaluation.judges import EndpointJudge, Judge, ModelJudge
+from tui_lab.evaluation.judges import AnswerJudge, EndpointJudge, ModelJudge
 from tui_lab.evaluation.judging import Judged, JudgePrompt, JudgeRequest
 from tui_lab.evaluation.prediction_rows import NO_REFERENCE
 from tui_lab.evaluation.records import EvaluationRequest
@@ -112,7 +112,7 @@ class _Judgement(msgspec.Struct, frozen=True):
 class _Judgements:
     """Asks a judge, except what it was asked before."""
 
-    def __init__(self, judge: Judge, progress: ProgressReport, cancelled: Callable[[], bool]) -> None:
+    def __init__(self, judge: AnswerJudge, progress: ProgressReport, cancelled: Callable[[], bool]) -> None:
         self._judge, self._progress, self._cancelled = judge, progress, cancelled
         digest = hashlib.sha256(judge.identity.encode("utf-8", "replace")).hexdigest()[:32]
         self._path = cache_dir() / "judgements" / f"{digest}.jsonl"
@@ -181,7 +181,7 @@ class _Judgements:
         return found
 
 
-def _load_judge(request: JudgeRequest, on_progress: job_protocol.OnProgress) -> Judge:
+def _load_judge(request: JudgeRequest, on_progress: job_protocol.OnProgress) -> AnswerJudge:
     wanted = EvaluationRequest(
         model=request.judge, allow_large=request.target.allow_large, runs_dir=request.target.runs_dir
     )

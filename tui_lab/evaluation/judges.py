@@ -26,7 +26,7 @@ MAX_REPLY_BYTES, REPLY_TOKENS = 1 << 20, 16
 PASSING = frozenset({408, 409, 429, 500, 502, 503, 504})
 
 
-class Judge(Protocol):
+class AnswerJudge(Protocol):
     """Replies to questions. ``identity`` says which judge it is, for the cache."""
 
     name: str
