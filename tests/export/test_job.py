@@ -125,7 +125,7 @@ def test_adapter_and_merged_model_answer_like_the_run_with_transformers_and_peft
             assert file.suffix not in (".bin", ".pt", ".pth")
     assert (run.path / "exports" / "adapter" / "base" / "model.safetensors").is_file()
     config = json.loads(Path(adapter["path"], "adapter_config.json").read_text())
-    assert config["base_model_name_or_path"] == "./base"  # no hub name: never fetched from strangers
+    assert config["base_model_name_or_path"] == "./base"  # no hub id: never fetched from strangers
 
 
 def test_merging_a_4_bit_run_uses_unquantised_weights_and_reports_the_gap(

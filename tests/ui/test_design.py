@@ -169,9 +169,9 @@ def test_keys_in_the_frame_of_a_dialog_have_the_accent() -> None:
 
 def test_short_questions_are_titles() -> None:
     assert headed("A note on this run") == ("A note on this run", "")
-    assert headed("Model: a folder with weights, or a hub name such as Qwen/Qwen2.5") == (
+    assert headed("Model: a folder with weights, or a hub id such as Qwen/Qwen2.5") == (
         "Model",
-        "A folder with weights, or a hub name such as Qwen/Qwen2.5",
+        "A folder with weights, or a hub id such as Qwen/Qwen2.5",
     )
     assert headed("The run's name (its folder keeps its own; empty: the time it was made)") == (
         "The run's name",
@@ -206,7 +206,7 @@ def test_words_of_run_states_have_their_glyph_from_the_table() -> None:
 
 #: What programs said to users before: each has a word of the field now.
 OLD_WORDS = re.compile(
-    r"makes of it|\bsurely\b|no hub has|\bArm\b|new task|Take it:|starting the host"
+    r"makes of it|hub name|\bsurely\b|no hub has|\bArm\b|new task|Take it:|starting the host"
     r"|apparently|formula knows"
 )
 

@@ -23,7 +23,7 @@ class AdviceAnswer(TuningAdvice, tag_field="kind", tag="advice", kw_only=True, f
 def run(args: argparse.Namespace) -> int:
     """Runs the command; the exit code. Raises LabError for invalid input."""
     if not (args.data or args.run or args.adapter):
-        raise LabError("no data was named: --data NAME is a file, a folder, a bundled set or a hub name")
+        raise LabError("no data was named: --data NAME is a file, a folder, a bundled set or a hub id")
     request = AdviseRequest(
         target=target_of(args),
         data=args.data or "",

@@ -131,7 +131,7 @@ A run stores its results in its own folder.""",
 The answers go to a file of JSON lines, one a row. An interrupted prediction continues when the command is
 repeated.""",
     )
-    predict.add_argument("data", metavar="FILE", help="a file, a folder, a bundled set or a hub name")
+    predict.add_argument("data", metavar="FILE", help="a file, a folder, a bundled set or a hub id")
     add_model_options(predict)
     add_accept_option(predict)
     predict.option("--run", "RUN", "the run whose result answers beside its base")
@@ -168,7 +168,7 @@ TUI_LAB_PRICE_PER_HOUR gives the cost of an answer.""",
     )
     add_model_options(advise)
     add_accept_option(advise)
-    add_data_option(advise, "a file, a folder, a bundled set or a hub name (default: that of the run)")
+    add_data_option(advise, "a file, a folder, a bundled set or a hub id (default: that of the run)")
     advise.option("--run", "RUN", "the run whose result answers beside its base")
     advise.option("--adapter", "RUN", "a run, an adapter folder or a hub id in place of --run")
     advise.count("--shots", "examples in a prompt, fixed or retrieved (default 3)", 3)

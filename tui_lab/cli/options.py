@@ -295,7 +295,7 @@ def add_data_argument(parser: Parser) -> None:
     """The data of a preview, and how it is mixed."""
     parser.add_argument(
         "data", metavar="FILE", nargs="+", action=_Data,
-        help="a file, a folder, a bundled set or a hub name; several, each as NAME:WEIGHT, are a mixture",
+        help="a file, a folder, a bundled set or a hub id; several, each as NAME:WEIGHT, are a mixture",
     )  # fmt: skip
     parser.choice("--by", ("rows", "tokens"), "rows", "what the weights of a mixture are shares of")
     parser.choice("--sampling", ("down", "up"), "down", "leave rows of larger sets out, or repeat rows")
@@ -307,7 +307,7 @@ def add_recipe_options(parser: Parser) -> None:
     parser.option("--preset", "NAME", "a preset's name or a TOML file")
     add_data_option(
         parser,
-        "pirate, json, support, a file, a folder or a hub name; repeatable as NAME:WEIGHT for a mixture",
+        "pirate, json, support, a file, a folder or a hub id; repeatable as NAME:WEIGHT for a mixture",
     )
     parser.add_argument(
         "--from", metavar="RUN", dest="from_run", default="",

@@ -69,7 +69,7 @@ def general_rows(
 ) -> GeneralRows:
     """``count`` general rows of ``data``, each of at most ``max_length`` tokens, ``trained`` of them trained.
 
-    ``data`` is "auto" for the pocket model's corpus, else a file, a folder or a hub name. ``tokenizer`` must
+    ``data`` is "auto" for the pocket model's corpus, else a file, a folder or a hub id. ``tokenizer`` must
     have its chat template already. Raises LabError where ``data`` cannot be read or holds nothing to train.
     """
     if data == AUTO:

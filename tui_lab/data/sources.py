@@ -31,7 +31,7 @@ HUB_NAME = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(:[\w.\- ]+)?$")
 def read_raw(
     source: str, max_rows: int = 0, bundled_names: Iterable[str] = (), on_bytes: OnBytes | None = None
 ) -> RawData:
-    """Opens a file, a folder or a hub name.
+    """Opens a file, a folder or a hub id.
 
     Args:
         source: a path, or ``owner/name`` or ``owner/name:config`` of the hub.
@@ -75,7 +75,7 @@ def _missing(source: str, path: Path, bundled_names: list[str]) -> str:
     hint = _weight_hint(source, bundled_names) or (f" Did you mean {near[0]}?" if near else "")
     return (
         f"There is no data file or folder {source}.{hint} Give a file ({', '.join(EXTENSIONS)}), a folder of "
-        f"such files, a bundled set ({', '.join(bundled_names) or 'none'}) or a hub name (owner/name)."
+        f"such files, a bundled set ({', '.join(bundled_names) or 'none'}) or a hub id (owner/name)."
     )
 
 
@@ -134,7 +134,7 @@ def _hub_failure(source: str, error: Exception, reachable: bool) -> str:
     problem = classify(error)
     if not reachable or problem == "offline":
         return (
-            f"There is no file or folder {source}, and as a hub name it could not be fetched: the hub is not "
+            f"There is no file or folder {source}, and as a hub id it could not be fetched: the hub is not "
             "reachable from here, and the set is not in the local cache. Give a local file or a bundled set."
         )
     if "config" in str(error).lower() and "missing" in str(error).lower():

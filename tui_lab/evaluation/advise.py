@@ -116,7 +116,7 @@ def _recipe(request: AdviseRequest, target: EvaluationTarget) -> Recipe:
             return recipe
         return recipe.changed(data=request.data, data_format=request.data_format, columns=request.columns)
     if not request.data:
-        raise LabError("no data was named: --data NAME is a file, a folder, a bundled set or a hub name")
+        raise LabError("no data was named: --data NAME is a file, a folder, a bundled set or a hub id")
     return recipes.build(
         {"data": request.data, "data_format": request.data_format, "columns": request.columns}
     )

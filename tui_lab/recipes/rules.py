@@ -158,12 +158,12 @@ REFUSALS: tuple[tuple[Callable[[RecipeSchema], bool], str, str], ...] = (
     (
         lambda r: r.replay_fraction > 0 and _has_no_general_rows(r),
         "replay_fraction",
-        "replay_fraction above 0 needs replay_data, a file, folder or hub name of general rows: 'auto' knows the corpus of the bundled model only",
+        "replay_fraction above 0 needs replay_data, a file, folder or hub id of general rows: 'auto' knows the corpus of the bundled model only",
     ),
     (
         lambda r: r.ewc_lambda > 0 and _has_no_general_rows(r),
         "ewc_lambda",
-        "ewc_lambda above 0 needs replay_data, a file, folder or hub name of general rows to measure on: 'auto' knows the corpus of the bundled model only",
+        "ewc_lambda above 0 needs replay_data, a file, folder or hub id of general rows to measure on: 'auto' knows the corpus of the bundled model only",
     ),
     (
         lambda r: r.self_distillation and r.replay_fraction > 0,

@@ -60,7 +60,7 @@ class RecipeSchema(BaseModel):
 
     # --- data
     data: str = _field("pirate", "data", "data", min_length=1,
-        help="A bundled set (pirate, json, support), a file or folder, or a hub name; several with weights: a.jsonl:0.75 + b.jsonl:0.25.")
+        help="A bundled set (pirate, json, support), a file or folder, or a hub id; several with weights: a.jsonl:0.75 + b.jsonl:0.25.")
     mixture_by: Literal["rows", "tokens"] = _field("rows", "mixture by", "data",
         help="What the weights of several data sets are shares of: training rows, or trained tokens.")
     mixture_sampling: Literal["down", "up"] = _field("down", "mixture sampling", "data",
@@ -220,7 +220,7 @@ class RecipeSchema(BaseModel):
     replay_fraction: float = _field(0.0, "replay share", "against forgetting", ge=0, le=0.5, word="off",
         help="Share of general rows mixed into training; 0.05 to 0.25 keeps most of what the model knew.")
     replay_data: str = _field("auto", "replay data", "against forgetting", min_length=1,
-        help="Where general rows come from: a file, a folder or a hub name; auto is the bundled model's own corpus.")
+        help="Where general rows come from: a file, a folder or a hub id; auto is the bundled model's own corpus.")
     self_distillation: bool = _field(False, "self-distillation", "against forgetting",
         help="Before training the base rewrites each answer in its own words; an answer that loses the reference is not used. Trains on what the model would say anyway.")
     kl_weight: float = _field(0.0, "KL-to-base weight", "against forgetting", ge=0, le=100, word="off",

@@ -1,4 +1,4 @@
-"""Asks for a model or data by name: a folder, a file or a hub name, with what is near it below. Tab
+"""Asks for a model or data by name: a folder, a file or a hub id, with what is near it below. Tab
 completes, an error stays in the dialog with the text."""
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class ModelNames:
 class DataNames:
     """Data: bundled sets, files, folders, and sets of the hub."""
 
-    question = "Data: a JSON, JSONL, CSV, Parquet or text file, a folder, or a hub name"
+    question = "Data: a JSON, JSONL, CSV, Parquet or text file, a folder, or a hub id"
     example = "~/data/train.jsonl  or  owner/name  or  mine.jsonl:0.75 + general.jsonl:0.25"
 
     def near(self, text: str) -> list[str]:

@@ -32,7 +32,7 @@ STEPS = (
         "A small model learns to talk like a pirate: about a minute on a CPU, without a network.",
     ),
     FirstStep(
-        "own", "Use your own", "Your model and your data: a folder, a file or a hub name. Nothing starts yet."
+        "own", "Use your own", "Your model and your data: a folder, a file or a hub id. Nothing starts yet."
     ),
 )
 

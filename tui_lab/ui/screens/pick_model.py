@@ -46,7 +46,7 @@ class PickModel(Dialog[tuple[str, str] | None]):
 
     def compose_body(self) -> ComposeResult:
         yield Static(id="precision")
-        yield Chooser(MODEL_COLUMNS, "reading the catalog …", "another: a folder or a hub name …")
+        yield Chooser(MODEL_COLUMNS, "reading the catalog …", "another: a folder or a hub id …")
 
     def on_mount(self) -> None:
         self._draw()

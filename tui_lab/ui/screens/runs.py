@@ -142,7 +142,7 @@ class RunsPane(Pane):
                 yield Static()
 
     def on_mount(self) -> None:
-        self.table.show([], {}, "reading the runs…")
+        self.table.show([], {}, "reading the runs …")
         self.set_interval(LOOK_S, self._read_if_shown)
         self._draw()
         self.read_folders()
@@ -252,7 +252,7 @@ class RunsPane(Pane):
             return
         self.update_footer()
         shown = self.shown()
-        empty = "reading the runs…" if self.index is None or not self.index.done else no_runs(self.keymap)
+        empty = "reading the runs …" if self.index is None or not self.index.done else no_runs(self.keymap)
         if self.every and not shown:
             empty = filled(runs_table.NOTHING_FOUND, self.keymap)
         self.table.show(shown, self.letters, empty)

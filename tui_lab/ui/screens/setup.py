@@ -453,7 +453,7 @@ class SetupPane(Pane):
         self._ask("models", then=lambda: self._ask("data", then=lambda: self.action_show("presets")))
 
     def action_type_name(self) -> None:
-        """Asks for a folder, a file or a hub name."""
+        """Asks for a folder, a file or a hub id."""
         self._ask("data" if self.query_one(TabBar).active == "data" else "models")
 
     def action_sort(self, by: int) -> None:

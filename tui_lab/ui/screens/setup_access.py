@@ -45,7 +45,7 @@ class AccessCheck:
             self.found = Access()
             return
         what = sanitized_name(entry.label if not entry.on_disk or recipe.revision else recipe.data)
-        self.found = Access(asking=f"checking {what}…")
+        self.found = Access(asking=f"checking {what} …")
         self._timer = self._pane.set_timer(AFTER_S, partial(self._ask, recipe, chosen))
 
     def ask_again(self, recipe: Recipe | None, entry: Entry | None) -> None:

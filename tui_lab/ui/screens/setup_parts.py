@@ -18,15 +18,15 @@ from tui_lab.ui.widgets.preview import Preview
 def parts(keymap: Mapping[str, str] | None) -> list[Vertical]:
     """One panel for each list, in the order of the path."""
     models = Chooser(
-        items.MODEL_COLUMNS, "reading the catalog…", "other: a folder or a hub id…", id="model-list"
+        items.MODEL_COLUMNS, "reading the catalog …", "other: a folder or a hub id …", id="model-list"
     )
     data = Chooser(
-        items.DATA_COLUMNS, "reading data sets…", "other: a file, a folder or a hub name…", id="data-list"
+        items.DATA_COLUMNS, "reading data sets …", "other: a file, a folder or a hub id …", id="data-list"
     )
     preview = Preview(
         "Here rows appear as the model sees them, with the tokens that are trained.", id="preview"
     )
-    presets = Chooser(items.PRESET_COLUMNS, "reading presets…", id="preset-list")
+    presets = Chooser(items.PRESET_COLUMNS, "reading presets …", id="preset-list")
     made = {
         "models": Vertical(models, id="models"),
         "data": Vertical(data, preview, id="data"),

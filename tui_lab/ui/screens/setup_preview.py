@@ -68,12 +68,12 @@ class DataPreview:
 
         view = self._view()
         name = short_name(str(request["data"]))
-        view.show_text(f"reading {name}…")
+        view.show_text(f"reading {name} …")
         try:
             answer = await run_job(
                 "tui_lab.data.preview",
                 request,
-                lambda text, *_: view.show_text(f"{name}: {text}…"),
+                lambda text, *_: view.show_text(f"{name}: {text} …"),
                 answer=PreviewAnswer,
             )
         except LabError as error:

@@ -59,7 +59,7 @@ class RunList(ListDialog[str]):
 
     def on_mount(self) -> None:
         super().on_mount()
-        self.show_rows([], empty="reading the runs…")
+        self.show_rows([], empty="reading the runs …")
         self._read()
 
     @work(thread=True, group="runs", description="list the runs", exit_on_error=False)

@@ -35,7 +35,7 @@ class SummaryView(VerticalScroll):
     """
 
     def compose(self) -> ComposeResult:
-        yield Static(Content.styled("reading models and presets…", "$text-muted"), id="head")
+        yield Static(Content.styled("reading models and presets …", "$text-muted"), id="head")
         yield ForecastBar()
         yield Static(id="rest")
 
