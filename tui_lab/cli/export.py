@@ -27,6 +27,8 @@ def run(args: argparse.Namespace) -> int:
             strength=args.strength,
             force=args.force,
             with_base=args.with_base,
+            gguf_type=args.gguf_type,
+            suites=tuple(args.suite or ()),
             runs_dir=str(args.runs_dir or ""),
         ),
         answer=records.ExportResult,

@@ -14,6 +14,7 @@ from tui_lab.cli.options import (
 
 #: The keys of :data:`tui_lab.export.records.KINDS`, which is not imported here.
 EXPORT_KINDS = ("adapter", "merged", "modelfile", "gguf")
+GGUF_TYPES = ("f16", "q8_0", "q6_k", "q5_k_m", "q4_k_m")
 
 
 def add_model_commands(commands: CommandGroup) -> None:
@@ -256,7 +257,8 @@ def add_export(commands: CommandGroup) -> None:
   tui-lab export latest --as adapter               the adapter, for peft
   tui-lab export latest --as merged --dtype float32
   tui-lab export latest --as modelfile             then: ollama create NAME -f FOLDER/Modelfile
-  tui-lab export latest --as gguf                  with llama.cpp's converter (LLAMA_CPP_DIR)
+  tui-lab export latest --as gguf                  with llama.cpp: pip install 'tui-lab[gguf]'
+  tui-lab export latest --as gguf --gguf-type q4_k_m --suite everyday
   tui-lab export latest --as merged --strength 0.6
 Every export is loaded again and compared with the run before it is moved to its place.""",
     )
@@ -267,6 +269,8 @@ Every export is loaded again and compared with the run before it is moved to its
     export.choice(
         "--dtype", ("bfloat16", "float32"), "bfloat16", "precision of full weights (default bfloat16)"
     )
+    export.choice("--gguf-type", GGUF_TYPES, "", "type of a GGUF file (default: the precision)")
+    export.many("--suite", "NAME", "ask this suite of the GGUF file too; may be repeated")
     add_cpu_option(export)
     add_accept_option(export)
     export.option("--out", "FOLDER", "the target (default: exports/KIND in the run's folder)")

@@ -19,7 +19,7 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.job_protocol import OnProgress
 from tui_lab.core.paths import absolute
 from tui_lab.core.versions import versions_of
-from tui_lab.export import records, staging, weights
+from tui_lab.export import gguf, records, staging, weights
 from tui_lab.export.card import write_card
 from tui_lab.export.kinds import EXPORTERS, ExportOutcome, ExportTask
 from tui_lab.export.records import ExportBase, ExportRequest, ExportResult
@@ -27,6 +27,7 @@ from tui_lab.export.source import SavedRun
 from tui_lab.hardware import memory_budget
 from tui_lab.runs import folder, inputs
 
+_EXPORTERS = {**EXPORTERS, "gguf": gguf.export_gguf}
 LIBRARIES = ("torch", "transformers", "peft", "safetensors")
 
 
@@ -87,7 +88,7 @@ def _make(
     with quiet_libraries():
         on_progress("reading the run")
         task = ExportTask(request, source, target, source.tokenizer(), on_progress)
-        outcome = EXPORTERS[request.kind](task)
+        outcome = _EXPORTERS[request.kind](task)
         outcome.notes += changed
     if request.kind != "gguf":
         write_card(target, source, request, outcome.commit, outcome.notes, outcome.checks)
@@ -121,7 +122,7 @@ def _title(request: ExportRequest, run_id: str) -> str:
         "adapter": "adapter",
         "merged": f"merged model ({request.dtype})",
         "modelfile": f"Modelfile and model ({request.dtype})",
-        "gguf": "GGUF",
+        "gguf": f"GGUF {request.gguf_type}".strip(),
     }
     strength = f" at strength {request.strength:g}" if request.strength != 1 else ""
     return f"{names[request.kind]} of {run_id}{strength}"

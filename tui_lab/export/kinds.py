@@ -1,7 +1,8 @@
 """One function per export kind. Each fills an empty folder, loads the result again in another process,
 compares it with the run, and returns an :class:`ExportOutcome`.
 
-A new kind needs a function here, an entry in :data:`EXPORTERS`, and one in :data:`.records.KINDS`.
+A new kind needs a function here, an entry in :data:`EXPORTERS`, and one in :data:`.records.KINDS`; GGUF
+has a module of its own, :mod:`.gguf`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.job_protocol import OnProgress
 from tui_lab.core.out_of_memory import free_memory
 from tui_lab.core.sanitize import sanitize
-from tui_lab.export import compare, gguf, modelfile, weights
+from tui_lab.export import compare, modelfile, weights
 from tui_lab.export import source as sources
 from tui_lab.export.check import CheckAnswer, CheckSpec, Conversation, Model, Tokenizer
 from tui_lab.export.records import ExportCheck, ExportFigures, ExportRequest
@@ -26,9 +27,6 @@ from tui_lab.export.reference import Reference, compute_reference
 from tui_lab.export.source import CONVERSATIONS, TEXTS, WEIGHTS, ComparedText, SavedRun
 from tui_lab.runs import inputs
 
-#: The largest difference of weights read back from GGUF: the converter adds 1 to some norms in float32, and
-#: readers subtract it again.
-GGUF_TOLERANCE = 1e-6
 BYTES_PER_WEIGHT = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -56,12 +54,14 @@ class ExportOutcome:
 
 @dataclass(frozen=True)
 class WrittenModel:
-    """A whole model in a folder. ``stop_ids`` and ``settings`` are those of its generation config."""
+    """A whole model in a folder. ``stop_ids`` and ``settings`` are those of its generation config;
+    ``reference``: what the run computes, whose file is in the ``work`` folder."""
 
     outcome: ExportOutcome
     text: ComparedText
     stop_ids: list[int]
     settings: dict[str, object]
+    reference: Reference
 
 
 # --- kinds --------------------------------------------------------------------------------------------
@@ -74,7 +74,7 @@ def export_adapter(task: ExportTask) -> ExportOutcome:
         weights.write_adapter(source, target, "")  # raises the error that says what to do instead
     outcome = ExportOutcome(use=["see README.md: peft's PeftModel.from_pretrained(BASE, FOLDER) loads it"])
     text = sources.compared_text(source, task.tokenizer)
-    with _scratch(target) as work:
+    with scratch(target) as work:
         reference, model = compute_reference(source, text, task.tokenizer, work, task.on_progress)
         outcome.commit = reference.commit
         weights.write_adapter(source, target, reference.commit)
@@ -85,7 +85,7 @@ def export_adapter(task: ExportTask) -> ExportOutcome:
         free_memory()
         outcome.notes += _provide_base(task)
         equal = weights.tensors_equal(source.path / WEIGHTS, target / WEIGHTS)
-        _require(
+        require(
             source, [ExportCheck("tensors", equal, "every tensor equals the run's, bit for bit")], outcome
         )
         copied = target / weights.LOCAL_BASE
@@ -96,15 +96,17 @@ def export_adapter(task: ExportTask) -> ExportOutcome:
 
 def export_merged(task: ExportTask) -> ExportOutcome:
     """One whole model. Raises LabError."""
-    outcome = _write_whole_model(task, task.target).outcome
+    with scratch(task.target) as work:
+        outcome = write_whole_model(task, task.target, work).outcome
     outcome.use.append("AutoModelForCausalLM.from_pretrained(FOLDER); see its README.md")
     return outcome
 
 
 def export_modelfile(task: ExportTask) -> ExportOutcome:
     """One whole model with a Modelfile for Ollama. Raises LabError."""
-    written = _write_whole_model(task, task.target)
-    _write_modelfile(task, written, ".")
+    with scratch(task.target) as work:
+        written = write_whole_model(task, task.target, work)
+    write_modelfile(task, written, ".")
     architecture = written.outcome.figures.architecture
     if architecture not in modelfile.OLLAMA_ARCHITECTURES:
         written.outcome.notes.append(
@@ -114,27 +116,10 @@ def export_modelfile(task: ExportTask) -> ExportOutcome:
     return written.outcome
 
 
-def export_gguf(task: ExportTask) -> ExportOutcome:
-    """One GGUF file with a Modelfile. Raises LabError."""
-    converter = gguf.find_converter()  # fails before anything is loaded
-    with _scratch(task.target) as work:
-        merged = work / "merged"
-        merged.mkdir()
-        written = _write_whole_model(task, merged)
-        file = task.target / f"model-{gguf.OUTTYPE[task.request.dtype]}.gguf"
-        task.on_progress("converting to GGUF")
-        gguf.convert(converter, merged, file, task.request.dtype)
-        _check_gguf(task, written.outcome, converter, file, merged)
-    _write_modelfile(task, written, f"./{file.name}")
-    written.outcome.use.append(f"llama-cli -m {file.name} -cnv")
-    return written.outcome
-
-
 EXPORTERS: dict[str, Callable[[ExportTask], ExportOutcome]] = {
     "adapter": export_adapter,
     "merged": export_merged,
     "modelfile": export_modelfile,
-    "gguf": export_gguf,
 }
 
 
@@ -142,13 +127,13 @@ EXPORTERS: dict[str, Callable[[ExportTask], ExportOutcome]] = {
 
 
 @contextlib.contextmanager
-def _scratch(target: Path) -> Iterator[Path]:
+def scratch(target: Path) -> Iterator[Path]:
     """A temporary folder inside the target, so that a killed export leaves nothing elsewhere."""
     with tempfile.TemporaryDirectory(dir=target, prefix=".check-") as place:
         yield Path(place)
 
 
-def _require(source: SavedRun, checks: Iterable[ExportCheck], outcome: ExportOutcome) -> None:
+def require(source: SavedRun, checks: Iterable[ExportCheck], outcome: ExportOutcome) -> None:
     """Adds checks to the outcome. Raises LabError at the first that failed."""
     for check in checks:
         if not check.passed:
@@ -172,30 +157,29 @@ def _provide_base(task: ExportTask) -> list[str]:
     ]
 
 
-def _write_whole_model(task: ExportTask, folder: Path) -> WrittenModel:
-    """Merges, writes and checks the whole model. Raises LabError."""
+def write_whole_model(task: ExportTask, folder: Path, work: Path) -> WrittenModel:
+    """Merges, writes and checks the whole model; ``work`` is for temporary files. Raises LabError."""
     from tui_lab.data import row_tokens
 
     source, dtype = task.source, task.request.dtype
     outcome = ExportOutcome()
     text = sources.compared_text(source, task.tokenizer)
-    with _scratch(task.target) as work:
-        reference, model = compute_reference(source, text, task.tokenizer, work, task.on_progress)
-        outcome.commit = reference.commit
-        _check_disk(task.target, sources.parameter_count(model) * BYTES_PER_WEIGHT[dtype])
-        task.on_progress("saving" if source.is_full_model else "merging")
-        model = weights.merge(model, source)
-        # save_pretrained writes the model's own generation config, so it is set before and written after
-        model.generation_config = weights.generation_config(model, task.tokenizer)
-        weights.write_model(model, folder, dtype)
-        settings = _write_settings(task.tokenizer, model, folder)
-        inputs.copy_card(source.path, folder)
-        stop_ids = row_tokens.stop_ids(task.tokenizer, model)
-        outcome.figures.architecture = _architecture(model)
-        del model
-        free_memory()
-        _compare(task, text, reference, outcome, folder=folder, base="", dtype=dtype)
-    return WrittenModel(outcome, text, stop_ids, settings)
+    reference, model = compute_reference(source, text, task.tokenizer, work, task.on_progress)
+    outcome.commit = reference.commit
+    _check_disk(task.target, sources.parameter_count(model) * BYTES_PER_WEIGHT[dtype])
+    task.on_progress("saving" if source.is_full_model else "merging")
+    model = weights.merge(model, source)
+    # save_pretrained writes the model's own generation config, so it is set before and written after
+    model.generation_config = weights.generation_config(model, task.tokenizer)
+    weights.write_model(model, folder, dtype)
+    settings = _write_settings(task.tokenizer, model, folder)
+    inputs.copy_card(source.path, folder)
+    stop_ids = row_tokens.stop_ids(task.tokenizer, model)
+    outcome.figures.architecture = _architecture(model)
+    del model
+    free_memory()
+    _compare(task, text, reference, outcome, folder=folder, base="", dtype=dtype)
+    return WrittenModel(outcome, text, stop_ids, settings, reference)
 
 
 def _architecture(model: Model) -> str:
@@ -257,7 +241,7 @@ def _compare(
         separate_base=bool(base),
         tied=reference.tied,
     )
-    _require(task.source, compare.checks(answer, expected), outcome)
+    require(task.source, compare.checks(answer, expected), outcome)
     outcome.figures.own = reference.own
     outcome.figures.tied = reference.tied
     _note_gap(task.source, reference, answer, outcome)
@@ -276,42 +260,7 @@ def _note_gap(source: SavedRun, reference: Reference, answer: CheckAnswer, outco
     outcome.notes.append(gap.sentence(subject))
 
 
-def _check_gguf(task: ExportTask, outcome: ExportOutcome, converter: Path, file: Path, merged: Path) -> None:
-    """Reads the GGUF file back and checks its metadata and weights. Raises LabError."""
-    from tui_lab.data import row_tokens
-
-    task.on_progress("reading the GGUF file back")
-    info = outcome.figures.gguf = gguf.read_back(converter, file, merged)
-    if info.problem:
-        outcome.notes.append(f"the GGUF file was not read back: {sanitize(info.problem)[:200]}")
-        return
-    checks = [
-        ExportCheck(
-            "gguf_template",
-            info.chat_template == task.tokenizer.chat_template,
-            "the chat template in the GGUF file is the run's, byte for byte",
-        ),
-        ExportCheck(
-            "gguf_end",
-            info.eos in row_tokens.stop_ids(task.tokenizer),
-            "its end token is one that ends a turn of the run",
-        ),
-    ]
-    if info.weights is None:
-        outcome.notes.append(
-            "transformers does not read this architecture from GGUF, so its weights were not compared"
-        )
-    elif info.weights <= GGUF_TOLERANCE:
-        exact = ", bit for bit" if info.weights == 0 else f" (largest difference {info.weights:.1g})"
-        text = f"all {info.tensors} tensors read back from GGUF equal the merged model's{exact}"
-        checks.append(ExportCheck("gguf_weights", True, text))
-    else:
-        text = f"tensors read back from GGUF differ from the merged model by up to {info.weights:.2g}"
-        checks.append(ExportCheck("gguf_weights", False, text))
-    _require(task.source, checks, outcome)
-
-
-def _write_modelfile(task: ExportTask, written: WrittenModel, weights_path: str) -> None:
+def write_modelfile(task: ExportTask, written: WrittenModel, weights_path: str) -> None:
     """Writes the Modelfile, reads it back, and checks its template and stop strings. Raises LabError."""
     from tui_lab.data import templates
     from tui_lab.data.rows import ChatMessage
@@ -351,7 +300,7 @@ def _write_modelfile(task: ExportTask, written: WrittenModel, weights_path: str)
             "the Modelfile has no TEMPLATE, because the chat template is more than fixed text around "
             f"messages ({template.reason}); Ollama then looks for a template of its own"
         )
-    _require(task.source, checks, outcome)
+    require(task.source, checks, outcome)
     if "strftime_now" in str(tokenizer.chat_template):
         outcome.notes.append("the chat template writes the current date; the Modelfile has the export's date")
     if written.text.system:

@@ -32,6 +32,8 @@ REMOVED_KINDS = {
     "run again, and report.md in the run folder holds its full command"
 }
 DTYPES = ("bfloat16", "float32")
+#: Types of a GGUF file; "" is the precision of full weights.
+GGUF_TYPES = ("", "f16", "q8_0", "q6_k", "q5_k_m", "q4_k_m")
 
 
 class ExportRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +41,7 @@ class ExportRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     ``out`` is a folder; the default is exports/KIND in the run folder. ``strength`` multiplies the trained
     change. ``with_base`` copies a base model that exists only as a local folder along with an adapter.
+    ``gguf_type`` is one of :data:`GGUF_TYPES`; ``suites`` are asked of the GGUF file in llama.cpp.
     """
 
     run: str = ""
@@ -48,12 +51,15 @@ class ExportRequest(msgspec.Struct, frozen=True, kw_only=True):
     strength: float = 1.0
     force: bool = False
     with_base: bool = False
+    gguf_type: str = ""
+    suites: tuple[str, ...] = ()
     runs_dir: str = ""
 
     @property
     def folder_name(self) -> str:
         """The name of the export's default folder."""
-        return self.kind if self.strength == 1 else f"{self.kind}-strength-{self.strength:g}"
+        kind = f"{self.kind}-{self.gguf_type}" if self.gguf_type else self.kind
+        return kind if self.strength == 1 else f"{kind}-strength-{self.strength:g}"
 
 
 class Divergence(msgspec.Struct, frozen=True):
@@ -110,10 +116,41 @@ class GgufInfo(msgspec.Struct, frozen=True):
     architecture: str | None = None
     chat_template: str | None = None
     eos: int | None = None
+    bos: int | None = None
+    adds_bos: bool = False
     tensors: int = 0
     weights: float | None = None
     unread: str | None = None
     problem: str | None = None
+
+
+class ShippedResult(msgspec.Struct, frozen=True, kw_only=True):
+    """A suite, or the run's held-out rows, asked of base, tuned model and GGUF file. ``lost`` and ``gained``
+    count items on which the file differs from the tuned model, ``flips`` answers that are different at all;
+    the change is shipped - tuned with its 95 % interval."""
+
+    name: str
+    metric: str
+    items: int
+    base: float
+    tuned: float
+    shipped: float
+    flips: int
+    lost: int
+    gained: int
+    change: float
+    low: float
+    high: float
+
+    @property
+    def sentence(self) -> str:
+        """The result as one line."""
+        change = f"{self.change:+.3f} ({self.low:+.3f} to {self.high:+.3f})"
+        return (
+            f"{self.name} ({self.metric}, {self.items:,} items): base {self.base:.3f}, tuned "
+            f"{self.tuned:.3f}, shipped {self.shipped:.3f}; {self.flips:,} answers differ from the tuned "
+            f"model's ({self.lost} lost, {self.gained} gained), change {change}"
+        )
 
 
 class ExportFigures(msgspec.Struct, omit_defaults=True):
@@ -124,6 +161,7 @@ class ExportFigures(msgspec.Struct, omit_defaults=True):
     tied: bool | None = None
     gap: Divergence | None = None
     gguf: GgufInfo | None = None
+    shipped: list[ShippedResult] = []
 
 
 class ExportBase(msgspec.Struct, frozen=True):
@@ -173,6 +211,13 @@ def check_request(request: ExportRequest) -> None:
         raise LabError(f"an export is one of {', '.join(KINDS)}, not {sanitize(request.kind)!r}")
     if request.dtype not in DTYPES:
         raise LabError(f"dtype of an export is {' or '.join(DTYPES)}, not {sanitize(request.dtype)!r}")
+    if request.gguf_type not in GGUF_TYPES:
+        known = ", ".join(GGUF_TYPES[1:])
+        raise LabError(f"the type of a GGUF file is {known}, not {sanitize(request.gguf_type)!r}")
+    if (request.gguf_type or request.suites) and request.kind != "gguf":
+        raise LabError("a GGUF type and suites are for --as gguf")
+    if request.suites and request.strength != 1:
+        raise LabError("suites compare the file with the run, so they need strength 1")
     from tui_lab.retention.strength_grid import check_strength
 
     check_strength(request.strength)
@@ -189,6 +234,7 @@ def sentences(result: ExportResult) -> list[str]:
     size = format.size(sum(file.bytes for file in result.files.values()))
     lines = [f"{result.title} written to {result.path} ({size})"]
     lines += [f"not passed: {check.text}" for check in result.checks if not check.passed]
+    lines += [shipped.sentence for shipped in result.figures.shipped]
     lines += [f"note: {note}" for note in result.notes]
     lines += [f"use: {line}" for line in result.use]
     lines += [f"checked: {check.text}" for check in result.checks if check.passed]

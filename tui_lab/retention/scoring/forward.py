@@ -12,7 +12,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy
 import torch
@@ -52,6 +52,20 @@ log = logging.getLogger(__name__)
 
 #: Arguments of a forward pass: tensors, or one mask for each kind of layer.
 ModelInputs: TypeAlias = dict[str, Any]
+
+
+@runtime_checkable
+class RowScorer(Protocol):
+    """What scores rows; see :class:`LogLikelihoodScorer`. A model of another library that is one itself is
+    asked directly."""
+
+    warnings: list[str]
+    supports_trees: bool
+    max_width: int
+    virtual_tokens: int
+    token_cost_ratio: float
+
+    def log_likelihoods(self, packs: Sequence[Pack]) -> list[list[float]]: ...
 
 
 class LogLikelihoodScorer:

@@ -12,7 +12,12 @@ from tui_lab.core.out_of_memory import free_memory, is_out_of_memory
 from tui_lab.data.rows import Model, Tokenizer
 from tui_lab.retention.scoring import generate
 from tui_lab.retention.scoring.encode import Encoder, ScoringRow, row_length
-from tui_lab.retention.scoring.forward import MAX_PACK_WIDTH, LogLikelihoodScorer, evaluation_mode
+from tui_lab.retention.scoring.forward import (
+    MAX_PACK_WIDTH,
+    LogLikelihoodScorer,
+    RowScorer,
+    evaluation_mode,
+)
 from tui_lab.retention.scoring.generate import Cancelled
 from tui_lab.retention.scoring.metrics import (
     ItemScore,
@@ -49,10 +54,11 @@ def score(
 ) -> list[ItemScore]:
     """The score of every item, in the suite's order.
 
-    ``model`` is a causal language model of transformers or a PeftModel. ``done`` has the scores of an
-    earlier attempt by item id. ``on_score`` gets each new score when it is ready (not in the suite's order),
-    ``on_warning`` a sentence where scoring is slower than it could be. ``batch_tokens`` bounds the tokens of
-    one forward pass (0: by device). Raises Cancelled, and LabError for items that cannot be scored."""
+    ``model`` is a causal language model of transformers, a PeftModel, or a RowScorer. ``done`` has the
+    scores of an earlier attempt by item id. ``on_score`` gets each new score when it is ready (not in the
+    suite's order), ``on_warning`` a sentence where scoring is slower than it could be. ``batch_tokens``
+    bounds the tokens of one forward pass (0: by device). Raises Cancelled, and LabError for items that cannot
+    be scored."""
     found = {item.id: done[item.id] for item in suite.items if done and item.id in done}
 
     def ready(one: ItemScore) -> None:
@@ -87,7 +93,7 @@ class _Evaluation:
         batch_tokens: int,
     ) -> None:
         self._suite, self._ready, self._cancelled = suite, ready, cancelled
-        self._scorer = LogLikelihoodScorer(model)
+        self._scorer = model if isinstance(model, RowScorer) else LogLikelihoodScorer(model)
         self.warnings = self._scorer.warnings
         self._encoder = Encoder(tokenizer, row_length(model, tokenizer, self._scorer.virtual_tokens))
         device = model.get_input_embeddings().weight.device.type

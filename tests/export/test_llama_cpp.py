@@ -1,6 +1,5 @@
-"""GGUF export: the converter is found, run, and its file is read back and compared. llama.cpp's converter
-is on no package index, so a small one for Llama models, written with the ``gguf`` package, replaces it
-here."""
+"""GGUF export: the converter is found, run, and its file is read back and compared. A small converter for
+Llama models, written with the ``gguf`` package, replaces llama.cpp's own where that is not installed."""
 
 from __future__ import annotations
 
@@ -13,8 +12,9 @@ from typing import Any
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from tests.paths import SHARED
 from tui_lab.core.errors import LabError
-from tui_lab.export import gguf
+from tui_lab.export import llama_cpp
 from tui_lab.export.records import ExportRequest
 from tui_lab.pocket import MODEL_DIR
 
@@ -75,6 +75,10 @@ writer.close()
 """
 
 
+def quiet(text: str, done: int | None = None, total: int | None = None) -> None:
+    del text, done, total
+
+
 def placed(folder: Path, text: str) -> Path:
     folder.mkdir(exist_ok=True)
     path = folder / "convert_hf_to_gguf.py"
@@ -87,26 +91,52 @@ def test_the_converter_is_found_or_one_sentence_says_how_to_install_it(
 ) -> None:
     monkeypatch.delenv("LLAMA_CPP_DIR", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    with pytest.raises(LabError, match=r"needs llama.cpp's converter.*git clone.*LLAMA_CPP_DIR"):
-        gguf.find_converter()
+    monkeypatch.setattr(llama_cpp, "installed_version", lambda: "")
+    with pytest.raises(LabError, match=r"needs llama.cpp.*pip install 'tui-lab\[gguf\]'.*LLAMA_CPP_DIR"):
+        llama_cpp.find_converter(quiet)
     found = placed(tmp_path / "bin", "#!/bin/sh\n")
     found.chmod(0o755)
-    assert gguf.find_converter() == found
+    assert llama_cpp.find_converter(quiet) == found
     own = placed(tmp_path / "llama.cpp", "")
     monkeypatch.setenv("LLAMA_CPP_DIR", str(own.parent))
-    assert gguf.find_converter() == own
+    assert llama_cpp.find_converter(quiet) == own
     monkeypatch.setenv("LLAMA_CPP_DIR", str(tmp_path))
     with pytest.raises(LabError, match=r"which has no convert_hf_to_gguf.py"):
-        gguf.find_converter()
+        llama_cpp.find_converter(quiet)
 
 
 def test_the_converter_s_error_is_reported(tmp_path: Path) -> None:
     script = placed(tmp_path, "import sys; print('INFO: loading'); sys.exit('Model Xyz is not supported')")
     with pytest.raises(LabError, match="did not convert this model: Model Xyz is not supported"):
-        gguf.convert(script, tmp_path, tmp_path / "x.gguf", "float32")
+        llama_cpp.convert(script, tmp_path, tmp_path / "x.gguf", "f32")
     quiet = placed(tmp_path, "print('done')")  # and no file
     with pytest.raises(LabError, match="did not convert this model: done"):
-        gguf.convert(quiet, tmp_path, tmp_path / "x.gguf", "float32")
+        llama_cpp.convert(quiet, tmp_path, tmp_path / "x.gguf", "f32")
+
+
+@pytest.mark.parametrize(
+    ("steps", "name"),
+    [
+        ([{"type": "Digits", "individual_digits": True}, {"type": "ByteLevel", "use_regex": True}], "smollm"),
+        ([{"type": "ByteLevel", "use_regex": True}], "gpt-2"),
+        ([{"type": "Digits", "individual_digits": False}, {"type": "ByteLevel", "use_regex": True}], ""),
+        ([{"type": "Split", "pattern": {"Regex": "x"}}, {"type": "ByteLevel", "use_regex": False}], ""),
+        ([{"type": "Whitespace"}], ""),
+        ([], ""),
+    ],
+)
+def test_the_splitting_of_an_own_vocabulary(tmp_path: Path, steps: list[dict[str, Any]], name: str) -> None:
+    value = {"pre_tokenizer": {"type": "Sequence", "pretokenizers": steps}}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(value))
+    assert llama_cpp.splitting_of(tmp_path) == name
+
+
+@pytest.mark.parametrize(("tokenizer", "name"), [("qwen2", "qwen2"), ("gpt2", "gpt-2")])
+def test_the_splitting_of_real_tokenizers(tokenizer: str, name: str) -> None:
+    folder = SHARED / "tokenizers" / tokenizer
+    if not folder.is_dir():
+        pytest.skip("the shared tokenizers are not there")
+    assert llama_cpp.splitting_of(folder) == name
 
 
 @pytest.fixture(scope="module")
@@ -125,8 +155,8 @@ def test_a_wrong_weight_in_a_gguf_file_is_detected(
     script = placed(tmp_path / "llama.cpp", CONVERTER)
     monkeypatch.setenv("SPOIL", "1")
     file = tmp_path / "model-bf16.gguf"
-    gguf.convert(script, merged, file, "bfloat16")
-    found = gguf.read_back(script, file, merged)
+    llama_cpp.convert(script, merged, file, "bf16")
+    found = llama_cpp.read_back(script, file, merged)
     assert found.architecture == "llama" and found.eos == 2
     assert found.chat_template == (MODEL_DIR / "chat_template.jinja").read_text()
     assert found.weights == pytest.approx(0.01, rel=0.2), found
