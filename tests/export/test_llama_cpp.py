@@ -14,10 +14,15 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.paths import SHARED
 from tui_lab.core.errors import LabError
-from tui_lab.export import llama_cpp
+from tui_lab.export import gguf, job, llama_cpp, modelfile, records
 from tui_lab.export.records import ExportRequest
 from tui_lab.pocket import MODEL_DIR
+from tui_lab.retention.suites import registry
 
+load_suite = registry.load
+needs_llama_cpp = pytest.mark.skipif(
+    importlib.util.find_spec("llama_cpp") is None, reason="needs the extra gguf"
+)
 needs_gguf = pytest.mark.skipif(importlib.util.find_spec("gguf") is None, reason="needs the package gguf")
 #: Llama's tensors and a byte-level vocabulary, as llama.cpp's converter writes them. SPOIL spoils one weight.
 CONVERTER = """
@@ -27,7 +32,7 @@ from safetensors.torch import load_file
 parser = argparse.ArgumentParser()
 parser.add_argument("folder", type=pathlib.Path)
 parser.add_argument("--outfile")
-parser.add_argument("--outtype", choices=["bf16", "f32"])
+parser.add_argument("--outtype", choices=["bf16", "f32", "f16"])
 args = parser.parse_args()
 config = json.loads((args.folder / "config.json").read_text())
 tokens = json.loads((args.folder / "tokenizer.json").read_text())
@@ -43,14 +48,21 @@ writer.add_rope_dimension_count(config["head_dim"])
 writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
 writer.add_vocab_size(config["vocab_size"])
 writer.add_tokenizer_model("gpt2")
-writer.add_tokenizer_pre("default")
+writer.add_tokenizer_pre("smollm")
 names = {at: word for word, at in tokens["model"]["vocab"].items()}
 names |= {token["id"]: token["content"] for token in tokens["added_tokens"]}
 writer.add_token_list([names.get(at, f"[PAD{at}]") for at in range(config["vocab_size"])])
-writer.add_token_types([1] * config["vocab_size"])
+special = {token["id"] for token in tokens["added_tokens"]}
+writer.add_token_types([3 if at in special else 1 for at in range(config["vocab_size"])])
 writer.add_token_merges([" ".join(m) if isinstance(m, list) else m for m in tokens["model"]["merges"]])
-writer.add_eos_token_id(config["eos_token_id"])
-writer.add_chat_template((args.folder / "chat_template.jinja").read_text())
+broken = os.environ.get("BREAK", "")
+if broken != "end":
+    writer.add_eos_token_id(config["eos_token_id"])
+if broken == "beginning":
+    writer.add_bos_token_id(config["eos_token_id"])
+    writer.add_add_bos_token(True)
+template = (args.folder / "chat_template.jinja").read_text()
+writer.add_chat_template(template + " " if broken == "template" else template)
 table = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config["num_hidden_layers"])
 def turned(weight, heads):
     shape = (heads, 2, weight.shape[0] // heads // 2, *weight.shape[1:])
@@ -64,8 +76,8 @@ for name, weight in load_file(args.folder / "model.safetensors").items():
     if os.environ.get("SPOIL") and name.endswith("layers.0.mlp.up_proj.weight"):
         weight = weight + 0.01
     kind = gguf.GGMLQuantizationType.F32
-    if args.outtype == "bf16" and weight.ndim == 2:
-        kind = gguf.GGMLQuantizationType.BF16
+    if args.outtype != "f32" and weight.ndim == 2:
+        kind = gguf.GGMLQuantizationType[args.outtype.upper()]
     name = table.get_name(name, try_suffixes=(".weight",))
     writer.add_tensor(name, gguf.quants.quantize(numpy.ascontiguousarray(weight), kind), raw_dtype=kind)
 writer.write_header_to_file()
@@ -169,8 +181,6 @@ def test_a_run_becomes_gguf_with_its_modelfile(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from tui_lab.export import job
-
     run = make_run()
     monkeypatch.setenv("LLAMA_CPP_DIR", str(placed(tmp_path / "llama.cpp", CONVERTER).parent))
     result = job.handle(ExportRequest(run=run.id, kind="gguf"), lambda *_: None)
@@ -180,3 +190,71 @@ def test_a_run_becomes_gguf_with_its_modelfile(
     assert {path.name for path in place.iterdir()} >= {"model-bf16.gguf", "Modelfile", "export.json"}
     assert (place / "Modelfile").read_text().startswith("FROM ./model-bf16.gguf\n")
     assert json.loads((place / "export.json").read_text())["figures"]["gguf"]["weights"] == 0
+
+
+@pytest.mark.parametrize(
+    ("broken", "sentence"),
+    [
+        ("template", "the chat template in the GGUF file is not the run's"),
+        ("end", "its end token is not one that ends a turn of the run"),
+        ("beginning", "llama.cpp splits 10 of 10 conversations"),
+    ],
+)
+@needs_gguf
+def test_a_file_that_would_be_prompted_otherwise_is_refused(
+    make_run: Callable[..., Any],
+    in_process: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    broken: str,
+    sentence: str,
+) -> None:
+    if broken == "beginning" and importlib.util.find_spec("llama_cpp") is None:
+        pytest.skip("needs the extra gguf")
+    run = make_run()
+    monkeypatch.setenv("LLAMA_CPP_DIR", str(placed(tmp_path / "llama.cpp", CONVERTER).parent))
+    monkeypatch.setenv("BREAK", broken)
+    with pytest.raises(LabError, match=f"is not exported: {sentence}"):
+        job.handle(ExportRequest(run=run.id, kind="gguf"), quiet)
+
+
+@needs_llama_cpp
+@pytest.mark.parametrize("gguf_type", ["f16", "q8_0"])
+def test_a_file_in_llama_cpp_answers_as_the_merged_weights(
+    make_run: Callable[..., Any],
+    in_process: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    gguf_type: str,
+) -> None:
+    run = make_run(score_rows=4)
+    monkeypatch.setenv("LLAMA_CPP_DIR", str(placed(tmp_path / "llama.cpp", CONVERTER).parent))
+    monkeypatch.setattr(registry, "load", lambda name, limit=0: load_suite(name, 12))
+    asked = ExportRequest(run=run.id, kind="gguf", gguf_type=gguf_type, suites=("everyday",))
+    result = job.handle(asked, quiet)
+    [logits] = [check for check in result.checks if check.name == "gguf_logits"]
+    assert logits.mean_kl is not None and logits.mean_kl < (1e-4 if gguf_type == "f16" else 0.05)
+    suite, held_out = result.figures.shipped
+    assert suite.name == "everyday" and suite.items == 12 and held_out.name == "held-out rows"
+    if gguf_type == "f16":
+        assert (suite.flips, held_out.flips) == (0, 0)
+    assert "base" in suite.sentence and "shipped" in records.sentences(result)[1]
+
+
+def test_a_doubled_beginning_token_of_ollama_is_refused() -> None:
+    template = modelfile.modelfile("./m.gguf", "<s>{{ .Prompt }}", (), {})
+    assert gguf.begins_twice(template, "<s>", adds_bos=True)
+    assert not gguf.begins_twice(template, "<s>", adds_bos=False)
+    assert not gguf.begins_twice(template.replace("<s>", ""), "<s>", adds_bos=True)
+    assert not gguf.begins_twice(template, "", adds_bos=True)
+
+
+def test_types_and_suites_are_for_gguf() -> None:
+    for values, sentence in (
+        ({"kind": "gguf", "gguf_type": "q3"}, "the type of a GGUF file is f16, q8_0"),
+        ({"kind": "merged", "gguf_type": "f16"}, "are for --as gguf"),
+        ({"kind": "merged", "suites": ("everyday",)}, "are for --as gguf"),
+        ({"kind": "gguf", "suites": ("everyday",), "strength": 0.5}, "need strength 1"),
+    ):
+        with pytest.raises(LabError, match=sentence):
+            records.check_request(ExportRequest(run="x", **values))

@@ -86,12 +86,16 @@ def _check_gguf(task: ExportTask, outcome: ExportOutcome, converter: Path, file:
         ExportCheck(
             "gguf_template",
             info.chat_template == task.tokenizer.chat_template,
-            "the chat template in the GGUF file is the run's, byte for byte",
+            "the chat template in the GGUF file is the run's, byte for byte"
+            if info.chat_template == task.tokenizer.chat_template
+            else "the chat template in the GGUF file is not the run's",
         ),
         ExportCheck(
             "gguf_end",
             info.eos in row_tokens.stop_ids(task.tokenizer),
-            "its end token is one that ends a turn of the run",
+            "its end token is one that ends a turn of the run"
+            if info.eos in row_tokens.stop_ids(task.tokenizer)
+            else "its end token is not one that ends a turn of the run",
         ),
     ]
     if task.request.gguf_type:
@@ -151,8 +155,7 @@ def _prompt_checks(task: ExportTask, written: WrittenModel, model: GgufModel) ->
         wrong += model.tokenize(text.removeprefix(bos) if adds_bos and bos else text) != list(expected)
     plain = [tokenizer(text)["input_ids"] for text in TEXTS]
     wrong_texts = sum(model.tokenize(text) != list(ids) for text, ids in zip(TEXTS, plain, strict=True))
-    template = modelfile.template_of((task.target / "Modelfile").read_text(encoding="utf-8"))
-    doubled = adds_bos and bool(bos) and bos in template
+    doubled = begins_twice((task.target / "Modelfile").read_text(encoding="utf-8"), bos, adds_bos)
     return [
         ExportCheck(
             "gguf_beginning",
@@ -171,6 +174,12 @@ def _prompt_checks(task: ExportTask, written: WrittenModel, model: GgufModel) ->
             f"{len(TEXTS)} texts into other tokens than the run was trained on",
         ),
     ]
+
+
+def begins_twice(modelfile_text: str, bos: str, adds_bos: bool) -> bool:
+    """Whether Ollama would begin a prompt with the beginning token twice: it adds the token that the file asks
+    for, and the TEMPLATE writes it as well."""
+    return adds_bos and bool(bos) and bos in modelfile.template_of(modelfile_text)
 
 
 def _output_checks(written: WrittenModel, model: GgufModel, gguf_type: str) -> Sequence[ExportCheck]:

@@ -53,6 +53,21 @@ def job(monkeypatch: pytest.MonkeyPatch) -> Job:
     return found
 
 
+async def test_the_type_of_a_gguf_file_is_chosen_by_a_key(job: Job, own_folders: Path) -> None:
+    run = made.make_run()
+    app = LabApp(pane="retention")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(lambda: isinstance(app.screen, RetentionPane) and app.screen.report is not None)
+        await pilot.press("E")
+        await until(lambda: isinstance(app.screen, ExportScreen))
+        await pilot.pause()
+        await pilot.press("T", "T", "end", "enter")
+        await until(lambda: bool(job.requests))
+        [(_, request)] = job.requests
+        assert request == exports.ExportRequest(run=str(run.path), kind="gguf", gguf_type="q8_0")
+        assert "[q8_0]" in screen_text(app)
+
+
 async def test_a_run_is_exported_from_keep(job: Job, own_folders: Path) -> None:
     run = made.make_run()
     app = LabApp(pane="retention")

@@ -65,7 +65,7 @@ class ExportScreen(Dialog[None]):
     def __init__(self, run: Run, strength: float = 1.0) -> None:
         super().__init__()
         self.run, self.heading = run, f"Export {run.id}"
-        self.dtype, self.with_base = exports.DTYPES[0], False
+        self.dtype, self.gguf_type, self.with_base = exports.DTYPES[0], exports.GGUF_TYPES[0], False
         self.strength, self.out = strength, ""  # "": the run's folder of exports
         self.written = ""  # the path of the last export
         self._job: Worker[None] | None = None
@@ -99,12 +99,17 @@ class ExportScreen(Dialog[None]):
 
     def _draw(self) -> None:
         choices = " ".join(f"[{d}]" if d == self.dtype else f" {d} " for d in exports.DTYPES)
+        gguf_types = " ".join(
+            f"[{name or self.dtype}]" if name == self.gguf_type else f" {name or self.dtype} "
+            for name in exports.GGUF_TYPES
+        )
         base = "yes" if self.with_base else "no"
         place = sanitize(self.out or str(self.run.path / exports.EXPORTS_FOLDER))
         rows = (
             ("export.strength", "strength", "1, as trained" if self.strength == 1 else f"{self.strength:g}"),
             ("export.place", "folder", place),
             ("export.dtype", "precision of full weights", choices),
+            ("export.gguf_type", "type of a GGUF file", gguf_types),
             ("export.base", "include a base that is not on the hub", base),
         )
         how = Content("\n").join(
@@ -126,6 +131,11 @@ class ExportScreen(Dialog[None]):
 
     def action_dtype(self) -> None:
         self.dtype = exports.DTYPES[(exports.DTYPES.index(self.dtype) + 1) % len(exports.DTYPES)]
+        self._draw()
+
+    def action_gguf_type(self) -> None:
+        types = exports.GGUF_TYPES
+        self.gguf_type = types[(types.index(self.gguf_type) + 1) % len(types)]
         self._draw()
 
     def action_base(self) -> None:
@@ -200,6 +210,7 @@ class ExportScreen(Dialog[None]):
             dtype=self.dtype,
             strength=self.strength,
             with_base=self.with_base,
+            gguf_type=self.gguf_type if kind == "gguf" else "",
         )
         target = self.run.path / exports.EXPORTS_FOLDER / request.folder_name
         if self.out:
