@@ -132,7 +132,7 @@ def _try_in_llama_cpp(
         require(task.source, _output_checks(written, model, gguf_type), written.outcome)
         if task.request.suites:
             free_memory()
-            written.outcome.figures.shipped = shipped.measure(task, model)
+            written.outcome.figures.shipped = shipped.measure(task, model, merged)
     finally:
         model.close()
 

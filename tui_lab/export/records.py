@@ -125,15 +125,17 @@ class GgufInfo(msgspec.Struct, frozen=True):
 
 
 class ShippedResult(msgspec.Struct, frozen=True, kw_only=True):
-    """A suite, or the run's held-out rows, asked of base, tuned model and GGUF file. ``lost`` and ``gained``
-    count items on which the file differs from the tuned model, ``flips`` answers that are different at all;
-    the change is shipped - tuned with its 95 % interval."""
+    """A suite, or the run's held-out rows, asked of the base and the tuned model as the run computes, of the
+    merged weights in float32, and of the GGUF file. ``flips`` counts answers of the file that differ from
+    those of the merged weights, ``lost`` and ``gained`` the ones that changed between wrong and right; the
+    change is shipped - merged with its 95 % interval."""
 
     name: str
     metric: str
     items: int
     base: float
     tuned: float
+    merged: float
     shipped: float
     flips: int
     lost: int
@@ -148,8 +150,8 @@ class ShippedResult(msgspec.Struct, frozen=True, kw_only=True):
         change = f"{self.change:+.3f} ({self.low:+.3f} to {self.high:+.3f})"
         return (
             f"{self.name} ({self.metric}, {self.items:,} items): base {self.base:.3f}, tuned "
-            f"{self.tuned:.3f}, shipped {self.shipped:.3f}; {self.flips:,} answers differ from the tuned "
-            f"model's ({self.lost} lost, {self.gained} gained), change {change}"
+            f"{self.tuned:.3f}, merged {self.merged:.3f}, shipped {self.shipped:.3f}; {self.flips:,} answers "
+            f"differ from the merged model's ({self.lost} lost, {self.gained} gained), change {change}"
         )
 
 
