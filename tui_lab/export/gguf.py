@@ -177,8 +177,8 @@ def _prompt_checks(task: ExportTask, written: WrittenModel, model: GgufModel) ->
 
 
 def begins_twice(modelfile_text: str, bos: str, adds_bos: bool) -> bool:
-    """Whether Ollama would begin a prompt with the beginning token twice: it adds the token that the file asks
-    for, and the TEMPLATE writes it as well."""
+    """Whether Ollama would begin a prompt with the beginning token twice: it adds the token that the file
+    asks for, and the TEMPLATE writes it as well."""
     return adds_bos and bool(bos) and bos in modelfile.template_of(modelfile_text)
 
 
