@@ -37,6 +37,7 @@ METRIC_NAMES = {
     "rouge_l": "ROUGE-L",
     "bleu": "BLEU",
     "chrf": "chrF",
+    "pass_at_1": "pass@1",
     "manner": "style",
     "schema": "JSON schema",
 }

@@ -56,7 +56,7 @@ ROLE_COLUMNS: dict[str, tuple[str, ...]] = {
     "instruction": ("instruction", "instructions", "definition"),
     "question": QUESTIONS + OTHER_QUESTIONS,
     "prompt": ("prompt",),
-    "completion": ("completion", "response", "output", "answer", "completions"),
+    "completion": ("completion", "response", "output", "answer", "completions", "canonical_solution"),
     "answer": ANSWERS + OTHER_ANSWERS,
     "key": KEYS,
     "choices": (
@@ -103,6 +103,9 @@ ROLE_COLUMNS: dict[str, tuple[str, ...]] = {
         "dispreferred_response", "non_preferred_response", "response_k", "loser", "reject", "y_l", "worse",
     ),
     "label": ("label", "liked", "thumbs_up", "verdict", "feedback"),
+    "tests": ("tests", "test", "test_list", "unit_tests"),
+    "setup": ("test_setup_code", "test_imports", "setup_code"),
+    "entry_point": ("entry_point",),
 }  # fmt: skip
 #: Words in the name of a column that no format knows: a question, an answer, neither.
 QUESTION_WORDS = frozenset((
@@ -139,10 +142,14 @@ USES = {
     "chosen": "the better answer, made more likely",
     "rejected": "the worse answer, made less likely by a preference loss",
     "label": "whether the answer is good",
+    "tests": "the tests of an answer that is code",
+    "setup": "code before the tests",
+    "entry_point": "the function that the tests call",
 }
-_AROUND = ("system", "history", "reasoning", "tools", "task")  # a question with its answer
+_TESTS = ("tests", "setup", "entry_point")
+_AROUND = ("system", "history", "reasoning", "tools", "task", *_TESTS)  # a question with its answer
 ROLES_OF_FORMAT: dict[str, tuple[str, ...]] = {
-    "messages": ("messages", "system", "mask", "tools", "task"),
+    "messages": ("messages", "system", "mask", "tools", "task", *_TESTS),
     "alpaca": ("instruction", "input", "context", "answer", *_AROUND),
     "prompt_completion": ("prompt", "completion", "context", "wanted", *_AROUND),
     "question_answer": ("context", "question", "choices", "answer", "key", *_AROUND),
@@ -158,6 +165,7 @@ ROLES_OF_FORMAT["sharegpt"] = ROLES_OF_FORMAT["messages"]
 MAPPED_NAMES = (
     "question", "answer", "instruction", "input", "output", "prompt", "completion", "context", "system",
     "history", "reasoning", "choices", "messages", "tools", "text", "task", "chosen", "rejected", "label",
+    "tests",
 )  # fmt: skip
 _CAPITAL = re.compile(r"(?<=[a-z0-9])(?=[A-Z][a-z])")
 

@@ -431,8 +431,11 @@ def _complete(
 
 def _fits(records: Sequence[FileRecord], column: str, role: str) -> bool:
     """Whether the first rows have what a role takes: a history is no text, reasoning is, and KTO's label of a
-    completion is true or false."""
+    completion is true or false; tests assert something."""
     kind = {"history": list | dict, "reasoning": str, "wanted": bool, "mask": list}.get(role)
+    if role == "tests":
+        texts = [str(value.get(column)) for _, value in records if isinstance(value, dict)]
+        return any("assert" in text for text in texts)
     if kind is None:
         return True
     found = [structure_of(value.get(column)) for _, value in records if isinstance(value, dict)]

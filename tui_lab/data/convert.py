@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tui_lab.data import preferences
+from tui_lab.data import code_tests, preferences
 from tui_lab.data.cells import answers_in, clean, is_missing, structure_of, text_of
 from tui_lab.data.column_plan import Row, choices_of, whole_number
+from tui_lab.data.column_roles import canonical
 from tui_lab.data.examples import Example
 from tui_lab.data.rows import BadRow, ChatMessage, Tool
 from tui_lab.data.turns import are_parts, calls_of, has_calls, history_of, tools_of, turns_of
@@ -159,6 +160,10 @@ def _question_answer(row: Row) -> Example:
     listing = structure_of(row.value("choices"))
     if isinstance(listing, str) and listing.strip():
         raise BadRow("choices is text, not a list, so an answer that is its number means nothing")
+    if (
+        canonical(row.column("tests") or "") == "test_list"
+    ):  # MBPP asks with its tests, which name the function
+        question += f"\n\nYour code should pass these tests:\n\n{code_tests.code_of(row, 'tests')}"
     values, labels = choices_of(row)
     if not values:
         return _pair(row, question, *_answer(row))

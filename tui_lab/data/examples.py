@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from tui_lab.data import chats
-from tui_lab.data.rows import ChatMessage, ChatRow, Tool
+from tui_lab.data.rows import ChatMessage, ChatRow, CodeTests, Tool
 
 PROMPT_WORDS = 8  # words of a raw text that an answer is generated from
 
@@ -23,7 +23,7 @@ class Example:
     keeps it out of the training, "reasoning_content" is what it thought. ``tools`` are the definitions of
     tools that a chat may call. ``place`` names the row in messages ("line 17"); ``task`` is the name in its
     column "task", "" without one. ``rejected`` is a worse answer to the same prompt: an assistant turn in a
-    chat, a completion otherwise.
+    chat, a completion otherwise. ``tests`` are those of an answer that is code.
     """
 
     messages: tuple[ChatMessage, ...] | None = None
@@ -34,6 +34,7 @@ class Example:
     place: str = "a row"
     task: str = ""
     rejected: ChatMessage | str | None = None
+    tests: CodeTests | None = None
 
     @property
     def with_rejected(self) -> Example | None:
@@ -73,6 +74,8 @@ class Example:
     def as_chat(self) -> ChatRow:
         """The row as a chat, for the scorers."""
         if self.messages is not None:
-            return {"messages": [chats.without_reasoning(m) for m in self.messages[: self.last_answer + 1]]}
-        question: ChatMessage = {"role": "user", "content": self.prompt or ""}
-        return {"messages": [question, {"role": "assistant", "content": self.expected}]}
+            turns = [chats.without_reasoning(m) for m in self.messages[: self.last_answer + 1]]
+        else:
+            question: ChatMessage = {"role": "user", "content": self.prompt or ""}
+            turns = [question, {"role": "assistant", "content": self.expected}]
+        return {"messages": turns} if self.tests is None else {"messages": turns, "tests": self.tests}

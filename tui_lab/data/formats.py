@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from tui_lab.core.errors import LabError
 from tui_lab.core.format import plural
 from tui_lab.core.sanitize import sanitize
+from tui_lab.data import code_tests
 from tui_lab.data.cells import clean, is_missing
 from tui_lab.data.column_plan import ColumnPlan, Row, opened
 from tui_lab.data.column_roles import FORMATS, LABELS, QUESTIONS
@@ -107,7 +108,8 @@ class Examples:
         example = CONVERTERS[self.plan.format](row)
         task = row.value("task")
         name = sanitize(clean(str(task)).strip())[:TASK_CHARS] if isinstance(task, str | int) else ""
-        return replace(example, place=place, task=name or example.task)
+        tests = code_tests.tests_of(row, _asked(example))
+        return replace(example, place=place, task=name or example.task, tests=tests)
 
     def _leave_out(self, place: str, error: BadRow) -> None:
         self.left_out += 1
@@ -125,6 +127,11 @@ class Examples:
         if len(ranked) > NAMED_ROWS:
             lines.append(f"and {sum(count for _, (count, _) in ranked[NAMED_ROWS:])} rows of other causes")
         return lines
+
+
+def _asked(example: Example) -> str:
+    prompt = example.generation_prompt
+    return prompt if isinstance(prompt, str) else prompt[-1]["content"] if prompt else ""
 
 
 def _named(places: list[str], count: int) -> str:
@@ -211,18 +218,25 @@ def open_raw(raw: RawData, data_format: str = "auto", columns: str = "") -> Open
     validation = raw.validation
     if validation is not None and is_empty(validation):
         validation = None
-    asked = decided.roles.get("question", ())
     return OpenedData(
         name=raw.name,
         train=Examples(raw.train, decided),
         validation=Examples(validation, decided) if validation is not None else None,
         plan=decided,
         notes=raw.notes,
-        # Questions with one right answer can be scored by it; the other formats have no score of their own.
-        scorer="exact" if decided.format == "question_answer" and set(asked) & set(QUESTIONS) else None,
+        scorer=_scorer(decided),
         reason="; ".join([decided.reason, *raw.notes]),
         raw=raw,
     )
+
+
+def _scorer(decided: ColumnPlan) -> str | None:
+    """Tests of code and questions with one right answer can be scored; the other formats have no score of
+    their own."""
+    if decided.roles.get("tests"):
+        return code_tests.PASS
+    asked = decided.roles.get("question", ())
+    return "exact" if decided.format == "question_answer" and set(asked) & set(QUESTIONS) else None
 
 
 def none_usable(opened: OpenedData) -> LabError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, NotRequired, TypeAlias, TypedDict
 
 from tui_lab.core.sanitize import sanitize
@@ -30,10 +31,21 @@ class ChatMessage(TypedDict):
     tool_call_id: NotRequired[str]
 
 
+@dataclass(frozen=True)
+class CodeTests:
+    """Tests of an answer that is code: ``before`` and ``after`` are the code around it. ``entry_point``: the
+    function that the answer completes, "" where it is a program of its own."""
+
+    after: str
+    before: str = ""
+    entry_point: str = ""
+
+
 class ChatRow(TypedDict):
-    """A chat whose last assistant turn is the expected answer."""
+    """A chat whose last assistant turn is the expected answer; ``tests`` of an answer that is code."""
 
     messages: list[ChatMessage]
+    tests: NotRequired[CodeTests]
 
 
 class TokenRow(TypedDict):

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from tui_lab.core.errors import LabError
+from tui_lab.data import code_tests
 from tui_lab.data.chats import after_reasoning
 from tui_lab.data.rows import ChatRow
 
@@ -291,16 +292,18 @@ SCORERS: dict[str, Scorer] = {
 
 
 def scores(scorer: str, answers: Sequence[str], rows: Sequence[ChatRow]) -> list[float]:
-    """The score of each answer, 0 to 1, by a scorer of SCORERS. Raises LabError for an unknown name and for
-    lists of different length."""
-    if scorer not in SCORERS:
+    """The score of each answer, 0 to 1, by a scorer of SCORERS or by the tests of code. Raises LabError for
+    an unknown name, for lists of different length, and where no code can be run."""
+    if scorer not in (*SCORERS, code_tests.PASS):
         raise LabError(f"There is no score {scorer!r}; the scores are {', '.join(SCORERS)}.")
     if len(answers) != len(rows):
         raise LabError(
             f"{len(answers)} answers cannot be scored against {len(rows)} rows: there must be one each."
         )
-    pairs = zip(answers, rows, strict=True)
-    return [SCORERS[scorer](after_reasoning(answer), row) for answer, row in pairs]
+    bare = [after_reasoning(answer) for answer in answers]
+    if scorer == code_tests.PASS:
+        return [float(passes) for passes in code_tests.passed(bare, [row["tests"] for row in rows])]
+    return [SCORERS[scorer](answer, row) for answer, row in zip(bare, rows, strict=True)]
 
 
 def score(scorer: str, answers: Sequence[str], rows: Sequence[ChatRow]) -> float:

@@ -19,7 +19,7 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.out_of_memory import free_memory, is_out_of_memory
 from tui_lab.core.paths import expanded
 from tui_lab.core.sanitize import sanitize
-from tui_lab.data import scoring
+from tui_lab.data import code_tests, scoring
 from tui_lab.data.examples import Example
 from tui_lab.data.rows import Tokenizer
 from tui_lab.decoding import strategies
@@ -112,6 +112,8 @@ def predict(
     opened = open_rows(request.data, request.data_format, request.columns)
     count, digest = count_rows(opened, request.split)
     notes = [*opened.warnings(), *notes]
+    if opened.scorer == code_tests.PASS and (note := code_tests.note()):
+        notes.append(note)
     total = min(count, request.limit or count)
     base, tuned = target.base, target.tuned
     tokenizer = prompts.measuring_tokenizer(base.location, base.revision, tuned.saved if tuned else None)
@@ -314,11 +316,12 @@ class Predictor:
         answer = PredictedAnswer(
             text=result.text, tokens=len(result.token_ids), finish_reason=result.finish_reason
         )
-        if reference(example) is None:
+        compared = reference(example) is not None
+        if not compared and example.tests is None:
             return answer
         metric, answers, rows = self._settings.metric, [result.text.strip()], [example.as_chat()]
         scores = {} if metric in scoring.SIMILARITY else {metric: scoring.scores(metric, answers, rows)}
-        scores |= scoring.similarity_scores(answers, rows)
+        scores |= scoring.similarity_scores(answers, rows) if compared else {}
         firsts = {name: found[0] for name, found in scores.items()}
         return msgspec.structs.replace(answer, score=firsts[metric], scores=firsts)
 

@@ -87,7 +87,8 @@ def count_rows(opened: OpenedData, split: RowsOf) -> tuple[int, str]:
     count, digest = 0, hashlib.sha256()
     for row in rows_of(opened, split):
         count += 1
-        parts = (row.messages, row.tools, row.text, row.prompt, row.completion)
+        parts: tuple[object, ...] = (row.messages, row.tools, row.text, row.prompt, row.completion)
+        parts += (row.tests,) if row.tests is not None else ()
         digest.update(repr(parts).encode("utf-8", "surrogatepass"))
     if not count:
         reasons = "; ".join(opened.warnings())

@@ -9,8 +9,9 @@ import math
 import time
 from collections.abc import Sequence
 
+from tui_lab.core.errors import LabError
 from tui_lab.core.out_of_memory import free_memory, is_out_of_memory
-from tui_lab.data import row_tokens, scoring
+from tui_lab.data import code_tests, row_tokens, scoring
 from tui_lab.data.formats import Example
 from tui_lab.data.prepare import PreparedData
 from tui_lab.data.rows import ChatMessage
@@ -75,7 +76,12 @@ class TaskEvaluator:
         if answers is None:
             return self._skipped(f"the score on held-out rows ({when})")
         rows = [example.as_chat() for example in examples]
-        marks = scoring.scores(name, answers, rows)
+        try:
+            marks = scoring.scores(name, answers, rows)
+        except LabError as error:  # no code can be run
+            return self._events.write(WarningEvent(text=f"no score on held-out rows ({when}): {error}"))
+        if name == code_tests.PASS and when == "start" and (note := code_tests.note()):
+            self._events.write(WarningEvent(text=note))
         self._values[when] = sum(marks) / len(marks)
         shown = list(zip(prompts, answers, examples, marks, strict=True))[:EXAMPLES_LOGGED]
         similarity = {
