@@ -96,6 +96,9 @@ def test_pass_at_k_is_the_share_of_all_draws_that_hold_a_right_answer() -> None:
         draws = list(itertools.combinations([1] * right + [0] * (samples - right), k))
         assert code_tests.pass_at_k(samples, right, k) == pytest.approx(sum(map(any, draws)) / len(draws))
 
+    assert code_tests.pass_at_each_k(1, 1) == {}
+    assert code_tests.pass_at_each_k(6, 6) == {"pass_at_5": 1.0, "pass_at_6": 1.0}
+
 
 def test_what_guards_is_said_where_it_is_not_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tui_lab.core.sandbox.guard", lambda: "kernel")

@@ -213,6 +213,34 @@ def test_a_chat_that_ends_with_the_user_is_answered(runs_dir: Path, data: Path) 
     assert (first["expected"], second["expected"]) == (None, "a")
     assert first["prompt_tokens"] > second["prompt_tokens"] and (found.rows, found.scored) == (2, 1)
     assert any("line 3" in note for note in found.notes)
-    data.write_text('{"colour": "red"}\n')
+    data.write_text('{"colour": 1}\n')
     with pytest.raises(LabError, match="has the columns colour; that is no format"):
         ask(data, None)
+
+
+def test_samples_are_scored_together(runs_dir: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = {"question": "Write f.", "answer": "def f(): return 7", "tests": "assert f() == 7"}
+    data.write_text(json.dumps(row) + "\n")
+    asked: list[str] = []
+
+    def half_right(answers: Any, tests: Any) -> list[bool]:
+        asked.extend(answers)
+        return [at % 2 == 0 for at in range(len(answers))]
+
+    monkeypatch.setattr("tui_lab.data.code_tests.passed", half_right)
+    found = ask(data, None, lane="sample seed=5", samples=6)
+    [made] = lines(found.path)[1:]
+    texts = [made["base"]["text"], *made["base"]["others"]]
+    assert [text.strip() for text in texts] == asked and len(set(texts)) == 6, "six different samples"
+    # 3 of 6 pass: of the 20 ways to draw 5 of 6, and of the one to draw 6, all hold a right one
+    assert (
+        made["base"]["scores"] | {"pass_at_1": 0.5, "pass_at_5": 1.0, "pass_at_6": 1.0}
+        == made["base"]["scores"]
+    )
+    assert next(iter(found.metrics)) == "pass_at_1" and not problems(made)
+    single = ask(data, None, lane="sample seed=5", out=str(data.with_name("single.jsonl")))
+    assert lines(single.path)[1]["base"]["text"] == texts[0]
+    with pytest.raises(LabError, match=r"changed: samples \(6, now 2\)"):
+        ask(data, None, lane="sample seed=5", samples=2)
+    with pytest.raises(LabError, match="greedy gives the same answer each time"):
+        ask(data, None, samples=2)

@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 
+from tests.ui.helpers import lane_done
 from tui_lab.cli import main
+from tui_lab.core.errors import LabError
 from tui_lab.data import formats
 from tui_lab.playground import votes
-from tui_lab.playground.vote_rows import rows_of, write_rows
+from tui_lab.playground.messages import ChatTurn, GenerateRequest, LaneDone
+from tui_lab.playground.vote_rows import rows_of, votes_of, write_rows
 
 LANES = ("base: greedy", "tuned: greedy")
 
@@ -73,3 +76,31 @@ def test_votes_are_listed_and_written(
     assert "1 pair written" in capsys.readouterr().out
     assert main.main(["votes", "--out", str(tmp_path / "pairs.jsonl")]) == 2
     assert "--force" in capsys.readouterr().err
+
+
+def answered(text: str, prompt: str = "Why?", **more: Any) -> tuple[GenerateRequest, LaneDone]:
+    return GenerateRequest(prompt, ("greedy",), **more), lane_done(0, "greedy on=tuned", text, on="tuned")
+
+
+def test_an_edited_answer_is_chosen_and_the_answer_as_it_was_is_rejected(tmp_path: Path) -> None:
+    path = tmp_path / "votes.jsonl"
+    made = session(path)
+    vote(made, 0, 1, ("Hello.", "Ahoy!"))
+    request, done = answered("So.", system="Be short.")
+    votes.save_edit(path, request, [ChatTurn("Hi?", "Ho.")], done, "Arr, so.\n")
+    plain, continued = answered(" there", "Hi", raw=True)
+    votes.save_edit(path, plain, (), continued, " matey")
+    voted, edited, raw = votes_of(path)
+    assert (voted.edited, edited.edited, edited.question) == (False, True, "Why?")
+    assert [turn["content"] for turn in edited.row["prompt"]] == ["Be short.", "Hi?", "Ho.", "Why?"]  # type: ignore[index]
+    assert edited.row["chosen"] == [{"role": "assistant", "content": "Arr, so.\n"}]
+    assert edited.row["rejected"] == [{"role": "assistant", "content": "So."}]
+    assert raw.row == {"prompt": "Hi", "chosen": "Hi matey", "rejected": "Hi there"}
+    assert votes.read_sessions(path, made.settings)[0].votes.keys() == {0}, "edits are no votes of a session"
+    votes.take_back(path, edited.session, edited.prompt)
+    votes.take_back(path, voted.session, voted.prompt)
+    assert rows_of(path) == [raw.row]
+    assert not votes.read_sessions(path, made.settings)[0].votes
+    for unchanged in ("", " So. "):
+        with pytest.raises(LabError, match="empty or unchanged"):
+            votes.save_edit(path, request, (), done, unchanged)

@@ -146,6 +146,7 @@ repeated.""",
     predict.option("--columns", "NAME=COLUMN,…", "which column is which, as question=prompt,answer=reply", "")
     predict.count("--max-new-tokens", "tokens of an answer at most (default: as in the run, else 128)")
     predict.count("--batch", "rows that are decoded together at most (default 32)", 32)
+    predict.count("--samples", "answers a row, of a lane that samples; scores are means (default 1)", 1)
     predict.choice(
         "--quantization",
         ("auto", "none", "nf4"),

@@ -33,8 +33,9 @@ class PredictionsAnswer(PredictionSummary, tag_field="kind", tag="predictions", 
 def run(args: argparse.Namespace) -> int:
     """Runs the command; the exit code. Raises LabError for invalid input."""
     target = target_of(args)
-    if args.batch < 1:
-        raise LabError(f"--batch must be at least 1, not {args.batch}")
+    for name, value in (("--batch", args.batch), ("--samples", args.samples)):
+        if value < 1:
+            raise LabError(f"{name} must be at least 1, not {value}")
     from tui_lab.evaluation.predict import PredictionRequest, predict
 
     request = PredictionRequest(
@@ -49,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
         max_new_tokens=args.max_new_tokens or 0,
         batch_rows=args.batch,
         force=args.force,
+        samples=args.samples,
     )
     found = answered(lambda on_progress, cancelled: predict(request, on_progress, cancelled))
     if args.json:
@@ -131,6 +133,7 @@ def _print(found: PredictionSummary) -> None:
 
 def _rows(name: str, metric: PredictedMetric, scored: int) -> list[tuple[str, ...]]:
     """A metric as lines of a table: base, and what was made of it."""
+    name = format.metric_name(name)
     found = [(name, "base", interval_text(metric.base), f"{scored:,}", "", "")]
     if metric.tuned is not None and metric.difference is not None:
         found.append(("", "tuned", interval_text(metric.tuned), f"{scored:,}", "", ""))

@@ -22,11 +22,13 @@ FEW_PAIRS = 50
 
 
 class VoteFile(Struct, frozen=True):
-    """A file of votes: the run that was compared ("" for none), and how many pairs its votes give."""
+    """A file of votes: the run that was compared ("" for none), and how many pairs its votes give; ``edited``
+    of them are answers that were edited."""
 
     run: str
     path: str
     pairs: int
+    edited: int = 0
 
 
 class VoteList(Answer, tag="votes", kw_only=True, frozen=True):
@@ -40,8 +42,8 @@ class VoteList(Answer, tag="votes", kw_only=True, frozen=True):
 def run(args: argparse.Namespace) -> int:
     """Runs the command; the exit code. Raises LabError."""
     files = _files(args)
-    found = [(path, vote_rows.rows_of(path)) for path in files]
-    rows = [row for _, each in found for row in each]
+    found = [(path, vote_rows.votes_of(path)) for path in files]
+    rows = [vote.row for _, each in found for vote in each]
     target: Path | None = expanded(args.out) if args.out else None
     if target is not None:
         if not rows:
@@ -50,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
             raise LabError(f"{sanitize(str(target))} exists already; --force replaces it")
         vote_rows.write_rows(rows, target)
     items = [
-        VoteFile(path.parent.name if path.parent.name != "votes" else "", str(path), len(each))
+        VoteFile(vote_rows.run_of(path), str(path), len(each), sum(vote.edited for vote in each))
         for path, each in found
     ]
     if args.json:
@@ -59,7 +61,8 @@ def run(args: argparse.Namespace) -> int:
     if not items:
         note("there are no votes yet: `v` on Playground compares two lanes blindly")
         return EXIT_OK
-    table(("run", "pairs", "file"), [(i.run or "-", f"{i.pairs:,}", i.path) for i in items], right=(1,))
+    rows_shown = [(i.run or "-", f"{i.pairs:,}", f"{i.edited:,}", i.path) for i in items]
+    table(("run", "pairs", "edited", "file"), rows_shown, right=(1, 2))
     if target is not None:
         print(f"{plural(len(rows), 'pair')} written to {sanitize(str(target))}; train on them with")
         print(f"  tui-lab train --preset dpo --data {sanitize(str(target))}")

@@ -37,7 +37,6 @@ METRIC_NAMES = {
     "rouge_l": "ROUGE-L",
     "bleu": "BLEU",
     "chrf": "chrF",
-    "pass_at_1": "pass@1",
     "manner": "style",
     "schema": "JSON schema",
 }
@@ -200,7 +199,7 @@ def memory_name(label: str) -> str:
 
 def metric_name(name: str) -> str:
     """The name of what acquisition is measured by, in words. One from a log is sanitized by callers."""
-    return METRIC_NAMES.get(name, name.replace("_", " "))
+    return METRIC_NAMES.get(name, name.replace("pass_at_", "pass@").replace("_", " "))
 
 
 def decision(value: object, reason: object) -> str:

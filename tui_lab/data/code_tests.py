@@ -70,6 +70,15 @@ def pass_at_k(samples: int, right: int, k: int) -> float:
     return 1.0 - math.comb(samples - right, k) / math.comb(samples, k)
 
 
+def pass_at_each_k(samples: int, right: int) -> dict[str, float]:
+    """pass@k by its name, for those of 5, 10 and 100 up to ``samples``, and for ``samples`` itself."""
+    return {
+        f"pass_at_{k}": pass_at_k(samples, right, k)
+        for k in sorted({5, 10, 100, samples})
+        if 1 < k <= samples
+    }
+
+
 def note() -> str:
     """What is to be known of the sandbox of this machine; "" where the kernel guards it. Raises LabError."""
     if sandbox.guard() == "kernel":

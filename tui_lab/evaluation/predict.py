@@ -55,6 +55,9 @@ SNIFFED_ROWS = 20
 DEFAULT_NEW_TOKENS = 128
 #: The name of the tuned model among the lanes.
 TUNED = "tuned"
+MAX_SAMPLES = 256
+#: What the seeds of two samples of a row differ by.
+_SEED_STEP = 1_000_003
 #: Seconds between two progress reports.
 PROGRESS_INTERVAL_S = 0.2
 
@@ -78,6 +81,7 @@ class PredictionRequest(msgspec.Struct, frozen=True):
     max_new_tokens: int = 0  # 0: as the run answers its held-out rows, else 128
     batch_rows: int = BATCH_ROWS
     force: bool = False
+    samples: int = 1  # answers a row and model
 
     def parsed_lane(self) -> Lane:
         """The lane, with a seed. Raises LabError."""
@@ -85,6 +89,13 @@ class PredictionRequest(msgspec.Struct, frozen=True):
         if lane.on:
             raise LabError(
                 f"--lane {sanitize(self.lane)!r}: base and tuned model both answer, so without on="
+            )
+        if not 1 <= self.samples <= MAX_SAMPLES:
+            raise LabError(f"--samples is 1 to {MAX_SAMPLES}, not {self.samples}")
+        if self.samples > 1 and not lane.strategy.random:
+            raise LabError(
+                f"--samples {self.samples}: {sanitize(self.lane)} gives the same answer each time; "
+                'use a lane that samples, such as --lane "top-p p=0.95"'
             )
         return strategies.with_seeds((lane,), 0)[0]
 
@@ -128,6 +139,7 @@ def predict(
         base_sha256=prompts.with_prompts(target.base_identity, tokenizer),
         tuned_sha256=target.tuned_identity if tuned else "",
         data_sha256=digest,
+        samples=request.samples,
     )
     with PredictionFile(expanded(Path(request.out)), settings, request.force) as file:
         done_before = len(file)
@@ -192,7 +204,7 @@ class Predictor:
     ) -> None:
         """Answers the rows that are not in the file; the first ``timed`` rows one at a time, with their
         seconds. Raises Interrupted and LabError."""
-        self._batch_rows = max(1, batch_rows // self._lane.strategy.rows)
+        self._batch_rows = max(1, batch_rows // (self._lane.strategy.rows * self._settings.samples))
         self._done, self._total = sum(number in file for number in range(1, total + 1)), total
         self._timed = timed
         self._report(now=True)
@@ -253,20 +265,21 @@ class Predictor:
                     self._count()
             at += len(batch)
 
-    def _decode(self, batch: list[_Row]) -> dict[str, list[LaneResult]] | None:
-        """The answers of each side; None where the batch does not fit into memory. Raises LabError for a
-        single row that does not."""
+    def _decode(self, batch: list[_Row]) -> dict[str, list[list[LaneResult]]] | None:
+        """The answers of each side to each row; None where the batch does not fit into memory. Raises
+        LabError for a single row that does not."""
         from tui_lab.decoding.records import DecodingRequest
         from tui_lab.decoding.session import NotEnoughMemoryError
 
-        pairs = [(row, side) for side in self._sides for row in batch]
+        samples = self._settings.samples
+        asked = [(row, side, sample) for side in self._sides for row in batch for sample in range(samples)]
         request = DecodingRequest(
             batch[0].ids,
-            tuple(self._lane_of(row, side) for row, side in pairs),
+            tuple(self._lane_of(row, side, sample) for row, side, sample in asked),
             self._settings.max_new_tokens,
             self._stop_ids,
             self._stop_strings,
-            lane_prompts=tuple(row.ids for row, _ in pairs),
+            lane_prompts=tuple(row.ids for row, *_ in asked),
         )
         try:
             results = self._session.decode(request, lambda _: self._report(), self._cancelled)
@@ -276,27 +289,27 @@ class Predictor:
             if len(batch) == 1:
                 raise LabError(
                     f"{batch[0].example.place} does not fit into memory, even alone: take fewer "
-                    "--max-new-tokens or --quantization nf4; the file has what was answered before"
+                    "--max-new-tokens or --samples, or --quantization nf4; the file has all earlier answers"
                 ) from None
             error.__traceback__ = None  # it holds the tensors of the batch
         else:
             if any(result.finish_reason == "cancelled" for result in results.values()):
                 raise Interrupted
             ordered = iter(results.values())
-            return {side: list(itertools.islice(ordered, len(batch))) for side in self._sides}
+            return {side: [list(itertools.islice(ordered, samples)) for _ in batch] for side in self._sides}
         free_memory()
         return None
 
-    def _lane_of(self, row: _Row, side: str) -> Lane:
-        """The lane of a row: each row has a seed of its own, the same for both models."""
+    def _lane_of(self, row: _Row, side: str, sample: int) -> Lane:
+        """The lane of a row: each row and sample has a seed of its own, the same for both models."""
         seed = self._lane.seed
-        return replace(
-            self._lane, on=side, seed=None if seed is None else (seed + row.number - 1) % (MAX_SEED + 1)
-        )
+        if seed is not None:
+            seed = (seed + row.number - 1 + sample * _SEED_STEP) % (MAX_SEED + 1)
+        return replace(self._lane, on=side, seed=seed)
 
     # ---------------------------------------------------------------- records
 
-    def _prediction(self, row: _Row, results: list[LaneResult]) -> Prediction:
+    def _prediction(self, row: _Row, results: list[list[LaneResult]]) -> Prediction:
         base, *tuned = (self._scored(row.example, result) for result in results)
         return msgspec.structs.replace(
             self._skipped(row), base=base, tuned=tuned[0] if tuned else None, skipped=""
@@ -312,18 +325,24 @@ class Predictor:
             skipped=row.skipped,
         )
 
-    def _scored(self, example: Example, result: LaneResult) -> PredictedAnswer:
+    def _scored(self, example: Example, results: list[LaneResult]) -> PredictedAnswer:
+        first, texts = results[0], [result.text.strip() for result in results]
         answer = PredictedAnswer(
-            text=result.text, tokens=len(result.token_ids), finish_reason=result.finish_reason
+            text=first.text,
+            tokens=len(first.token_ids),
+            finish_reason=first.finish_reason,
+            others=[result.text for result in results[1:]],
         )
         compared = reference(example) is not None
         if not compared and example.tests is None:
             return answer
-        metric, answers, rows = self._settings.metric, [result.text.strip()], [example.as_chat()]
-        scores = {} if metric in scoring.SIMILARITY else {metric: scoring.scores(metric, answers, rows)}
-        scores |= scoring.similarity_scores(answers, rows) if compared else {}
-        firsts = {name: found[0] for name, found in scores.items()}
-        return msgspec.structs.replace(answer, score=firsts[metric], scores=firsts)
+        metric, rows = self._settings.metric, [example.as_chat()] * len(texts)
+        each = {} if metric in scoring.SIMILARITY else {metric: scoring.scores(metric, texts, rows)}
+        each |= scoring.similarity_scores(texts, rows) if compared else {}
+        scores = {name: sum(found) / len(found) for name, found in each.items()}
+        if metric == code_tests.PASS:
+            scores |= code_tests.pass_at_each_k(len(texts), round(sum(each[metric])))
+        return msgspec.structs.replace(answer, score=scores[metric], scores=scores)
 
     # ---------------------------------------------------------------- progress
 

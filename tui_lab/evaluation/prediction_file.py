@@ -26,13 +26,15 @@ _LONGEST_LINE = 16 << 20
 
 class PredictedAnswer(msgspec.Struct, frozen=True):
     """One model's answer to a row. ``score``: by the metric of the data; ``scores``: by every metric, 0 to 1;
-    null and empty for a row without a reference. ``tokens``: with the token that ended it."""
+    null and empty for a row without a reference. ``tokens``: with the token that ended it. ``others``: the
+    other samples; then the scores are means over all, and pass@k is estimated from them."""
 
     text: str
     tokens: int
     finish_reason: str
     score: float | None = None
     scores: dict[str, float] = {}
+    others: list[str] = []
 
 
 class Prediction(msgspec.Struct, tag_field="kind", tag="prediction", kw_only=True, frozen=True):
@@ -70,6 +72,7 @@ class PredictionSettings(
     base_sha256: str
     tuned_sha256: str
     data_sha256: str
+    samples: int = 1  # answers a row and model
 
 
 #: What a changed field is called, in this order.
@@ -81,8 +84,9 @@ _NAMES = {
     "max_new_tokens": "max_new_tokens",
     "loaded": "how weights are loaded",
     "metric": "the metric",
+    "samples": "samples",
 }
-_SHOWN = ("lane", "max_new_tokens", "loaded", "metric")
+_SHOWN = ("lane", "max_new_tokens", "loaded", "metric", "samples")
 
 
 def _changes(before: PredictionSettings, now: PredictionSettings) -> list[str]:

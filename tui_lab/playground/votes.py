@@ -27,7 +27,7 @@ from tui_lab.data import formats
 from tui_lab.data.bundled import NAMES as BUNDLED
 from tui_lab.data.files import EXTENSIONS
 from tui_lab.data.prompt_settings import ThinkingMode
-from tui_lab.playground.messages import ChatTurn
+from tui_lab.playground.messages import ChatTurn, GenerateRequest, LaneDone
 from tui_lab.retention.statistics import Interval, wilson
 from tui_lab.runs.events import EventLineWriter, LineTail
 
@@ -103,6 +103,22 @@ class UndoRecord(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", ta
 
     session: str
     prompt: Annotated[int, msgspec.Meta(ge=0)]
+    t: float = 0.0  # seconds since the epoch
+    v: int = VERSION
+
+
+class EditRecord(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="edit"):
+    """The line of the file for an answer as a person would have it. ``turns``: the conversation before it."""
+
+    session: str  # its own id
+    prompt: int = 0
+    text: str  # the prompt
+    original: str
+    edited: str
+    turns: list[ChatTurn] = []
+    system: str = ""
+    raw: bool = False
+    lane: str = ""
     t: float = 0.0  # seconds since the epoch
     v: int = VERSION
 
@@ -296,7 +312,7 @@ def open_session(settings: BlindSettings, path: Path, seed: int | None = None) -
     return session
 
 
-VoteLine = SessionRecord | VoteRecord | UndoRecord
+VoteLine = SessionRecord | VoteRecord | UndoRecord | EditRecord
 _DECODER = msgspec.json.Decoder(VoteLine)
 
 
@@ -319,7 +335,7 @@ def read_sessions(path: Path, settings: BlindSettings) -> list[VotingSession]:
                 sessions[record.session] = VotingSession(settings, path, record.session, record.seed)
             continue
         session = sessions.get(record.session)
-        if session is None or record.prompt >= len(settings.prompts):
+        if isinstance(record, EditRecord) or session is None or record.prompt >= len(settings.prompts):
             continue
         session.votes.pop(record.prompt, None)
         if isinstance(record, VoteRecord):
@@ -337,7 +353,33 @@ def _now() -> float:
     return round(time.time(), 3)
 
 
-def _append(path: Path, record: SessionRecord | VoteRecord | UndoRecord) -> None:
+def save_edit(
+    path: Path, request: GenerateRequest, turns: Sequence[ChatTurn], done: LaneDone, edited: str
+) -> None:
+    """Stores what the answer of a lane should have been. Raises LabError for an answer that is empty or as it
+    was, and if it cannot be written."""
+    if not edited.strip() or edited.strip() == done.text.strip():
+        raise LabError("the answer is empty or unchanged: change it to what the model should have said")
+    record = EditRecord(
+        session=secrets.token_hex(8),
+        text=request.prompt,
+        original=done.text,
+        edited=edited,
+        turns=list(turns),
+        system="" if request.raw else request.system,
+        raw=request.raw,
+        lane=done.description,
+        t=_now(),
+    )
+    _append(path, record)
+
+
+def take_back(path: Path, session: str, prompt: int) -> None:
+    """Takes a vote or an edited answer back. Raises LabError if that cannot be written."""
+    _append(path, UndoRecord(session=session, prompt=prompt, t=_now()))
+
+
+def _append(path: Path, record: VoteLine) -> None:
     """Appends a record. Raises LabError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -87,6 +87,9 @@ class PaperClient:
             hear(each)
         return done
 
+    def location(self, name: str) -> str:
+        return ""
+
     def stop(self) -> None:
         self.stopped.set()
 

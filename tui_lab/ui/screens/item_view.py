@@ -1,16 +1,15 @@
-"""One item of a suite: its choices, and the probability of each before and after the fine-tuning."""
+"""One item of several, whole: of a suite, of the votes, of predictions."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 
 from textual.app import ComposeResult
+from textual.content import Content
 from textual.widgets import Static
 
-from tui_lab.retention.results import SuiteResult
 from tui_lab.ui.actions.modal import Dialog
 from tui_lab.ui.actions.registry import bindings
-from tui_lab.ui.views import retention
 
 
 class ItemView(Dialog[None]):
@@ -21,13 +20,14 @@ class ItemView(Dialog[None]):
     SCROLLS = True
     BINDINGS = bindings("item")
 
-    def __init__(self, result: SuiteResult, indices: Sequence[int], at: int) -> None:
+    def __init__(self, draw: Callable[[int, int], Content], count: int, at: int, name: str = "Item") -> None:
+        """``draw``: an item by its index and the cells of a line."""
         super().__init__()
-        self.result, self.indices, self.at = result, list(indices), at
+        self._draw, self._count, self.at, self._name_of_one = draw, count, at, name
 
     def hint(self) -> str:
         before, after, close = (self.keys(f"item.{each}") for each in ("before", "next", "close"))
-        return f"{before} {after} other items, {close} closes"
+        return f"{before} {after} others, {close} closes"
 
     def compose_body(self) -> ComposeResult:
         yield Static()
@@ -36,8 +36,8 @@ class ItemView(Dialog[None]):
         self.action_turn(0)
 
     def action_turn(self, by: int) -> None:
-        self.at = (self.at + by) % len(self.indices)
-        self.heading = f"Item {self.at + 1} of {len(self.indices)}"
+        self.at = (self.at + by) % self._count
+        self.heading = f"{self._name_of_one} {self.at + 1} of {self._count}"
         self.frame()
-        width = min(96, self.app.size.width) - 8
-        self.query_one(Static).update(retention.item(self.result, self.indices[self.at], width))
+        self.query_one(".dialog").scroll_home(animate=False)
+        self.query_one(Static).update(self._draw(self.at, min(96, self.app.size.width) - 8))

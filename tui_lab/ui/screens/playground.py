@@ -134,6 +134,7 @@ class PlaygroundPane(Pane):
             "stop": not any(each.state == "running" for each in self.views),
             "inspect": view is None or view.done is None,
             "save": not self.results,
+            "edit_answer": view is None or view.done is None,
             "fresh": not (self.settings.is_chat and self.request is not None),
         }
         return frozenset(action for action, idle in useless.items() if idle)
@@ -480,6 +481,17 @@ class PlaygroundPane(Pane):
         other = lane_models.partner(self.board.lanes, self.views.index(view))
         theirs = self.views[other].done if other is not None else None
         self.app.push_screen(inspect_lane(self.client, view.request, view.done, view.beams, theirs))
+
+    def action_edit_answer(self) -> None:
+        from tui_lab.ui.screens.votes import edit_answer
+
+        if self.board.view is not None:
+            edit_answer(self, self.client, self.board.view)
+
+    def action_votes(self) -> None:
+        from tui_lab.ui.screens.votes import open_votes
+
+        open_votes(self)
 
     def action_blind(self) -> None:
         from tui_lab.ui.screens.blind import start_blind

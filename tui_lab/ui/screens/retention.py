@@ -391,7 +391,12 @@ class RetentionPane(Pane):
         from tui_lab.ui.screens.item_view import ItemView
 
         if (result := self._result) and event.option_index < len(self._flips):
-            self.app.push_screen(ItemView(result, self._flips, event.option_index))
+            flips = list(self._flips)
+            self.app.push_screen(
+                ItemView(
+                    lambda at, width: retention.item(result, flips[at], width), len(flips), event.option_index
+                )
+            )
 
     def action_tab(self, name: str) -> None:
         super().action_tab(name)
