@@ -10,7 +10,7 @@ import pytest
 
 from tests.playground.conftest import adapters, built
 from tui_lab.cli import main
-from tui_lab.cli.predict import default_file
+from tui_lab.evaluation.prediction_file import default_name
 
 __all__ = ["adapters", "built"]
 
@@ -67,4 +67,4 @@ def test_mistakes_are_one_sentence(
     ],
 )
 def test_the_default_file_is_named_after_the_data(data: str, name: str) -> None:
-    assert default_file(data) == name
+    assert default_name(data) == name

@@ -57,7 +57,7 @@ def test_scores_are_paired(tmp_path: Path) -> None:
                     row=row, place="", prompt="", prompt_tokens=1, expected=None, base=bare, tuned=bare
                 )
             )
-        found = summarise(file, SETTINGS, 0, [])
+        found = summarise(file.path, file.predictions(), SETTINGS, 0, [])
     assert (found.rows, found.skipped, found.scored, found.differ) == (13, 1, 10, 10)
     assert found.skipped_places == ["line 11: it is too long"]
     assert list(found.metrics) == ["exact", "token_f1"], "the metric of the data first"
@@ -81,7 +81,7 @@ def test_intervals_are_of_possible_scores(tmp_path: Path) -> None:
                     row=row, place="", prompt="", prompt_tokens=1, expected="x", base=base, tuned=tuned
                 )
             )
-        metrics = summarise(file, SETTINGS, 0, []).metrics
+        metrics = summarise(file.path, file.predictions(), SETTINGS, 0, []).metrics
     f1, exact = metrics["token_f1"], metrics["exact"]
     assert f1.tuned is not None and f1.difference is not None and exact.difference is not None
     assert f1.base.high == 1.0 and 0 <= f1.base.low < f1.base.value < 1

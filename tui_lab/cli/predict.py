@@ -4,7 +4,6 @@ to a file, progress to stderr, and the scores to stdout as a table or as one JSO
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -16,6 +15,7 @@ from tui_lab.core import format
 from tui_lab.core.errors import LabError
 from tui_lab.core.job_protocol import OnProgress
 from tui_lab.core.sanitize import sanitize
+from tui_lab.evaluation import prediction_file
 from tui_lab.evaluation.prediction_summary import PredictedMetric, PredictionSummary
 from tui_lab.evaluation.records import EvaluationRequest
 from tui_lab.models import catalog, download
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     request = PredictionRequest(
         data=args.data,
         target=target,
-        out=args.out or default_file(args.data),
+        out=args.out or prediction_file.default_name(args.data),
         data_format=args.format,
         columns=args.columns,
         split=args.split,
@@ -97,14 +97,6 @@ def answered(work: Callable[[OnProgress, Callable[[], bool]], AnswerT]) -> Answe
             raise KeyboardInterrupt("interrupted; repeat the command to continue") from None
         finally:
             progress.close()
-
-
-def default_file(data: str) -> str:
-    """The file of predictions for a data set, in the present folder."""
-    stem = re.sub(r"[^A-Za-z0-9._@-]+", "-", re.split(r"[/\\]", data.rstrip("/\\"))[-1]).strip("-.")
-    for ending in (".gz", ".bz2", ".xz", ".zst", ".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt"):
-        stem = stem.removesuffix(ending)
-    return f"predictions-{stem[:80] or 'data'}.jsonl"
 
 
 def _print(found: PredictionSummary) -> None:

@@ -6,6 +6,7 @@ on, and gives the same file."""
 from __future__ import annotations
 
 import itertools
+import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -44,6 +45,7 @@ from tui_lab.evaluation.prediction_summary import PredictionSummary, summarise
 from tui_lab.evaluation.records import EvaluationRequest
 from tui_lab.evaluation.request import EvaluationTarget, accepted_changes, resolve_target
 from tui_lab.evaluation.weights import load_weights
+from tui_lab.hardware import memory_budget
 
 if TYPE_CHECKING:
     from tui_lab.decoding.records import LaneResult
@@ -149,7 +151,13 @@ def predict(
             predictor = Predictor(session, sides, lane, settings, on_progress, cancelled)
             predictor.answer(rows_of(opened, request.split, total), total, file, request.batch_rows)
         file.finish()
-        return summarise(file, settings, done_before, notes)
+        return summarise(file.path, file.predictions(), settings, done_before, notes)
+
+
+def handle(request: PredictionRequest, on_progress: job_protocol.OnProgress) -> PredictionSummary:
+    """The job. Raises LabError."""
+    memory_budget.take_gpu()
+    return predict(request, on_progress)
 
 
 def task_metric(scorer: str | None, data_format: str, rows: Iterable[Example]) -> str:
@@ -322,6 +330,8 @@ class Predictor:
             prompt=last_turn(row.example),
             prompt_tokens=len(row.ids),
             expected=reference(row.example),
+            turns=max(0, len(row.example.generation_messages) - 1) if row.example.messages is not None else 0,
+            raw=row.example.messages is None,
             skipped=row.skipped,
         )
 
@@ -378,3 +388,7 @@ def load_session(
         lambda: load_weights(base, target.label, target.how, allow_large, on_progress),
     )
     return session
+
+
+if __name__ == "__main__":
+    sys.exit(job_protocol.serve(handle, PredictionRequest))

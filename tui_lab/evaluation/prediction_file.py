@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
+import re
 from collections.abc import Iterator
 from io import BufferedReader
 from pathlib import Path
@@ -20,6 +22,8 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.records import from_json, to_json
 from tui_lab.core.sanitize import sanitize
 
+#: Rows that are read to be shown.
+MOST_READ = 20_000
 #: A line of the file is at most this long: a row of a data set and two answers.
 _LONGEST_LINE = 16 << 20
 
@@ -40,7 +44,8 @@ class PredictedAnswer(msgspec.Struct, frozen=True):
 class Prediction(msgspec.Struct, tag_field="kind", tag="prediction", kw_only=True, frozen=True):
     """A row of a data set with the answers of the base and of what was made of it. ``row`` counts from 1;
     ``place``: where it is in the data; ``prompt``: its last turn; ``expected``: its reference, null where it
-    has none; ``skipped``: why it has no answers, "" where it has. ``seconds``: of its answers, where they
+    has none; ``turns``: how many turns stand before the last one; ``raw``: whether the prompt is continued as
+    text; ``skipped``: why it has no answers, "" where it has. ``seconds``: of its answers, where they
     were timed."""
 
     v: int = 1
@@ -52,6 +57,8 @@ class Prediction(msgspec.Struct, tag_field="kind", tag="prediction", kw_only=Tru
     base: PredictedAnswer | None = None
     tuned: PredictedAnswer | None = None
     skipped: str = ""
+    turns: int = 0
+    raw: bool = False
     seconds: float | UnsetType = UNSET
 
 
@@ -250,6 +257,41 @@ class PredictionFile:
                 "replaces it, --out names another file"
             )
         return not changes and first.endswith(b"\n")
+
+
+def is_predictions(path: Path) -> bool:
+    """Whether a file begins as one of predictions."""
+    try:
+        with input_files.open_regular(path) as source:
+            from_json(source.readline(_LONGEST_LINE), PredictionSettings, path.name)
+    except (OSError, LabError):
+        return False
+    return True
+
+
+def read_predictions(path: Path) -> tuple[PredictionSettings, list[Prediction]]:
+    """The settings and the predictions of a file, which may be being written, in the order of the rows, at
+    most :data:`MOST_READ`. Damaged lines are left out. Raises LabError."""
+    name = sanitize(str(path))
+    found: dict[int, Prediction] = {}
+    try:
+        with input_files.open_regular(path) as source:
+            settings = from_json(source.readline(_LONGEST_LINE), PredictionSettings, name)
+            for line in itertools.islice(_lines(source), MOST_READ):
+                with contextlib.suppress(LabError):
+                    prediction = from_json(line, Prediction, name)
+                    found.setdefault(prediction.row, prediction)
+    except OSError as error:
+        raise LabError(f"{name} cannot be read ({error.strerror})") from None
+    return settings, [found[row] for row in sorted(found)]
+
+
+def default_name(data: str) -> str:
+    """The name of the file of predictions for a data set."""
+    stem = re.sub(r"[^A-Za-z0-9._@-]+", "-", re.split(r"[/\\]", data.rstrip("/\\"))[-1]).strip("-.")
+    for ending in (".gz", ".bz2", ".xz", ".zst", ".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt"):
+        stem = stem.removesuffix(ending)
+    return f"predictions-{stem[:80] or 'data'}.jsonl"
 
 
 def _lines(source: BufferedReader) -> Iterator[bytes]:

@@ -3,11 +3,12 @@ tuned model answers better or worse. No torch."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import msgspec
 
-from tui_lab.evaluation.prediction_file import PredictedAnswer, PredictionFile, PredictionSettings
+from tui_lab.evaluation.prediction_file import PredictedAnswer, Prediction, PredictionSettings
 from tui_lab.retention import statistics
 from tui_lab.retention.statistics import Interval
 
@@ -46,13 +47,17 @@ _NAMED = 5
 
 
 def summarise(
-    file: PredictionFile, settings: PredictionSettings, resumed: int, notes: list[str]
+    path: Path,
+    predictions: Iterable[Prediction],
+    settings: PredictionSettings,
+    resumed: int,
+    notes: list[str],
 ) -> PredictionSummary:
-    """The summary of all rows in the file. Raises LabError."""
+    """The summary of the rows of a file. Raises LabError."""
     rows = skipped = differ = 0
     places: list[str] = []
     scores: dict[str, list[tuple[float, ...]]] = {}  # of each scored row: base, tuned
-    for prediction in file.predictions():
+    for prediction in predictions:
         rows += 1
         if prediction.base is None:
             skipped += 1
@@ -63,7 +68,7 @@ def summarise(
         for name in _ordered(prediction.base, settings.metric):
             scores.setdefault(name, []).append(tuple(answer.scores[name] for answer in answers))
     return PredictionSummary(
-        path=str(file.path),
+        path=str(path),
         settings=settings,
         rows=rows,
         resumed=resumed,

@@ -12,7 +12,7 @@ from tests.ui.screens.test_playground import compare
 from tui_lab.data import formats
 from tui_lab.playground.vote_rows import rows_of, vote_files
 from tui_lab.ui.screens.item_view import ItemView
-from tui_lab.ui.screens.votes import EditAnswer, VoteList, shortened
+from tui_lab.ui.screens.votes import EditAnswer, VoteTable, shortened
 from tui_lab.ui.widgets.dialogs import AskText
 
 LONG = "\n".join(f"line {number}" for number in range(9))
@@ -43,7 +43,7 @@ async def test_an_answer_is_edited_and_becomes_a_pair(
         await pilot.press("ctrl+s")
         await until(lambda: said(app, "Saved in"))
         await pilot.press("V")
-        await until(lambda: isinstance(app.screen, VoteList))
+        await until(lambda: isinstance(app.screen, VoteTable))
         await until(lambda: "Ahoy! line 0" in screen_text(app))
         assert "1 pair of votes, 1 edited" in screen_text(app) and "line 2…" in screen_text(app)
         await pilot.press("enter")

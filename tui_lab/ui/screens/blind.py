@@ -5,9 +5,10 @@ reads. Votes are saved at once, and a session continues where it stopped."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 from textual import events, work
 from textual.app import ComposeResult
@@ -20,7 +21,7 @@ from tui_lab.core.sanitize import sanitize
 from tui_lab.decoding.strategies import parse
 from tui_lab.playground import votes
 from tui_lab.playground.client import PlaygroundClient
-from tui_lab.playground.messages import GenerateRequest, LaneDone
+from tui_lab.playground.messages import GenerateRequest
 from tui_lab.ui.actions.footer import KeysLine
 from tui_lab.ui.actions.modal import Modal
 from tui_lab.ui.actions.registry import bindings, filled
@@ -46,6 +47,39 @@ QUESTION = (
 SAME = "Both answers are the same. {blind.tie} no difference, {blind.skip} skip, {blind.end} ends."
 
 
+class ShownAnswer(Protocol):
+    """An answer as a vote sees it."""
+
+    @property
+    def description(self) -> str:
+        """The lane."""
+        ...
+
+    @property
+    def text(self) -> str:
+        """Its text."""
+        ...
+
+
+class AnswerSource(Protocol):
+    """What gives two answers to a prompt: the playground process, or a file."""
+
+    @property
+    def wants(self) -> str:
+        """The model."""
+        ...
+
+    def location(self, name: str) -> str:
+        """Where the weights that a lane names are."""
+        ...
+
+    async def generate(
+        self, request: GenerateRequest, on_event: Callable[[object], None]
+    ) -> Sequence[ShownAnswer]:
+        """The two answers. Raises LabError."""
+        ...
+
+
 class Blind(Modal[votes.VoteSummary | None]):
     """See the module's docstring. Gives the summary, or None when nothing was voted on."""
 
@@ -69,7 +103,7 @@ class Blind(Modal[votes.VoteSummary | None]):
 
     def __init__(
         self,
-        client: PlaygroundClient,
+        client: AnswerSource,
         settings: votes.BlindSettings,
         votes_path: Path,
         seed: int | None = None,
@@ -79,7 +113,7 @@ class Blind(Modal[votes.VoteSummary | None]):
         first, second = (client.location(parse(lane).on) for lane in settings.lanes)
         wanted = replace(settings, model=client.wants, places=(first, second))
         self.session = votes.open_session(wanted, votes_path, seed)
-        self._answers: dict[int, tuple[LaneDone, LaneDone]] = {}  # also of prompts with a vote
+        self._answers: dict[int, tuple[ShownAnswer, ShownAnswer]] = {}  # also of prompts with a vote
         self._failed = ""
         self._at = self.session.next
         self._wake = asyncio.Event()
@@ -156,7 +190,7 @@ class Blind(Modal[votes.VoteSummary | None]):
                 self._show()
 
     @property
-    def shown(self) -> tuple[LaneDone, LaneDone] | None:
+    def shown(self) -> tuple[ShownAnswer, ShownAnswer] | None:
         """The answers on the screen, left and right; None while they are being generated."""
         both = self._answers.get(self._at) if self._at is not None else None
         if both is None or self._at is None:

@@ -493,6 +493,16 @@ class PlaygroundPane(Pane):
 
         open_votes(self)
 
+    def action_predictions(self) -> None:
+        from tui_lab.runs.folder import open_run
+        from tui_lab.ui.screens.predictions import open_predictions
+
+        tuned = [place for name in self.client.names[1:] if (place := self.client.location(name))]
+        if not tuned:
+            self.notice("Predictions compare a tuned run with its base: load one first.", "warning")
+            return
+        self.in_thread(partial(open_run, tuned[-1]), partial(open_predictions, self), "predictions")
+
     def action_blind(self) -> None:
         from tui_lab.ui.screens.blind import start_blind
 

@@ -87,6 +87,13 @@ class RunCommands:
         if run := self._started():
             self._pane.lab.compare_run(run.id)
 
+    def open_predictions(self) -> None:
+        """Shows what base and run answer to the rows of a data set."""
+        from tui_lab.ui.screens.predictions import open_predictions
+
+        if run := self._started():
+            open_predictions(self._pane, run.run)
+
     def go_on(self) -> None:
         """Shows a recipe on Setup that goes on from the run."""
         if run := self._started():

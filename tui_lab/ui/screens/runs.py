@@ -402,6 +402,9 @@ class RunsPane(Pane):
     def action_playground(self) -> None:
         self.commands.open_playground()
 
+    def action_predictions(self) -> None:
+        self.commands.open_predictions()
+
     def action_go_on(self) -> None:
         self.commands.go_on()
 

@@ -84,7 +84,7 @@ def edit_answer(pane: Pane, client: PlaygroundClient, view: LaneView) -> None:
     pane.app.push_screen(EditAnswer(done.text), entered)
 
 
-class VoteList(ListDialog[None]):
+class VoteTable(ListDialog[None]):
     """All votes that decided between two answers, the newest first."""
 
     GROUP = "votes"
@@ -186,4 +186,4 @@ def open_votes(pane: Pane) -> None:
     def read() -> list[PreferenceVote]:
         return [vote for path in vote_rows.vote_files() for vote in vote_rows.votes_of(path)]
 
-    pane.in_thread(read, lambda found: pane.app.push_screen(VoteList(found)), "votes")
+    pane.in_thread(read, lambda found: pane.app.push_screen(VoteTable(found)), "votes")
