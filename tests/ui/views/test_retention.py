@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -142,6 +143,22 @@ def test_an_item_shows_each_choice_before_and_after() -> None:
     # e^-0.1 / (e^-0.1 + e^-4) = 0.980
     assert text.count("98.0%") == 2
     assert text.count("2.0%") == 2
+
+
+def test_a_dilemma_shows_what_is_said_and_what_is_done_apart() -> None:
+    result = made.typed_result()
+    one = msgspec.structs.replace(
+        result.items[0],
+        choices=["says: stay", "says: go", "does: stay", "does: go"],
+        answer=[],
+        base=msgspec.structs.replace(result.items[0].base, loglikelihoods=[-1.0, -2.0, -9.0, -8.0]),
+        tuned=None,
+    )
+    text = retention.item(msgspec.structs.replace(result, kind="agreement", items=[one]), 0, 80).plain
+    assert "says: stay  ← taken before" in text and "does: go  ← taken before" in text
+    assert text.count("← taken") == 2
+    # e^-1 / (e^-1 + e^-2) = 0.731 on either side
+    assert text.count("73.1%") == 2 and text.count("26.9%") == 2
 
 
 @given(st.lists(st.floats(allow_nan=True, allow_infinity=True), max_size=6))

@@ -96,12 +96,14 @@ def correct(suite: Suite, scores: Sequence[ItemScore]) -> list[bool]:
     items and scores differ in number.
 
     For mc2 that is more than half of the probability on true answers, for mcc and f1 the predicted class, for
-    answer_f1 a right answer word for word.
+    answer_f1 a right answer word for word, for agreement the same option in both contexts.
     Documents are not right or wrong: the list is empty."""
     if suite.kind == "perplexity":
         return []
     if suite.kind == "generate":
         return checks.passed(suite.items, [score.extra.get("text", "") for score in scores])
+    if suite.kind == "agreement":
+        return [_agrees(score.loglikelihoods) for score in scores]
     if suite.metric == "mc2":
         return [share > 0.5 for share in true_shares(suite, scores)]
     by_length = suite.metric == "acc_norm"
@@ -109,6 +111,12 @@ def correct(suite: Suite, scores: Sequence[ItemScore]) -> list[bool]:
         (score.predicted_norm if by_length else score.predicted) in item.answers
         for item, score in zip(suite.items, scores, strict=True)
     ]
+
+
+def _agrees(loglikelihoods: Sequence[float]) -> bool:
+    """Whether the likelier option is the same after both contexts; not where a value is not finite."""
+    one, other, one_again, other_again = loglikelihoods
+    return all(map(math.isfinite, loglikelihoods)) and (one >= other) == (one_again >= other_again)
 
 
 def true_shares(suite: Suite, scores: Sequence[ItemScore]) -> list[float]:
@@ -152,6 +160,8 @@ def metrics(suite: Suite, scores: Sequence[ItemScore]) -> dict[str, Metric]:
         if followed := checks.followed(suite.items, texts):
             found["instructions_followed"] = mean(followed)
         found |= {name: Metric(value, math.nan) for name, value in checks.spread(texts).items()}
+    elif suite.kind == "agreement":
+        found = {"agreement": mean(correct(suite, scores))}
     elif suite.kind == "pairs":
         by_length = [
             score.predicted_norm in item.answers for item, score in zip(suite.items, scores, strict=True)

@@ -2,11 +2,13 @@
 
 A line is an item with question, choices and answer (its index from 0, its letter or its text); an optional
 first line describes the suite ({"suite": name, "version": …, "kind": …, "licence": …}). Other kinds hold
-prompts with checks (generate), pairs or documents. A mistake in a file is one sentence with the line."""
+prompts with checks (generate), pairs, dilemmas (agreement) or documents. A mistake in a file is one
+sentence with the line."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from pathlib import Path
 
@@ -29,6 +31,7 @@ from tui_lab.retention.suites.records import (
 
 HEADLINE: dict[SuiteKind, str] = {
     "choice": "acc", "pairs": "pair_preference", "generate": "pass", "perplexity": "perplexity",
+    "agreement": "agreement",
 }  # fmt: skip
 MAX_CHOICES = 26  # one letter each
 _SHAPE = "question, choices and answer"
@@ -89,7 +92,7 @@ def from_records(records: list[tuple[str, object]], shown: str, name: str, limit
         kind=kind,
         metric=metric,
         items=chosen,
-        chance=chance_of(chosen) if kind in ("choice", "pairs") else None,
+        chance=0.5 if kind == "agreement" else chance_of(chosen) if kind in ("choice", "pairs") else None,
         licence=text["licence"] or "not stated",
         source=sanitize(str(header.get("source") or shown)),
         sha256=fingerprint(kind, metric, chosen),
@@ -115,7 +118,13 @@ def _items(records: list[tuple[str, object]], kind: SuiteKind, shown: str) -> li
     items: list[Item] = []
     seen: dict[object, str] = {}
     ids: dict[str, str] = {}
-    convert = {"choice": _choice, "pairs": _pair, "generate": _generate, "perplexity": _document}[kind]
+    convert = {
+        "choice": _choice,
+        "pairs": _pair,
+        "generate": _generate,
+        "perplexity": _document,
+        "agreement": _agreement,
+    }[kind]
     for place, row in records:
         try:
             if not isinstance(row, dict):
@@ -271,6 +280,31 @@ def _pair(row: RawRow) -> Item:
         category=_category(row),
         question=context,
         choices=(benign, other),
+        meta=_meta(row),
+    )
+
+
+def _agreement(row: RawRow) -> Item:
+    """A dilemma as a question in prose and as a decision in JSON; the options are asked in one order."""
+    situation = _text(row, "situation")
+    value = row.get("options")
+    if not isinstance(value, list) or len(value) != 2 or not all(isinstance(one, str) for one in value):
+        raise BadItem("options is not a list of two texts")
+    one, other = (text.strip() for text in value)
+    if not one or not other or one == other:
+        raise BadItem("the two options are empty or the same")
+    said = f"Question: {situation} Should you {one} or {other}?\nAnswer: You should"
+    done = json.dumps({"situation": situation, "options": [one, other]}, ensure_ascii=False)
+    done = done.removesuffix("}") + ', "decision": "'
+    return Item(
+        id=_id(row, situation, one, other),
+        context=said,
+        continuations=(f" {one}", f" {other}", one, other),
+        answers=(),
+        category=_category(row),
+        question=situation,
+        choices=(f"says: {one}", f"says: {other}", f"does: {one}", f"does: {other}"),
+        contexts=(said, said, done, done),
         meta=_meta(row),
     )
 

@@ -14,9 +14,20 @@ from msgspec import Struct
 
 from tui_lab.data.rows import ChatMessage
 
-SuiteKind = Literal["choice", "perplexity", "generate", "pairs"]
-KINDS: tuple[SuiteKind, ...] = ("choice", "perplexity", "generate", "pairs")
-METRICS = ("acc", "acc_norm", "mc2", "mcc", "f1", "answer_f1", "perplexity", "pass", "pair_preference")
+SuiteKind = Literal["choice", "perplexity", "generate", "pairs", "agreement"]
+KINDS: tuple[SuiteKind, ...] = ("choice", "perplexity", "generate", "pairs", "agreement")
+METRICS = (
+    "acc",
+    "acc_norm",
+    "mc2",
+    "mcc",
+    "f1",
+    "answer_f1",
+    "perplexity",
+    "pass",
+    "pair_preference",
+    "agreement",
+)
 
 
 @dataclass(frozen=True)
@@ -25,6 +36,8 @@ class Item:
 
     - choice: `context` and every one of `continuations`; `answers` are the right ones.
     - pairs: the same with two continuations, the benign one first (`answers` is (0,)).
+    - agreement: the same two options after two `contexts`, so four continuations: those of the first context,
+      then those of the second in the same order. Nothing is right or wrong; `answers` is ().
     - perplexity: `continuations[0]` is the whole document and `context` is ""; `meta["words"]` and
       `meta["bytes"]` are the sizes of the original document, by which its log-likelihood is divided.
     - generate: no continuations; the answer to `messages` (or `context`) of at most

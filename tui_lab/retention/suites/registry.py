@@ -34,7 +34,7 @@ from tui_lab.retention.suites.records import (
 __all__ = ["BUNDLED", "Item", "Suite", "SuiteInfo", "load", "names"]
 
 #: In the order in which people are shown them.
-BUNDLED = ("everyday", "format", "instructions", "diversity", "refusals", "toxicity", "stereotypes")
+BUNDLED = ("everyday", "format", "instructions", "diversity", "refusals", "toxicity", "stereotypes", "say_do")
 MOST_SHOTS = 8  # MMLU has five examples a subject, GSM8K is shown with five or eight
 _NAMED = re.compile(r"^([a-z0-9_]+)(?:@(\d{1,2}))?(?::(.+))?$", re.DOTALL)
 

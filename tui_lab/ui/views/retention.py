@@ -13,7 +13,7 @@ from textual.content import Content
 from tui_lab.core.format import UNKNOWN, bar, decimal, plural
 from tui_lab.core.sanitize import sanitize
 from tui_lab.retention.advice import Advice
-from tui_lab.retention.results import SuiteComparison, SuiteResult
+from tui_lab.retention.results import AnswerScore, SuiteComparison, SuiteResult
 from tui_lab.retention.stored import JudgeResult
 from tui_lab.runs.stage_matrix import StageTable
 from tui_lab.runs.state import RunState
@@ -177,7 +177,9 @@ def item(result: SuiteResult, index: int, width: int) -> Content:
     each = result.items[index]
     base, tuned = each.base.loglikelihoods, each.tuned.loglikelihoods if each.tuned else []
     count = max(len(each.choices), len(base), len(tuned))
-    before, after = shares(base or [math.nan] * count), shares(tuned or [math.nan] * count)
+    # a dilemma is answered twice: its two options in prose, then the same two as a decision
+    group = 2 if result.kind == "agreement" else max(1, count)
+    before, after = (_shares_of_groups(values or [math.nan] * count, group) for values in (base, tuned))
     sides = [("before", each.base), *([("after", each.tuned)] if each.tuned else [])]
     bar_width = max(6, (width - 24) // 2)
     parts: list[Any] = [
@@ -189,7 +191,9 @@ def item(result: SuiteResult, index: int, width: int) -> Content:
     for place in range(count):
         right = place in each.answer
         text = sanitize(each.choices[place]) if place < len(each.choices) else f"choice {place + 1}"
-        chosen = [name for name, scores in sides if scores.predicted == place]
+        chosen = [
+            name for name, scores in sides if _likeliest(scores, place // group * group, group) == place
+        ]
         taken = f"  ← taken {' and '.join(chosen)}" if chosen else ""
         mark = ("✓ ", "bold $retained") if right else ("  ", "")
         parts += ["\n", mark, (text, "bold" if right else ""), (taken, "$text-muted"), "\n"]
@@ -199,6 +203,23 @@ def item(result: SuiteResult, index: int, width: int) -> Content:
         if scores.text:
             parts += ["\n", (f"{name}: ", "bold"), sanitize(scores.text, keep_newlines=True), "\n"]
     return Content.assemble(*parts)
+
+
+def _shares_of_groups(loglikelihoods: Sequence[float], group: int) -> list[float]:
+    """The probabilities within each group of continuations that were compared with each other."""
+    return [
+        share
+        for start in range(0, len(loglikelihoods), group)
+        for share in shares(loglikelihoods[start : start + group])
+    ]
+
+
+def _likeliest(scores: AnswerScore, start: int, group: int) -> int:
+    """The continuation that was taken of a group."""
+    if group >= len(scores.loglikelihoods):
+        return scores.predicted
+    values = scores.loglikelihoods[start : start + group]
+    return start + values.index(max(values))
 
 
 def _suggested(advice: Advice, keymap: Mapping[str, str]) -> str:
