@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+import math
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,13 @@ async def test_the_plots_of_a_run(own_folders: Path, jobs: Jobs) -> None:
         plots = {plot.kind: plot for plot in pane.query(RetentionPlot)}
         await until(lambda: "retention" in plots["curve"].text)
         await until(lambda: "acquisition" in plots["strength"].text and "this run" in plots["runs"].text)
+        await pilot.press("right", "right")
+        await until(lambda: "at 0.5" in plots["strength"].text and "acquisition 0.5" in plots["strength"].text)
+        pane.activate("runs")  # a click on its plot, or its tab in a small window
+        await pilot.press("left")
+        assert [plots[kind].options.cursor for kind in ("strength", "runs")] == [0.5, pane.points[-1].gained]
+        await pilot.press("escape")
+        assert all(math.isnan(plot.options.cursor) for plot in plots.values())
         await pilot.press("w")
         await until(lambda: len(jobs.requests) == 1)
         assert jobs.requests[0][1] == {"run": run.id, "save": 0.5}, "the recommended one"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -148,10 +149,16 @@ async def test_marked_runs_are_compared(size: tuple[int, int], own_folders: Path
         await until(lambda: "A " in screen_text(app) and "B " in screen_text(app))
         await pilot.press("y")
         await until(lambda: "validation loss by steps" in plot.text)
+        await pilot.press("left", "z")
+        assert plot.options.cursor > 0
+        await until(lambda: f"step {plot.options.cursor:.0f}" in plot.text and "A 0.9" in plot.text)
         await pilot.press("Y")
         await until(lambda: "validation loss by tokens" in plot.text)
         await pilot.press("Y")
         await until(lambda: "by time (s)" in plot.text)
+        assert math.isnan(plot.options.cursor), "another axis is shown whole"
+        await pilot.press("left", "escape")
+        assert math.isnan(plot.options.cursor) and len(pane.marked) == 2, "the marks go with the next"
         await pilot.press("y")
         await until(lambda: "None of these runs has retention probes" in plot.text)
         if not pane.grid:

@@ -61,3 +61,27 @@ def test_any_keys_leave_a_window_inside_of_the_run(keys: list[str]) -> None:
         low, high = window.view(*WHOLE) or WHOLE
         assert 0 <= low < high <= 1_000 and high - low >= NARROWEST
         assert math.isnan(window.cursor) or 0 <= window.cursor <= 1_000
+
+
+def test_the_cursor_goes_from_point_to_point_where_there_are_few() -> None:
+    strengths, ends = (0.0, 0.25, 0.5, 1.0), (0.0, 1.0)
+    window = PlotWindow(unit=0.0025)
+    assert window.on_points(1, strengths, *ends).cursor == 0.0
+    seen = []
+    for _ in range(5):
+        window = window.on_points(-1, strengths, *ends)
+        seen.append(window.cursor)
+    assert seen == [1.0, 0.5, 0.25, 0.0, 0.0]
+    assert PlotWindow(cursor=0.3).on_points(1, strengths, *ends).cursor == 0.5
+    zoomed = PlotWindow(width=0.25, end=1.0, cursor=1.0).on_points(-1, strengths, *ends)
+    assert (zoomed.cursor, zoomed.view(*ends)) == (0.5, (0.5, 0.75)), "the window follows it"
+    assert PlotWindow().on_points(1, (), *ends) == PlotWindow()
+
+
+def test_x_that_counts_no_steps_has_a_unit() -> None:
+    window = PlotWindow(unit=0.01)
+    for _ in range(9):
+        window = window.zoomed(True, 0.0, 1.0)
+    assert window.view(0.0, 1.0) == (0.96, 1.0), "four units are the narrowest"
+    moved = PlotWindow(cursor=0.5, unit=0.01).pointed(1, 0.0, 1.0).cursor
+    assert math.isclose(moved, 0.52), "a sixtieth, rounded to units"

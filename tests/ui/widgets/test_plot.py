@@ -134,3 +134,28 @@ async def test_a_panel_says_what_the_scale_leaves_out_and_keeps_its_own_words_ot
         assert "scale without" not in plot.text
         plot.set_options(view=(0.0, 20.0))
         await until(lambda: not panel.border_subtitle)
+
+
+async def test_a_plot_has_a_window_of_its_own() -> None:
+    app = PlotApp()
+    async with app.run_test(size=(80, 20)):
+        plot = app.query_one(Plot)
+        plot.set_options(whole_x=False, values=False)
+        xs, ys = (0.0, 0.5, 1.0), (0.1, 0.7, 0.4)
+        labels = ("first", "middle", "last")
+        plot.show(lambda: [PlotSeries("runs", "train", xs, ys, "points", labels=labels)], 1)
+        await until(lambda: "runs" in plot.text)
+        plot.move_cursor(-1)
+        plot.move_cursor(-1)
+        await until(lambda: "at 0.5" in plot.text and "runs middle 0.7" in plot.text)
+        plot.zoom(1)
+        assert plot.options.view == (0.25, 0.75)
+        plot.pan(1)
+        assert plot.options.view == (0.375, 0.875)
+        plot.show(lambda: [PlotSeries("runs", "train", (*xs, 2.0), (*ys, 0.2), "points")], 2)
+        assert plot.options.view == (0.375, 0.875), "more points leave it where it is"
+        plot.point_at(0.9)
+        assert plot.options.cursor == 1.0, "a click goes to the nearest point"
+        plot.zoom(-1)
+        assert plot.show_all() and plot.options.view is None and not plot.show_all()
+        await until(lambda: "at 1" not in plot.text)

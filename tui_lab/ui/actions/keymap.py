@@ -34,11 +34,13 @@ OLD_IDS = {
 #: Actions of panes that 0.1.0 did not have. They give way to a user's own key, which was free before.
 NEWER = frozenset({
     "app.first", "playground.base", "playground.chat", "playground.fresh", "playground.options",
-    "playground.thinking", "playground.undo", "retention.copy", "runs.copy", "runs.go_on", "runs.undo",
-    "setup.advise", "setup.name", "setup.next", "setup.previous", "setup.reverse", "setup.sort",
-    "setup.sort_back", "setup.undo", "train.clear", "train.copy", "train.cursor_left",
-    "train.cursor_right", "train.go_on", "train.pan_left", "train.pan_right", "train.playground",
-    "train.skip", "train.zoom_in", "train.zoom_out",
+    "playground.thinking", "playground.undo", "retention.clear", "retention.copy", "retention.cursor_left",
+    "retention.cursor_right", "retention.pan_left", "retention.pan_right", "retention.zoom_in",
+    "retention.zoom_out", "runs.copy", "runs.cursor_left", "runs.cursor_right", "runs.go_on",
+    "runs.pan_left", "runs.pan_right", "runs.undo", "runs.zoom_in", "runs.zoom_out", "setup.advise",
+    "setup.name", "setup.next", "setup.previous", "setup.reverse", "setup.sort", "setup.sort_back",
+    "setup.undo", "train.clear", "train.copy", "train.cursor_left", "train.cursor_right", "train.go_on",
+    "train.pan_left", "train.pan_right", "train.playground", "train.skip", "train.zoom_in", "train.zoom_out",
 })  # fmt: skip
 
 

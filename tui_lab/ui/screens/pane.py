@@ -154,6 +154,37 @@ class Pane(RemappableScreen, Screen[None]):
             if not self.shows_all_parts or self.focused is not None:
                 return
 
+    # ------------------------------------------------------------------ plots with windows of their own
+
+    def _plots(self) -> list[Any]:
+        """What the keys of plots act on: the plot of the part whose tab is active, else all in view."""
+        names = [tabs.active for tabs in self.query(TabBar)]
+        plots = [plot for name in names for plot in self.query(f"#{name} Plot")]
+        plots = plots or [plot for plot in self.query("Plot") if plot.region.area]
+        if not plots:
+            self.notice(f"No plot is in view; {self.keys(f'{self.GROUP}.next')} shows the next part.")
+        return plots
+
+    def action_zoom(self, by: int) -> None:
+        """Shows half of the x axis, or twice as much."""
+        for plot in self._plots():
+            plot.zoom(by)
+
+    def action_pan(self, by: int) -> None:
+        """Shows an earlier or later part of the x axis."""
+        for plot in self._plots():
+            plot.pan(by)
+
+    def action_cursor(self, by: int) -> None:
+        """Moves the cursor that reads values."""
+        for plot in self._plots():
+            plot.move_cursor(by)
+
+    def action_clear_window(self) -> None:
+        """Shows all of each plot, without cursors."""
+        for plot in self.query("Plot"):
+            cast("Any", plot).show_all()
+
     def on_screen_resume(self) -> None:
         # by name: most panes need neither of them
         for plot in self.query("Plot"):

@@ -30,6 +30,7 @@ from tui_lab.ui.terminal.textual_internals import call_after_layout
 from tui_lab.ui.views import empty, retention, retention_data, retention_forest
 from tui_lab.ui.views.retention_forest import ForestRow
 from tui_lab.ui.widgets.panel import as_panel, panel_title
+from tui_lab.ui.widgets.plot import Plot
 from tui_lab.ui.widgets.retention_plots import RetentionPlot, SuiteList
 from tui_lab.ui.widgets.tab_bar import TabBar, part_tabs
 
@@ -238,6 +239,8 @@ class RetentionPane(Pane):
             if text and text not in self._notified:
                 self.notice(text, "error")
                 self._notified.add(text)
+        if report and self.report and report.run != self.report.run:
+            self.action_clear_window()  # of other curves
         self.report, self._was_read = report, True
         if report and report.results and self.suite not in report.results:
             self.suite, self.category = next(iter(report.results)), ""
@@ -362,6 +365,9 @@ class RetentionPane(Pane):
         if self.report is not None:
             for plot in self.query(RetentionPlot):
                 plot.show_run(self.report, self.suite, self.points)
+
+    def on_plot_pointed(self, message: Plot.Pointed) -> None:
+        message.plot.point_at(message.x)
 
     @on(SuiteList.Resized)
     def _rows_fit_no_more(self) -> None:

@@ -381,13 +381,13 @@ class RunsPane(Pane):
         self.action_tab("list")
 
     def action_clear(self) -> None:
-        """Escape: leaves the filter, then clears it, then the marks."""
+        """Escape: leaves the filter, then clears it, then the window of the plot, then the marks."""
         line = self.query_one("#filter", Input)
         if self.query_text or line.has_focus:
             line.value = ""
             line.remove_class("-open")
             self.action_tab("list")
-        elif self.marked:
+        elif not self.query_one(Plot).show_all() and self.marked:
             self.action_unmark()
 
     # ------------------------------------------------------------------ a run, and the queue
@@ -467,12 +467,16 @@ class RunsPane(Pane):
 
     def action_axis(self) -> None:
         self.axis = AXES[(AXES.index(self.axis) + 1) % len(AXES)]
+        self.action_clear_window()  # x is something else
         self._show_curves()
 
     def _show_curves(self) -> None:
         if not self.grid and self.query_one(TabBar).active != "curves":
             self.action_tab("curves")
         self._draw_compared()
+
+    def on_plot_pointed(self, message: Plot.Pointed) -> None:
+        message.plot.point_at(message.x)
 
     def action_criterion(self) -> None:
         names = list(CRITERIA)

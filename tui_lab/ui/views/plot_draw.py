@@ -95,9 +95,9 @@ def draw_plot(
     options = options or PlotOptions()
     if width < 1 or height < 1:
         return Drawing([])
-    x_range = _x_range(series, options)
+    ends = x_range(series, options)
     dots = width * dots_of(options.mark("thin"))[0]
-    shown = [_finite_part(one, x_range, dots, options.log) for one in series]
+    shown = [_finite_part(one, ends, dots, options.log) for one in series]
     if not any(ys for _, ys in shown):
         return Drawing(_empty(heading(series, width, 1, options)[0], width, height, options))
     if width < MIN_WIDTH or height < MIN_HEIGHT:
@@ -105,7 +105,7 @@ def draw_plot(
     return _figure(series, shown, width, height, options, marks)
 
 
-def _x_range(series: Sequence[PlotSeries], options: PlotOptions) -> tuple[float, float]:
+def x_range(series: Sequence[PlotSeries], options: PlotOptions) -> tuple[float, float]:
     """The first and the last x of the plot."""
     if options.view is not None:
         return options.view
@@ -233,7 +233,7 @@ def _figure(
     y_axis, note = _y_axis(series, shown, rows, options)
     label_width = max(len(label) for label in (*y_axis.labels, y_axis.unit))
     columns = max(1, width - label_width - 1)
-    left, right = _x_range(series, options)
+    left, right = x_range(series, options)
     x_axis = (
         steps_axis(left, right, max(1, columns // 10))
         if options.whole_x

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 
 from tui_lab.ui.views.plot_data import quantity
@@ -58,7 +59,12 @@ def _legend(named: Sequence[PlotSeries], options: PlotOptions, values: bool, bri
         parts.append([(f"{' ' if title else ''}{at} ", "title")])
     for one in named:
         shown = one.at(options.cursor) if pointed else one.last if one.shows_last else math.nan
-        value = f" {quantity(shown, options.unit)}" if values and math.isfinite(shown) else ""
+        label = ""
+        if pointed and one.labels:  # points of their own: none stands for what lies beyond it
+            here = bisect_left(one.xs, options.cursor)
+            is_point = here < len(one.xs) and one.xs[here] == options.cursor
+            shown, label = (one.ys[here], f" {one.labels[here]}") if is_point else (math.nan, "")
+        value = f"{label} {quantity(shown, options.unit)}" if values and math.isfinite(shown) else ""
         gap = " " if not brief and parts else ""
         sample = (f"{gap}{one.mark or options.glyph(one.style)} ", one.role)
         parts.append([sample, (f"{(brief and one.brief) or one.name}{value} ", "legend")])

@@ -53,7 +53,7 @@ def overlay(curves: Sequence[RunCurves], metric: str, axis: str) -> tuple[list[P
             continue
         xs = [x / scale for x in points.xs(axis)]
         ys = smooth(points.values) if smoothed else list(points.values)
-        series.append(PlotSeries("", role(number), xs, ys))
+        series.append(PlotSeries(letter(number), role(number), xs, ys))
         places = _letter_points(ys, number, len(found))
         letters.append(
             PlotSeries(

@@ -13,20 +13,24 @@ from textual.message import Message
 from textual.widget import Widget
 
 from tui_lab.ui.terminal.output import PLOT, Paced
-from tui_lab.ui.views.plot_draw import Drawing, draw_plot
+from tui_lab.ui.views.plot_draw import Drawing, draw_plot, x_range
 from tui_lab.ui.views.plot_series import PlotMark, PlotOptions, PlotSeries
+from tui_lab.ui.views.plot_window import CURSOR_PARTS, PlotWindow
 from tui_lab.ui.widgets.rows import RowsWidget
+
+#: Parts of an x that does not count steps.
+UNITS = 400
 
 
 class Plot(RowsWidget):
     """Curves, drawn with plotext. :meth:`show` gives it data."""
 
     class Pointed(Message):
-        """A place on the plot was clicked."""
+        """A place on a plot was clicked."""
 
-        def __init__(self, x: float) -> None:
+        def __init__(self, plot: Plot, x: float) -> None:
             super().__init__()
-            self.x = x
+            self.plot, self.x = plot, x
 
     DEFAULT_CSS = """
     Plot { width: 1fr; height: 1fr; min-height: 5; }
@@ -39,6 +43,7 @@ class Plot(RowsWidget):
         self.options = options or PlotOptions()
         self._series: Callable[[], Sequence[PlotSeries]] = tuple
         self._marks: Callable[[], Sequence[PlotMark]] = tuple
+        self.window = PlotWindow()  # of this plot alone; where a pane has one for all, it stays at all of x
         self._drawing = Drawing([])
         self._noted = ""  # what the border of the panel says
         self.builds = 0  # drawings so far, for tests and benchmarks
@@ -61,6 +66,8 @@ class Plot(RowsWidget):
             return
         self._version = version
         self._series, self._marks = series, marks
+        if math.isfinite(self.window.width):
+            self.set_options(view=self.window.view(*self._extent()))
         self._request_draw()
 
     def set_options(self, **changes: Any) -> None:
@@ -79,6 +86,53 @@ class Plot(RowsWidget):
             self.set_rows(self._drawing.pointed(cursor))
         else:
             self._request_draw()
+
+    # ------------------------------------------------------------------ its window
+
+    def _extent(self) -> tuple[float, float]:
+        """The first and the last x, whatever is in view."""
+        return x_range(self._series(), dataclasses.replace(self.options, view=None))
+
+    def _look(self, window: PlotWindow) -> None:
+        self.window = window
+        self.set_options(view=window.view(*self._extent()))
+        self.point(window.cursor)
+
+    def _in_units(self) -> tuple[PlotWindow, float, float]:
+        low, high = self._extent()
+        unit = 1.0 if self.options.whole_x else (high - low) / UNITS or 1.0
+        return dataclasses.replace(self.window, unit=unit), low, high
+
+    def zoom(self, by: int) -> None:
+        """Shows half of x, or twice as much."""
+        window, low, high = self._in_units()
+        self._look(window.zoomed(by > 0, low, high))
+
+    def pan(self, by: int) -> None:
+        """Shows smaller or larger x."""
+        self._look(self.window.panned(by, *self._extent()))
+
+    def move_cursor(self, by: int) -> None:
+        """Moves the cursor: from point to point where there are few, else by a part of x."""
+        window, low, high = self._in_units()
+        points = sorted({x for one in self._series() if one.style != "dashed" for x in one.xs})
+        if len(points) <= CURSOR_PARTS:
+            self._look(window.on_points(by, points, low, high))
+        else:
+            self._look(window.pointed(by, low, high))
+
+    def point_at(self, x: float) -> None:
+        """Sets the cursor, on the nearest point where there are few."""
+        points = sorted({each for one in self._series() if one.style != "dashed" for each in one.xs})
+        near = min(points, key=lambda each: abs(each - x), default=x) if len(points) <= CURSOR_PARTS else x
+        self._look(self.window.at(round(near) if self.options.whole_x else near, *self._extent()))
+
+    def show_all(self) -> bool:
+        """Shows all of x without a cursor; whether that is a change."""
+        if math.isinf(self.window.width) and math.isnan(self.window.cursor):
+            return False
+        self._look(PlotWindow())
+        return True
 
     # ------------------------------------------------------------------ when to draw
 
@@ -130,4 +184,4 @@ class Plot(RowsWidget):
         at = event.get_content_offset(self)
         x = self._drawing.x_at(at.x) if at is not None else math.nan
         if math.isfinite(x):
-            self.post_message(self.Pointed(x))
+            self.post_message(self.Pointed(self, x))
