@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +153,9 @@ async def test_the_plots_of_a_run(own_folders: Path, jobs: Jobs) -> None:
         await until(lambda: "retention" in plots["curve"].text)
         await until(lambda: "acquisition" in plots["strength"].text and "this run" in plots["runs"].text)
         await pilot.press("right", "right")
-        await until(lambda: "at 0.5" in plots["strength"].text and "acquisition 0.5" in plots["strength"].text)
+        await until(
+            lambda: "at 0.5" in plots["strength"].text and "acquisition 0.5" in plots["strength"].text
+        )
         pane.activate("runs")  # a click on its plot, or its tab in a small window
         await pilot.press("left")
         assert [plots[kind].options.cursor for kind in ("strength", "runs")] == [0.5, pane.points[-1].gained]
