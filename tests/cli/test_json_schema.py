@@ -40,6 +40,7 @@ PRINTED = {
     "forecast_table": ("forecast", "--model", "qwen2.5-0.5b", "--gpu", "RTX 4090"),
     "report": ("report", "latest"),
     "votes": ("votes",),
+    "learn": ("learn", "scaling"),
     "error": ("watch", "no-such-run"),
 }
 #: Those of the other tests of this folder.

@@ -300,3 +300,21 @@ In a request the model is "base" or the name of a run. Other machines need the k
     add_allow_large_option(serve)
     add_cpu_option(serve)
     add_accept_option(serve)
+
+
+def add_learn(commands: CommandGroup) -> None:
+    learn = commands.add(
+        "learn",
+        "learn.run",
+        "short pages about how language models work, computed on the model in hand",
+        runs_dir=True,
+        examples="""\
+  tui-lab learn                            lists the pages
+  tui-lab learn next-token --text "The capital of France is Paris."
+  tui-lab learn decoding --set top_p=0.5
+  tui-lab learn lora --model latest        the spectrum of what a run learned""",
+    )
+    learn.add_argument("page", nargs="?", default="", metavar="PAGE", help="a page; without it: the list")
+    learn.option("--model", "NAME", "a model or a run (default pocket)")
+    learn.option("--text", "TEXT", "the text that a page reads")
+    add_set_option(learn, "a value of the page (repeatable)")

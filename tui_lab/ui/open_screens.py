@@ -162,6 +162,19 @@ def open_doctor(app: AnyApp) -> None:
         app.push_screen(DoctorScreen())
 
 
+def open_learn(app: AnyApp) -> None:
+    """Pages about how language models work, on the run that is shown, else on the model of Setup."""
+    from tui_lab.ui.screens.learn import LearnScreen
+
+    if make_way(app):
+        run: Run | None = getattr(app.screen, "run_shown", None)
+        chosen: dict[str, object] = getattr(app.screen, "values", {})  # of Setup
+        model = str(chosen.get("model") or "pocket")
+        if run is not None and (run.adapter_path.is_dir() or run.model_path.is_dir()):
+            model = str(run.path)
+        app.push_screen(LearnScreen(model))
+
+
 def open_first_run(app: AnyApp) -> None:
     """Three ways to begin."""
     from tui_lab.ui.screens.first_run import FirstRun
@@ -227,6 +240,7 @@ OPENERS: dict[str, Callable[[AnyApp], None]] = {
     "whether": open_whether,
     "themes": open_themes,
     "settings": open_settings,
+    "learn": open_learn,
     "doctor": open_doctor,
     "first_run": open_first_run,
     "export": open_export,

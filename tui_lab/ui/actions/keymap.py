@@ -33,6 +33,7 @@ OLD_IDS = {
 
 #: Actions of panes that 0.1.0 did not have. They give way to a user's own key, which was free before.
 NEWER = frozenset({
+    "app.learn", "playground.edit_answer", "playground.predictions", "playground.votes", "runs.predictions",
     "app.first", "playground.base", "playground.chat", "playground.fresh", "playground.options",
     "playground.thinking", "playground.undo", "retention.clear", "retention.copy", "retention.cursor_left",
     "retention.cursor_right", "retention.pan_left", "retention.pan_right", "retention.zoom_in",
