@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tui_lab.core.errors import LabError
 from tui_lab.evaluation import learn
 from tui_lab.evaluation import learn_numbers as numbers
-from tui_lab.evaluation.learn_records import PAGES, Bars, LearnRequest, Rows, Sentence, lines
+from tui_lab.evaluation.learn_records import PAGES, LearnRequest, PageBars, PageTable, PageText, lines
 from tui_lab.pocket import MODEL_DIR
 
 
@@ -95,7 +95,7 @@ def test_the_loss_of_the_page_is_the_model_s() -> None:
 
     lesson = learn.compute(LearnRequest(page="next-token", text="The sky is blue."))
     [table, sentence, bars] = lesson.blocks
-    assert isinstance(table, Rows) and isinstance(sentence, Sentence) and isinstance(bars, Bars)
+    assert isinstance(table, PageTable) and isinstance(sentence, PageText) and isinstance(bars, PageBars)
     from transformers import AutoTokenizer
 
     ids = AutoTokenizer.from_pretrained(MODEL_DIR)("The sky is blue.", return_tensors="pt").input_ids
@@ -123,7 +123,10 @@ def test_what_cannot_be_computed_is_one_sentence(request_: LearnRequest, sentenc
 
 
 def test_text_of_a_model_cannot_move_the_cursor() -> None:
-    blocks = [Bars("\x1b[2J", [("\x1b[31mred", 1.0, "\x07")]), Rows("", ("a", "b"), [("\x1b]0;x", "\r")])]
+    blocks = [
+        PageBars("\x1b[2J", [("\x1b[31mred", 1.0, "\x07")]),
+        PageTable("", ("a", "b"), [("\x1b]0;x", "\r")]),
+    ]
     assert not any(ord(char) < 32 for line in lines(blocks, 60) for char in line)
 
 

@@ -12,9 +12,9 @@ from tui_lab.evaluation.learn_records import (
     BY_NAME,
     JOB_MODULE,
     PAGES,
-    Block,
     LearnAnswer,
     LearnRequest,
+    PageBlock,
     lines,
 )
 
@@ -24,7 +24,7 @@ class LearnPage(Answer, tag="learn", kw_only=True, frozen=True):
 
     page: str
     model: str
-    blocks: list[Block]
+    blocks: list[PageBlock]
 
 
 def run(args: argparse.Namespace) -> int:

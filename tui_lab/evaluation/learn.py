@@ -15,13 +15,13 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.evaluation import learn_numbers as numbers
 from tui_lab.evaluation.learn_records import (
-    Bars,
-    Block,
     LearnAnswer,
     LearnRequest,
     Page,
-    Rows,
-    Sentence,
+    PageBars,
+    PageBlock,
+    PageTable,
+    PageText,
 )
 from tui_lab.runs.references import ModelReference, model_target
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 MOST_TOKENS = 256
 SHOWN_TOKENS = 10
 _ANSWER_TOKENS = 48
-#: Rows and columns of the weight matrix whose rounding is measured.
+#: PageTable and columns of the weight matrix whose rounding is measured.
 _MATRIX = 1024
 
 
@@ -98,7 +98,7 @@ def compute(request: LearnRequest, on_progress: job_protocol.OnProgress = _ignor
 # --- pages --------------------------------------------------------------------------------------------
 
 
-def _next_token(lesson: _Lesson) -> list[Block]:
+def _next_token(lesson: _Lesson) -> list[PageBlock]:
     import torch
 
     ids = lesson.token_ids()
@@ -119,16 +119,18 @@ def _next_token(lesson: _Lesson) -> list[Block]:
     loss = math.fsum(losses) / len(losses)
     top = log_p[-1].exp().topk(SHOWN_TOKENS)
     return [
-        Rows(
+        PageTable(
             "Teacher forcing: each token with the probability that the model gave it",
             ("token", "p", "rank", "−ln p", "most probable"),
             rows[:40],
         ),
-        Sentence(
+        PageText(
             f"The loss of this text is the mean of the {len(losses)} values: {loss:.3f} nats a token, a "
             f"perplexity of {math.exp(loss):.1f}. Training moves the weights so that this mean falls."
         ),
-        Bars("After the whole text, the next token would be", _token_bars(lesson, top.values, top.indices)),
+        PageBars(
+            "After the whole text, the next token would be", _token_bars(lesson, top.values, top.indices)
+        ),
     ]
 
 
@@ -139,7 +141,7 @@ def _token_bars(lesson: _Lesson, values: Tensor, indices: Tensor) -> list[tuple[
     ]
 
 
-def _decoding(lesson: _Lesson) -> list[Block]:
+def _decoding(lesson: _Lesson) -> list[PageBlock]:
     import torch
 
     from tui_lab.data import row_tokens
@@ -172,19 +174,19 @@ def _decoding(lesson: _Lesson) -> list[Block]:
         (("" if at < inside else "cut ") + name, value, text) for at, (name, value, text) in enumerate(bars)
     ]
     return [
-        Rows(
+        PageTable(
             f"{_ANSWER_TOKENS} tokens by each strategy, not stopped at an end token",
             ("strategy", "repeated 4-grams", "mean ln p"),
             rows,
         ),
-        *(Sentence(f"{text}: {result.text}") for text, result in zip(texts, results.values(), strict=True)),
-        Bars(
+        *(PageText(f"{text}: {result.text}") for text, result in zip(texts, results.values(), strict=True)),
+        PageBars(
             f"The nucleus of the first token: {inside:,} of {len(probabilities):,} tokens hold {p:.0%}", bars
         ),
     ]
 
 
-def _scaling(lesson: _Lesson) -> list[Block]:
+def _scaling(lesson: _Lesson) -> list[PageBlock]:
     from tui_lab.models import catalog
 
     own = catalog.find(lesson.target.location, allow_large=True).parameters or 0
@@ -197,7 +199,7 @@ def _scaling(lesson: _Lesson) -> list[Block]:
     by_n, by_d, by_c = numbers.kaplan_losses(count, tokens, compute)
     sizes = [(n, numbers.chinchilla_loss(n * count, tokens)) for n in (0.25, 0.5, 1, 2, 4)]
     return [
-        Rows(
+        PageTable(
             "",
             ("", "N", "D", "loss in nats"),
             [
@@ -206,20 +208,20 @@ def _scaling(lesson: _Lesson) -> list[Block]:
                  f"{numbers.chinchilla_loss(best_n, best_d):.3f}"),
             ],
         ),
-        Sentence(
+        PageText(
             f"The compute is 6 N D = {compute:.2g} operations, and {tokens / count:,.0f} tokens are read for "
             f"each parameter; the best share of this compute reads {best_d / best_n:,.0f}."
         ),
-        Bars(
+        PageBars(
             "The predicted loss above its floor of 1.69, for other N at this D",
             [(f"{factor:g} · N", loss - 1.69, f"{loss:.3f}") for factor, loss in sizes],
         ),
-        Rows(
+        PageTable(
             "Kaplan et al. 2020, where only one quantity is short",
             ("", "loss in nats"),
             [("L(N)", f"{by_n:.3f}"), ("L(D)", f"{by_d:.3f}"), ("L(C)", f"{by_c:.3f}")],
         ),
-        Sentence("The laws are of pretraining on web text; they say nothing about a fine-tuning."),
+        PageText("The laws are of pretraining on web text; they say nothing about a fine-tuning."),
     ]  # fmt: skip
 
 
@@ -230,7 +232,7 @@ def _count(value: float) -> str:
     return f"{value:.3g}"
 
 
-def _kv_cache(lesson: _Lesson) -> list[Block]:
+def _kv_cache(lesson: _Lesson) -> list[PageBlock]:
     import torch
 
     from tui_lab.decoding.forward import embedding_weight
@@ -261,7 +263,7 @@ def _kv_cache(lesson: _Lesson) -> list[Block]:
     each = kv_bytes(model.config, 1, 1, embedding_weight(model).element_size())
     steps = [(length, each * length) for length in (len(ids) + new, 1024, 8192, 32_768)]
     return [
-        Rows(
+        PageTable(
             f"{new} tokens after {len(ids)}, measured",
             ("", "seconds", "tokens computed"),
             [
@@ -269,11 +271,11 @@ def _kv_cache(lesson: _Lesson) -> list[Block]:
                 ("without", f"{without:.3f}", f"{sum(len(ids) + at for at in range(new)):,}"),
             ],
         ),
-        Sentence(
+        PageText(
             f"The tokens are {'the same' if first == second else 'not all the same (rounding)'}; without the "
             f"cache it takes {without / with_cache:.1f} times as long, and more with every token."
         ),
-        Rows(
+        PageTable(
             f"Memory: 2 · {config.num_hidden_layers} layers · {heads} heads · {width} numbers, "
             f"{format.size(each)} a token",
             ("tokens", "cache"),
@@ -282,7 +284,7 @@ def _kv_cache(lesson: _Lesson) -> list[Block]:
     ]
 
 
-def _formats(lesson: _Lesson) -> list[Block]:
+def _formats(lesson: _Lesson) -> list[PageBlock]:
     import torch
 
     value = lesson.values["value"]
@@ -294,13 +296,15 @@ def _formats(lesson: _Lesson) -> list[Block]:
         )
     name, weights = _largest_matrix(lesson.model)
     stored_as = numbers.rounded(weights)
-    found: list[Block] = [
-        Rows(f"{value:g} in bits: sign, exponent, mantissa", ("format", "bits", "stored", "error"), rows),
-        Sentence(
+    found: list[PageBlock] = [
+        PageTable(
+            f"{value:g} in bits: sign, exponent, mantissa", ("format", "bits", "stored", "error"), rows
+        ),
+        PageText(
             f"The weights of {name} ({weights.shape[0]:,} x {weights.shape[1]:,}) in each format; the error "
             "is the root mean square, as a share of that of the weights."
         ),
-        Bars(
+        PageBars(
             "",
             [
                 (kind, error, f"{error:.2%}" if error >= 1e-4 else f"{error:.1e}")
@@ -313,7 +317,7 @@ def _formats(lesson: _Lesson) -> list[Block]:
         step = 0.75 * float((weights - stored_as[kind]).square().mean().sqrt())
         shares = numbers.error_histogram(weights, stored_as[kind], step)
         found.append(
-            Bars(
+            PageBars(
                 f"{kind}: the errors, in steps of {step:.2g}",
                 [(f"{at - 4:+d}", share, f"{share:.1%}") for at, share in enumerate(shares)],
             )
@@ -337,7 +341,7 @@ def _largest_matrix(model: Model) -> tuple[str, Tensor]:
     return name, module.weight[:_MATRIX, :_MATRIX].detach().float().cpu()
 
 
-def _lora(lesson: _Lesson) -> list[Block]:
+def _lora(lesson: _Lesson) -> list[PageBlock]:
     rank = int(lesson.values["rank"])
     if rank < 1:
         raise LabError(f"rank is at least 1, not {rank}")
@@ -353,13 +357,13 @@ def _lora(lesson: _Lesson) -> list[Block]:
         for kind, (count, out, inner) in shapes.items()
     ]
     trained = sum(count * rank * (out + inner) for count, out, inner in shapes.values())
-    found: list[Block] = [
-        Rows(f"Parameters with r = {rank}", ("layer", "shapes", "weights", "A and B"), rows),
-        Sentence(f"LoRA with r = {rank} on all of them trains {trained:,} of {total:,} parameters "
+    found: list[PageBlock] = [
+        PageTable(f"Parameters with r = {rank}", ("layer", "shapes", "weights", "A and B"), rows),
+        PageText(f"LoRA with r = {rank} on all of them trains {trained:,} of {total:,} parameters "
                  f"({trained / total:.2%})."),
     ]  # fmt: skip
     if lesson.target.adapter is None:
-        return [*found, Sentence("Open this page on a run with LoRA to see the spectrum of what it learned.")]
+        return [*found, PageText("Open this page on a run with LoRA to see the spectrum of what it learned.")]
     return [*found, *_spectra(lesson.target.adapter)]
 
 
@@ -376,14 +380,14 @@ def _linear_shapes(model: Model) -> dict[str, tuple[int, int, int]]:
     return found
 
 
-def _spectra(adapter: Path) -> list[Block]:
+def _spectra(adapter: Path) -> list[PageBlock]:
     """The spectrum of the change of each layer, by kind of layer. Raises LabError."""
     from peft import PeftConfig
     from safetensors.torch import load_file
 
     config: Any = PeftConfig.from_pretrained(str(adapter))
     if str(getattr(config.peft_type, "value", config.peft_type)) != "LORA":
-        return [Sentence("This run's method is not LoRA, so its change has no A and B.")]
+        return [PageText("This run's method is not LoRA, so its change has no A and B.")]
     tensors = load_file(adapter / "adapter_model.safetensors")
     scale = config.lora_alpha / (math.sqrt(config.r) if config.use_rslora else config.r)
     by_kind: dict[str, list[list[float]]] = {}
@@ -393,7 +397,7 @@ def _spectra(adapter: Path) -> list[Block]:
             kind = name.removesuffix(".lora_A.weight").rpartition(".")[2]
             by_kind.setdefault(kind, []).append(numbers.spectrum(a, b, scale))
     if not by_kind:
-        return [Sentence("The adapter of this run has no LoRA matrices.")]
+        return [PageText("The adapter of this run has no LoRA matrices.")]
     rows = []
     for kind, spectra in by_kind.items():
         used = [numbers.used_directions(values) for values in spectra]
@@ -406,19 +410,19 @@ def _spectra(adapter: Path) -> list[Block]:
         key=lambda pair: pair[1][0],
     )
     return [
-        Rows(
+        PageTable(
             "What the run learned: singular values of its change",
             ("layer", "count", "largest", "directions with 90 %"),
             rows,
         ),
-        Bars(
+        PageBars(
             f"The strongest change, in {name}",
             [(str(at), value, f"{value:.3g}") for at, value in enumerate(values[:16], 1)],
         ),
     ]
 
 
-_PAGES: dict[str, Callable[[_Lesson], list[Block]]] = {
+_PAGES: dict[str, Callable[[_Lesson], list[PageBlock]]] = {
     "next-token": _next_token,
     "decoding": _decoding,
     "scaling": _scaling,

@@ -72,20 +72,20 @@ class LearnRequest(msgspec.Struct, frozen=True, kw_only=True):
         return page, {**known, **self.values}
 
 
-class Sentence(msgspec.Struct, frozen=True, tag="text"):
+class PageText(msgspec.Struct, frozen=True, tag="text"):
     """A paragraph."""
 
     text: str
 
 
-class Bars(msgspec.Struct, frozen=True, tag="bars"):
-    """Bars from 0 to the largest value, with the value as text."""
+class PageBars(msgspec.Struct, frozen=True, tag="bars"):
+    """PageBars from 0 to the largest value, with the value as text."""
 
     title: str
     rows: Sequence[tuple[str, float, str]]
 
 
-class Rows(msgspec.Struct, frozen=True, tag="rows"):
+class PageTable(msgspec.Struct, frozen=True, tag="rows"):
     """A table; its first column is text, the others are flush right."""
 
     title: str
@@ -93,7 +93,7 @@ class Rows(msgspec.Struct, frozen=True, tag="rows"):
     rows: Sequence[tuple[str, ...]]
 
 
-Block = Sentence | Bars | Rows
+PageBlock = PageText | PageBars | PageTable
 
 
 class LearnAnswer(msgspec.Struct, frozen=True):
@@ -101,10 +101,10 @@ class LearnAnswer(msgspec.Struct, frozen=True):
 
     page: str
     model: str
-    blocks: list[Block]
+    blocks: list[PageBlock]
 
 
-def lines(blocks: Sequence[Block], width: int, ascii_only: bool = False) -> list[str]:
+def lines(blocks: Sequence[PageBlock], width: int, ascii_only: bool = False) -> list[str]:
     """The blocks as lines of at most ``width`` cells; the text comes from models and is sanitised here."""
     import textwrap
 
@@ -116,12 +116,12 @@ def lines(blocks: Sequence[Block], width: int, ascii_only: bool = False) -> list
     for block in blocks:
         if found:
             found.append("")
-        if isinstance(block, Sentence):
+        if isinstance(block, PageText):
             found += textwrap.wrap(sanitize(block.text), width)
             continue
         if block.title:
             found.append(sanitize(block.title))
-        if isinstance(block, Bars):
+        if isinstance(block, PageBars):
             shown = [sanitize(name) for name, _, _ in block.rows]
             widest = min(22, max(map(cell_len, shown), default=0))
             names = [set_cell_size(name, widest) for name in shown]

@@ -9,7 +9,7 @@ import pytest
 from tests.ui.helpers import screen_text, until
 from tui_lab.core import job_client
 from tui_lab.core.errors import LabError
-from tui_lab.evaluation.learn_records import PAGES, LearnAnswer, LearnRequest, Sentence
+from tui_lab.evaluation.learn_records import PAGES, LearnAnswer, LearnRequest, PageText
 from tui_lab.ui.app import LabApp
 from tui_lab.ui.screens.learn import LearnScreen
 
@@ -22,7 +22,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[LearnRequest]:
         requests.append(request)
         if request.text == "bad":
             raise LabError("the text is too short: write a sentence")
-        return LearnAnswer(request.page, "pocket", [Sentence(f"page {request.page}\x1b[2J {request.values}")])
+        return LearnAnswer(request.page, "pocket", [PageText(f"page {request.page}\x1b[2J {request.values}")])
 
     monkeypatch.setattr(job_client, "run_job", run_job)
     return requests

@@ -13,7 +13,15 @@ from textual.widgets import Static
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
-from tui_lab.evaluation.learn_records import JOB_MODULE, PAGES, Block, LearnAnswer, LearnRequest, Page, lines
+from tui_lab.evaluation.learn_records import (
+    JOB_MODULE,
+    PAGES,
+    LearnAnswer,
+    LearnRequest,
+    Page,
+    PageBlock,
+    lines,
+)
 from tui_lab.ui.actions.modal import Dialog
 from tui_lab.ui.actions.registry import bindings, pane_digits
 from tui_lab.ui.widgets.dialogs import AskText
@@ -41,7 +49,7 @@ class LearnScreen(Dialog[None]):
         self.model, self.at, self.knob = model, 0, 0
         self.values = {page.name: {knob.name: knob.start for knob in page.knobs} for page in PAGES}
         self.texts = {page.name: page.text for page in PAGES}
-        self.blocks: list[Block] = []
+        self.blocks: list[PageBlock] = []
         self._status = ""
 
     @property
