@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
+from tui_lab.cli.recipe_args import check_data
 from tui_lab.core.errors import LabError
 from tui_lab.data import formats
 from tui_lab.data.examples import Example
-from tui_lab.data.prepare import Preparation, PreparedData, check_verdicts, prepare
+from tui_lab.data.preferences import check_verdicts
+from tui_lab.data.prepare import Preparation, PreparedData, prepare
 from tui_lab.pocket import MODEL_DIR
 
 Q = {"role": "user", "content": "Why?"}
@@ -152,7 +154,17 @@ def test_data_and_loss_that_do_not_fit_are_one_sentence(tmp_path: Path) -> None:
         prepared(tmp_path, [SHAPES["texts"]], "kto")
     only = [{"prompt": f"Why {n}?", "completion": "So.", "label": True} for n in range(4)]
     with pytest.raises(LabError, match="every answer is desirable"):
-        check_verdicts(prepared(tmp_path, only, "kto").train)
+        check_verdicts(prepared(tmp_path, only, "kto").train.tasks())
+    with pytest.raises(LabError, match=r"Empty in the first rows: chosen\."):
+        prepared(tmp_path, [{"prompt": "Why?", "chosen": "", "rejected": "no"}], "dpo")
+
+
+def test_answers_of_one_verdict_are_refused_before_the_run(tmp_path: Path) -> None:
+    path = tmp_path / "votes.jsonl"
+    path.write_text('{"prompt": "Why?", "completion": "So.", "label": true}\n')
+    with pytest.raises(LabError, match="every answer is desirable"):
+        check_data(str(path), "auto", 0, preference_loss="kto")
+    check_data(str(path), "auto", 0)
 
 
 def test_plain_tuning_on_pairs_says_what_it_does_not_use(tmp_path: Path) -> None:

@@ -151,7 +151,13 @@ def _mistakes(found: dict[str, list[str]], many: int, action: str) -> str:
 
 
 def check_data(
-    data: str, data_format: str, max_rows: int, columns: str = "", preference_loss: str = "none"
+    data: str,
+    data_format: str,
+    max_rows: int,
+    columns: str = "",
+    preference_loss: str = "none",
+    *,
+    is_part: bool = False,
 ) -> None:
     """Reads small local data completely, so that a damaged row is reported before a run is created, and the
     first rows of other local data, of each part of a mixture. Sets of the hub are checked by the run. Raises
@@ -161,7 +167,7 @@ def check_data(
     parts = mixture.parts_of(data)
     if len(parts) > 1:
         for part in parts:
-            check_data(part.name, data_format, max_rows, columns, preference_loss)
+            check_data(part.name, data_format, max_rows, columns, preference_loss, is_part=True)
         return
     path = expanded(data)
     if data in bundled.NAMES:
@@ -171,5 +177,9 @@ def check_data(
         opened = formats.open_data(data, data_format, max_rows, columns)
         preferences.check_form(opened.plan.format, opened.name, preference_loss)
         small = path.is_file() and path.stat().st_size <= CHECKED_DATA_BYTES
-        if small and path.suffix.lower() != ".parquet" and not sum(1 for _ in opened.train):
-            raise formats.none_usable(opened)
+        if small and path.suffix.lower() != ".parquet":
+            verdicts = {example.task for example in opened.train}
+            if not verdicts:
+                raise formats.none_usable(opened)
+            if preference_loss == "kto" and not is_part:
+                preferences.check_verdicts(verdicts)

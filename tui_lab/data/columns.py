@@ -350,6 +350,8 @@ def _plan(
             hint = ""
             if is_table:
                 hint = " The first line of a table must name its columns."
+            elif blank := [column for column in columns if not _has_values(records, column)]:
+                hint = f" Empty in the first rows: {', '.join(map(sanitize, blank[:5]))}."
             raise LabError(
                 f"{name} has {listed(columns)}; that is no format known here. Accepted: {ACCEPTED}.{hint} "
                 "--columns question=…,answer=… says which column is which."

@@ -6,6 +6,7 @@ common (as in Anthropic's hh-rlhf and UltraFeedback)."""
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,6 +38,16 @@ def check_form(form: str, name: str, loss: str) -> None:
         f"preference_loss = {loss!r} needs the columns {columns}; {Path(name).name} has rows in the form of "
         f"{LABELS[form]}. Use other data, or preference_loss = 'none'."
     )
+
+
+def check_verdicts(tasks: Iterable[str | None]) -> None:
+    """Raises LabError where all answers have the same verdict."""
+    found = set(tasks)
+    if len(found) == 1:
+        (only,) = found
+        raise LabError(
+            f"every answer is {only}: preference_loss = 'kto' needs desirable and undesirable ones."
+        )
 
 
 def pair(row: Row, before: list[ChatMessage], tools: tuple[Tool, ...], prompt: str | None) -> Example:

@@ -260,16 +260,6 @@ def _unused_answers(source: OpenedData, loss: str) -> list[str]:
     return [f"the {what} are not used: the preset {presets} trains with them."]
 
 
-def check_verdicts(rows: TokenRows) -> None:
-    """Raises LabError where all answers have the same verdict."""
-    found = set(rows.tasks())
-    if len(found) == 1:
-        (only,) = found
-        raise LabError(
-            f"every answer is {only}: preference_loss = 'kto' needs desirable and undesirable ones."
-        )
-
-
 def _encode_rejected(
     tokenizer: Tokenizer, batch: Sequence[Example]
 ) -> list[EncodedArrays | masks.Unrenderable]:

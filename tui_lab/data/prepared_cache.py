@@ -20,7 +20,8 @@ from tui_lab.core.paths import cache_dir
 from tui_lab.data import formats, mixture, templates
 from tui_lab.data.formats import OpenedData
 from tui_lab.data.mixture import Mixing
-from tui_lab.data.prepare import Preparation, PreparedData, check_verdicts, prepare
+from tui_lab.data.preferences import check_verdicts
+from tui_lab.data.prepare import Preparation, PreparedData, prepare
 from tui_lab.data.prompt_settings import ThinkingMode
 from tui_lab.data.rows import ChatMessage, Tokenizer
 from tui_lab.data.store import Store, StoredExamples, open_store
@@ -77,7 +78,7 @@ def prepare_recipe(
     else:
         made = _mixed(recipe, tokenizer, max_length, on_progress, asked)
     if recipe.preference_loss == "kto":
-        check_verdicts(made.train)
+        check_verdicts(made.train.tasks())
     if recipe.chat_template and not template_file:
         source = f"the file {Path(recipe.chat_template).name}, as kept with the run"
         made.summary = msgspec.structs.replace(made.summary, template_source=source)
