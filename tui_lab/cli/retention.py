@@ -129,7 +129,7 @@ def suite_lines(result: SuiteResult) -> list[str]:
 
 def acquisition_lines(acquisition: AcquisitionResult) -> list[str]:
     """The acquisition of a run as text."""
-    found = [f"Its own task, {acquisition.rows:,} held-out rows"]
+    found = [f"Its own task, {format.plural(acquisition.rows, 'held-out row')}"]
     for name, change in acquisition.metrics.items():
         before, after = (_score(Metric(mean.value, mean.se)) for mean in (change.base, change.tuned))
         found.append(f"  {name:<20} {before}  →  {after}")

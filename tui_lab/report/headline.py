@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tui_lab.core.format import decimal, duration, finite, metric_name, significant, size
+from tui_lab.core.format import decimal, duration, finite, metric_name, plural, significant, size
 from tui_lab.report.blocks import Headline, Tile, integer
 from tui_lab.report.content import ReportContent
 from tui_lab.report.forest import tone_of
@@ -78,8 +78,8 @@ def _tiles(report: ReportContent) -> Iterator[Tile]:
     log, memory = report.log, report.memory
     start, end = finite(log.score("start")), finite(log.score("end"))
     if start is not None and end is not None:
-        rows = integer(log.scores[-1].rows) if log.scores else ""
-        note = f"{metric_name(log.score_name)}, {rows} held-out rows"
+        rows = log.scores[-1].rows if log.scores else None
+        note = metric_name(log.score_name) + ("" if rows is None else f", {plural(rows, 'held-out row')}")
         yield Tile("acquisition", f"{decimal(start, 2)} → {decimal(end, 2)}", note)
     known = [value for value in log.validation.values if finite(value) is not None]
     if known:

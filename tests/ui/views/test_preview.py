@@ -26,7 +26,7 @@ def facts(**values: Any) -> PreviewFacts:
 def test_what_is_lost_is_a_share_of_all_rows_and_says_what_was_sampled() -> None:
     found = facts(train_rows=6973, held_out_rows=500, cut=3030, estimated=True, suggested_length=448)
     assert too_long_text(found) == (
-        "max_length cuts 41% of the rows (3,030, in 500 sampled); max_length = 448 holds 95 % of them"
+        "max_length cuts 41% of the rows (3,030, in 500 sampled); max_length = 448 holds 95% of them"
     )
     assert too_long_text(facts(train_rows=900, held_out_rows=100)) == ""
     left_out = facts(train_rows=90, held_out_rows=9, too_long=1)

@@ -61,6 +61,8 @@ def test_a_score_shows_start_and_end() -> None:
     assert run.score_line(state) == "acquisition 0.12 before the training (style, 64 held-out rows)"
     state.apply(parse([{**start, "kind": "score", "when": "end", "value": 0.75, "step": 9}]))
     assert run.score_line(state) == "acquisition 0.12 → 0.75 (style, 64 held-out rows)"
+    one = state_of(*BEGIN, {**start, "rows": 1})
+    assert run.score_line(one).endswith("(style, 1 held-out row)")
 
 
 def test_a_crashed_run_shows_reason_and_advice() -> None:

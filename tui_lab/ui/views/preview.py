@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from textual.content import Content
 
+from tui_lab.core.format import plural
 from tui_lab.core.sanitize import sanitize
 from tui_lab.data.source_counts import source_line
 from tui_lab.recipes.mixture import short_name
@@ -67,7 +68,7 @@ def _too_long(facts: PreviewFacts) -> list[Any]:
 def _counts(facts: PreviewFacts) -> str:
     counts = [f"{facts.rows:,} usable rows"]
     if facts.train_rows:
-        counts = [f"{facts.train_rows:,} rows to train on", f"{facts.held_out_rows:,} held out"]
+        counts = [f"{plural(facts.train_rows, 'row')} to train on", f"{facts.held_out_rows:,} held out"]
     elif facts.validation_rows is not None:
         counts.append(f"{facts.validation_rows:,} held out by the set itself")
     if facts.estimated:
@@ -97,7 +98,7 @@ def _row(row: PreviewRow) -> Content:
     if row.error:
         return Content.assemble((f"\n── {place}\n", "bold"), (f"✗ {sanitize(row.error)}\n", "$text-error"))
     cut = ", cut to the maximum length" if row.truncated else ""
-    parts: list[Any] = [(f"\n── {place}: {row.tokens} tokens, {row.trained} trained{cut}\n", "bold")]
+    parts: list[Any] = [(f"\n── {place}: {plural(row.tokens, 'token')}, {row.trained} trained{cut}\n", "bold")]
     for text, trained in row.pieces[:PIECES_SHOWN]:
         shown = sanitize(text, keep_newlines=True)
         parts.append((shown, "underline $trained-token") if trained else shown)

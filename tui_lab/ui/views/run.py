@@ -103,10 +103,11 @@ def score_line(state: RunState) -> str:
     if not state.scores:
         return ""
     start, end = state.score("start"), state.score("end")
-    rows = "?" if state.scores[-1].rows is None else state.scores[-1].rows
+    rows = state.scores[-1].rows
+    of = metric_name(state.score_name) + ("" if rows is None else f", {plural(rows, 'held-out row')}")
     shown = f"{start:.2f}" if math.isfinite(start) else "–"
     after = f" → {end:.2f}" if math.isfinite(end) else " → –" if state.end else " before the training"
-    return f"acquisition {shown}{after} ({metric_name(state.score_name)}, {rows} held-out rows)"
+    return f"acquisition {shown}{after} ({of})"
 
 
 MEMORY_ROLES = {
@@ -204,11 +205,11 @@ def about_run(
 
 def data_sizes(data: DataEvent) -> list[str]:
     """Sizes of the prepared data, and the rows that were left out or changed."""
-    sizes = [f"{data.train_rows:,} rows to train on", f"{data.validation_rows:,} held out"]
+    sizes = [f"{plural(data.train_rows, 'row')} to train on", f"{data.validation_rows:,} held out"]
     if data.train_trained_tokens is not None:
         sizes.append(f"{data.train_trained_tokens:,} tokens trained a pass")
     if data.longest_tokens:
-        sizes.append(f"the longest row {data.longest_tokens} tokens")
+        sizes.append(f"the longest row {plural(data.longest_tokens, 'token')}")
     sizes += [f"{short_name(each.name)} {source_line(each, data.sources)}" for each in data.sources]
     odd = {
         "rows bad": data.rows_bad,

@@ -130,7 +130,7 @@ class Chooser(Vertical):
         return self.query_one(SearchLine).value.strip()
 
     def on_resize(self) -> None:
-        cells = fitted(self.columns, self.list.scrollable_content_region.width)
+        cells = fitted(self.columns, self.size.width - 1)  # beside a scroll bar
         if cells != self._cells:
             self._cells = cells
             self.query_one(".titles", Static).update(self._titles())

@@ -16,7 +16,7 @@ from textual.suggester import SuggestFromList
 from textual.widgets import Input, Static
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.format import decimal
+from tui_lab.core.format import decimal, plural
 from tui_lab.core.sanitize import sanitize
 from tui_lab.decoding import strategies
 from tui_lab.decoding.records import Beams
@@ -339,11 +339,11 @@ class LaneView(Vertical, can_focus=True):
     def _first_figures(self) -> str:
         done = self.done
         if done is None:
-            parts = [f"{self.count} token{'s' * (self.count != 1)}" if self.count else "", self._speed]
+            parts = [plural(self.count, "token") if self.count else "", self._speed]
         else:
             end = ENDS.get(done.finish_reason, done.finish_reason)
             latency = "" if self.difference and self._is_narrow else f"first {figures(done)['first']}"
-            parts = [f"{len(done.token_ids)} tokens", self.difference, self._speed, end, latency]
+            parts = [plural(len(done.token_ids), "token"), self.difference, self._speed, end, latency]
         return " · ".join(filter(None, parts))
 
     def _other_figures(self) -> str:

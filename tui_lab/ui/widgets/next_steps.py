@@ -17,7 +17,7 @@ class NextSteps(Horizontal):
 
     DEFAULT_CSS = """
     NextSteps { height: 1; padding: 0 1; background: $surface; display: none; }
-    NextSteps Button { width: auto; min-width: 0; height: 1; margin-right: 2; }
+    NextSteps Button { width: auto; min-width: 0; height: 1; margin-right: 1; }
     """
 
     _shown: tuple[Step, ...] = ()
