@@ -98,7 +98,9 @@ def _row(row: PreviewRow) -> Content:
     if row.error:
         return Content.assemble((f"\n── {place}\n", "bold"), (f"✗ {sanitize(row.error)}\n", "$text-error"))
     cut = ", cut to the maximum length" if row.truncated else ""
-    parts: list[Any] = [(f"\n── {place}: {plural(row.tokens, 'token')}, {row.trained} trained{cut}\n", "bold")]
+    parts: list[Any] = [
+        (f"\n── {place}: {plural(row.tokens, 'token')}, {row.trained} trained{cut}\n", "bold")
+    ]
     for text, trained in row.pieces[:PIECES_SHOWN]:
         shown = sanitize(text, keep_newlines=True)
         parts.append((shown, "underline $trained-token") if trained else shown)
