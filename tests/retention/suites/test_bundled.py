@@ -124,7 +124,13 @@ def test_bundled_suites_have_their_metadata() -> None:
             assert all(item.meta["checks"] and item.messages for item in suite.items)
         if suite.kind == "pairs":
             assert suite.metric == "pair_preference" and suite.chance == 0.5
-            assert len(suite.items) >= 30
+            assert len(suite.items) >= 100
+
+
+def test_probes_of_refusal_ask_as_many_harmless_requests() -> None:
+    items = registry.load("refusals").items
+    counts = Counter(item.category for item in items)
+    assert len(items) >= 100 and counts["harmful"] == counts["harmless"]
 
 
 def test_pairs_are_of_similar_length() -> None:
