@@ -256,6 +256,20 @@ def test_the_mean_f1_of_three_classes_by_a_closed_form():
     assert (change.low, change.high) == pytest.approx((flips.low, flips.high), abs=0.01)
 
 
+def test_bootstraps_have_a_width_without_flips():
+    """No observed loss is no proof that nothing was lost: as wide as the closed form of right and wrong."""
+    right = [at % 5 > 0 for at in range(40)]
+    closed = statistics.retention_above_chance(statistics.paired(right, right), 0.25)
+    drawn = statistics.bootstrap_ratio(right, right, 0.25)
+    assert drawn.value == 1.0
+    assert (drawn.low, drawn.high) == pytest.approx((closed.low, closed.high), abs=0.06)
+    classes = [at % 3 for at in range(40)]
+    found, change = statistics.bootstrap_tables(classes, classes, classes, metrics.f1, 3)
+    flips = statistics.difference(statistics.paired([True] * 40, [True] * 40))
+    assert found.value == 1.0 and found.low < 0.96 and change.value == 0.0
+    assert (change.low, change.high) == pytest.approx((flips.low, flips.high), abs=0.04)
+
+
 def test_scores_of_different_lengths_are_refused():
     with pytest.raises(ValueError):
         statistics.bootstrap_ratio([0.5, 0.4], [0.5])

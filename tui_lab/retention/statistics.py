@@ -205,16 +205,22 @@ def bootstrap_ratio(
     before: Sequence[float], after: Sequence[float], chance: float = 0.0, level: float = 0.95
 ) -> Interval:
     """(mean after − chance) / (mean before − chance) over the same items, for mc2; ``before`` and
-    ``after`` (n,) are shares, 0 to 1. Percentile bootstrap over items (Efron 1979). Raises ValueError for
-    different lengths."""
+    ``after`` (n,) are shares, 0 to 1. Percentile bootstrap over items (Efron 1979), with one flip added each
+    way so that it has a width without flips too. Raises ValueError for different lengths."""
     import numpy
 
     was, now = numpy.asarray(before, dtype=float), numpy.asarray(after, dtype=float)
 
-    def ratios(weights: numpy.ndarray) -> numpy.ndarray:  # (draws, n) how often each item was drawn
-        return _divide(weights @ now / was.size - chance, weights @ was / was.size - chance)
+    def ratio(old: numpy.ndarray, new: numpy.ndarray) -> Callable[[numpy.ndarray], numpy.ndarray]:
+        # (draws, n) how often each item was drawn
+        return lambda weights: _divide(weights @ new / new.size - chance, weights @ old / old.size - chance)
 
-    return _bootstrap(_same_length(was, now), ratios, level)
+    if (n := _same_length(was, now)) < 2:
+        return _bootstrap(n, ratio(was, now), level)
+    value = float(ratio(was, now)(numpy.ones((1, n)))[0])
+    flipped = ratio(numpy.append(was, (1.0, 0.0)), numpy.append(now, (0.0, 1.0)))
+    drawn = _bootstrap(n + 2, flipped, level)
+    return Interval(value, min(drawn.low, value), max(drawn.high, value))
 
 
 def bootstrap_perplexity(
@@ -248,7 +254,8 @@ def bootstrap_tables(
 
     ``measure`` maps a table to a number. Items are resampled by drawing from the kinds that an item can be of
     (true class, class before, class after), so the two scores stay paired; an invalid class counts as wrong.
-    Raises ValueError for different lengths."""
+    One flip each way is added to what is drawn from, so that there is a width without flips too. Raises
+    ValueError for different lengths."""
     import numpy
 
     shape = (classes,) * 3
@@ -264,7 +271,15 @@ def bootstrap_tables(
     if count < 2:
         ratio, change = both(cells) if count else (math.nan, math.nan)
         return Interval(ratio, -math.inf, math.inf), Interval(change, -math.inf, math.inf)
-    draws = numpy.random.default_rng(SEED).multinomial(count, cells.ravel() / count, RESAMPLES)
+    shares = cells.sum((1, 2)) / count
+    drawn_from = cells.copy()
+    for true in range(classes):
+        for wrong in set(range(classes)) - {true}:
+            flip = _PSEUDO_FLIPS * shares[true] / (classes - 1)
+            drawn_from[true, true, wrong] += flip
+            drawn_from[true, wrong, true] += flip
+    size = drawn_from.sum()
+    draws = numpy.random.default_rng(SEED).multinomial(round(size), drawn_from.ravel() / size, RESAMPLES)
     ratio, change = both(cells)
     ratios, changes = zip(*(both(draw.reshape(shape)) for draw in draws), strict=True)
     return _percentiles(ratio, ratios, level), _percentiles(change, changes, level)

@@ -158,7 +158,7 @@ def metrics(suite: Suite, scores: Sequence[ItemScore]) -> dict[str, Metric]:
         texts = [score.extra.get("text", "") for score in scores]
         found = {"pass": mean(correct(suite, scores))}
         if followed := checks.followed(suite.items, texts):
-            found["instructions_followed"] = mean(followed)
+            found["instructions"] = mean(followed)
         found |= {name: Metric(value, math.nan) for name, value in checks.spread(texts).items()}
     elif suite.kind == "agreement":
         found = {"agreement": mean(correct(suite, scores))}
