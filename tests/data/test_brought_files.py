@@ -136,6 +136,13 @@ FILES: dict[str, bytes] = {
     ),
     "nested.parquet": parquet(pa.Table.from_pylist([{"row": row} for row in ROWS])),
 }
+#: A Parquet file whose only group has -2,458 rows and no columns.
+NEGATIVE_ROWS = (
+    "504152311504191c35001806736368656d611500001600191c190c160016b32600160000191c180c4152574f573a7363"
+    "68656d61184c2f2f2f2f2f7a41414141415141fa41414141414b41417741426741464141674143674141414141424241"
+    "414d414141414341414941414141424141494141414142410b41414141414141413d001820706172717565742d637070"
+    "2d6172726f772076657273696f6e2032362e302e31190c00a400000050415231"
+)
 REFUSED: dict[str, tuple[bytes, str]] = {
     "a.xlsx": (b"PK\x03\x04", r"ending in \.xlsx are not read as data"),
     "a.zip": (b"PK\x03\x04", r"ending in \.zip are not read as data"),
@@ -144,6 +151,8 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "cut.arrow": (FILES["a.arrow"][:-40], "not a readable Arrow file"),
     "text.arrow": (b"hello", "not a readable Arrow file"),
     "cut.parquet": (FILES["a.parquet"][:-9], "not a readable Parquet file"),
+    "no-columns.parquet": (parquet(pa.table({})), "its counts of rows and columns are damaged"),
+    "negative.parquet": (bytes.fromhex(NEGATIVE_ROWS), "its counts of rows and columns are damaged"),
     "python.jsonl": (b"{'question': 'Q?', 'answer': 'A.'}\n", "line 1, column 2: invalid JSON"),
     "single.json": (json.dumps(ROWS[0]).encode(), "a single JSON object"),
     "page.json": (b"<!DOCTYPE html><html></html>", "line 1, column 1: invalid JSON"),

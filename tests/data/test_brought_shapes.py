@@ -339,3 +339,28 @@ def test_fields_of_turns_that_are_not_used_are_named(tmp_path: Path) -> None:
     row = {"messages": [{**MSGS[0], "images": ["a.png"], "id": None}, {**MSGS[1], "weight": 1, "model": "x"}]}
     [warning] = read(tmp_path, row).warnings
     assert warning == "not used: the fields images, model of the turns."
+    row = {"messages": [MSGS[0], {**MSGS[1], "weight": 0.5, "thoughts": ["Hm.", "So."]}]}
+    source = read(tmp_path, row)
+    assert source.warnings == ["not used: the fields weight (below 1 counts as 1) of the turns."]
+    assert (source.rows[0].messages or ())[1]["reasoning_content"] == "Hm.\n\nSo."
+
+
+def test_a_column_of_a_known_role_is_not_taken_for_a_chat(tmp_path: Path) -> None:
+    """Rows that cannot be read say why; nothing else is made of them."""
+    source = read(tmp_path, {"system": ["Be", "kind."], "question": "Hi?", "answer": "Hello."})
+    assert turns(source) == [("system", "Be\nkind."), *QA]
+    with pytest.raises(LabError, match="question is list, not text"):
+        read(tmp_path, {"question": ["Hi?", 4], "answer": "Hello.", "notes": ["a", "b"]})
+    source = read(
+        tmp_path, {"documents": [{"title": "T", "snippet": "S."}], "question": "Hi?", "answer": "Hello."}
+    )
+    assert turns(source) == [("user", "T\nS.\n\nHi?"), A]
+
+
+def test_validation_rows_may_have_columns_of_their_own(tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    held = [{"prompt": "Hi?", "completion": "Hello."}]
+    path.write_text(json.dumps({"train": [{"question": "Hi?", "answer": "Hello."}], "validation": held}))
+    source = formats.read(str(path))
+    assert turns(source) == QA
+    assert [(row.prompt, row.completion) for row in source.validation or []] == [("Hi?", "Hello.")]

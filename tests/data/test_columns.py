@@ -9,6 +9,7 @@ import lzma
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -311,6 +312,33 @@ def test_columns_that_only_later_rows_have_are_named(tmp_path: Path) -> None:
     ]
     [warning] = source_of(tmp_path, *rows).warnings
     assert "context (first in line 251)" in warning
+
+
+def test_lists_that_a_table_fills_up(tmp_path: Path) -> None:
+    row = {"context": ["C.", NAN], "question": "Hi?", "choices": ["a", "b", None], "answer": 1}
+    assert turns(source_of(tmp_path, row)) == [("user", "C.\n\nHi?\nA. a\nB. b"), ("assistant", "B. b")]
+    with pytest.raises(LabError, match="answer is inf, not text"):
+        source_of(tmp_path, {"question": "Hi?", "answer": float("inf")})
+
+
+LONE = "\ud83d"
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"context": [{"title": LONE, "text": LONE}], "question": "Hi?", "answer": "Hello."},
+        {"question": "Hi?", "answer": "Hello.", "task": LONE, LONE: 1},
+        {f"row{LONE}": {"question": LONE, "answer": "Hello."}},
+        {"messages": json.dumps([{**HI[0], "content": LONE}, HI[1]])},
+        {"messages": [HI[0], {**HI[1], "tool_calls": [{"name": LONE, "arguments": {LONE: LONE}}]}]},
+        {"question": "Hi?", "options": {LONE: LONE, "B": "b"}, "answer": "B"},
+    ],
+)
+def test_lone_surrogates_are_replaced_wherever_they_stand(tmp_path: Path, row: dict[str, Any]) -> None:
+    """An example with one could not be stored, and breaks every tokenizer."""
+    source = source_of(tmp_path, row)
+    assert msgspec.json.encode([*source.rows, source.columns, source.unused])
 
 
 def test_an_answer_that_is_nan_is_empty(tmp_path: Path) -> None:

@@ -46,8 +46,13 @@ def parquet_rows(path: Path, on_bytes: OnBytes | None) -> Iterator[FileRecord]:
 
     try:
         with pyarrow.parquet.ParquetFile(path, read_dictionary=_repeated_columns(path)) as table:
-            groups = range(table.metadata.num_row_groups)
-            check_expansion(path, sum(table.metadata.row_group(each).total_byte_size for each in groups))
+            groups = [table.metadata.row_group(each) for each in range(table.metadata.num_row_groups)]
+            counts = [table.metadata.num_rows, *(group.num_rows for group in groups)]
+            if not table.metadata.num_columns or min(counts) < 0 or counts[0] != sum(counts[1:]):
+                raise ValueError(
+                    "its counts of rows and columns are damaged"
+                )  # Arrow would abort the process
+            check_expansion(path, sum(group.total_byte_size for group in groups))
             total = max(1, table.metadata.num_rows)
             size = path.stat().st_size
             report = None if on_bytes is None else lambda number: on_bytes(size * number // total)

@@ -33,8 +33,8 @@ def text_of(value: object, what: str) -> str:
         return value.decode("utf-8", "replace")
     if is_missing(value):
         raise BadRow(f"{what} is {value if value is None else 'NaN'}, not text", empty=True)
-    if isinstance(value, bool):
-        raise BadRow(f"{what} is bool, not text")
+    if isinstance(value, bool) or value in (math.inf, -math.inf):
+        raise BadRow(f"{what} is {value if isinstance(value, float) else 'bool'}, not text")
     if isinstance(value, int | float | decimal.Decimal | datetime.date):
         return str(value)
     if isinstance(value, dict) and (inner := next((key for key in TEXT_FIELDS if key in value), None)):
@@ -94,7 +94,7 @@ def structure_of(value: object) -> Any:
     if not isinstance(value, str) or value.lstrip()[:1] not in ("[", "{"):
         return value
     try:
-        return json.loads(value)
+        return clean_json(json.loads(value))
     except (ValueError, RecursionError):
         pass
     if len(value) > MAX_LITERAL_CHARS or _depth(value) > MAX_LITERAL_DEPTH:
@@ -102,7 +102,7 @@ def structure_of(value: object) -> Any:
     # numpy prints objects in a list without commas
     for text in (value, re.sub(r"\}\s*\n?\s*\{", "}, {", value)):
         try:
-            return ast.literal_eval(text.strip())
+            return clean_json(ast.literal_eval(text.strip()))
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
     return value

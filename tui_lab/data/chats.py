@@ -109,16 +109,25 @@ def fold_system(messages: Sequence[ChatMessage], keep_first: bool = False) -> li
     return folded
 
 
-def cleaned(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
-    """The messages with lone surrogates replaced."""
+def cleaned(messages: Sequence[ChatMessage], ends: Sequence[str] = ()) -> list[ChatMessage]:
+    """The messages with lone surrogates replaced, without the ``ends`` of turns, which the template adds."""
     found = []
     for message in messages:
         new = message.copy()
-        new["content"] = clean(message["content"])
+        new["content"] = _without_end(clean(message["content"]), ends)
         if reasoning := message.get("reasoning_content"):
             new["reasoning_content"] = clean(reasoning)
         found.append(new)
     return found
+
+
+def _without_end(content: str, ends: Sequence[str]) -> str:
+    """A text that was rendered before has the end of its turn already."""
+    stripped = content.rstrip()
+    while end := next((end for end in ends if stripped.endswith(end)), ""):
+        stripped = stripped.removesuffix(end).rstrip()
+        content = stripped or content
+    return content
 
 
 def _can_join(one: ChatMessage, other: ChatMessage) -> bool:

@@ -105,7 +105,12 @@ def choices_of(row: Row) -> tuple[list[object], list[str]]:
     ):
         labels = [str(entry["label"]) for entry in value if "label" in entry]
         return [entry["text"] for entry in value], labels if len(labels) == len(value) else []
-    return (value, []) if isinstance(value, list) else ([], [])
+    if not isinstance(value, list):
+        return [], []
+    filled = len(value)
+    while filled and is_missing(value[filled - 1]):  # a table fills shorter lists up
+        filled -= 1
+    return value[:filled], []
 
 
 def whole_number(value: object) -> int | None:

@@ -37,6 +37,7 @@ from tui_lab.data.turns import CONTENT_KEYS, ROLE_KEYS, turns_of, unknown_fields
 
 SNIFFED_ROWS = 200  # rows whose columns are used for detection
 _CHATS = ("messages", "sharegpt")
+_STRUCTURED = ("context", "history", "choices", "tools", "system")  # roles that take objects or lists
 NAMED_COLUMNS = 12  # columns that a message names
 
 _SPREAD = re.compile(r"(?:choice|option|opt?|ending|sol|alternative|candidate)_?([0-9a-h])")
@@ -249,7 +250,8 @@ def plans(
         if not guess and len(found) == 2 and found[0].format == "text" and found[1].format in _CHATS:
             found.reverse()
         yield from found
-        if not guess and (mapping or not columns_of(records)):
+        known = any(each.format != "text" for each in found)  # then their rows say what is wrong
+        if not guess and (known or mapping or not columns_of(records)):
             break
         found = []
     if error is not None:
@@ -262,6 +264,8 @@ def _objects(records: Sequence[FileRecord]) -> frozenset[str]:
     found = []
     for column in columns_of(records):
         cells = [row[column] for row in rows if column in row and not is_missing(row[column])]
+        if any(canonical(column) in ROLE_COLUMNS[role] for role in _STRUCTURED):
+            continue
         inner = [inner_object(cell) for cell in cells]
         if inner and all(each and not {"role", "from"} & each.keys() for each in inner):
             found.append(column)
@@ -295,8 +299,11 @@ def _guessed(records: Sequence[FileRecord], names: Mapping[str, str], is_table: 
 
 
 def _are_turns(cell: object, column: str) -> bool:
-    """Whether a cell holds several turns of a chat."""
-    if not isinstance(cell, str | list | dict):
+    """Whether a cell holds several turns of a chat that name their roles."""
+    cell = structure_of(cell)
+    if not isinstance(cell, str | list | dict) or (
+        isinstance(cell, list) and not isinstance(cell[0] if cell else None, dict | list)
+    ):
         return False
     try:
         return len(turns_of(cell, column)) > 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tui_lab.data import code_tests, preferences
-from tui_lab.data.cells import answers_in, clean, is_missing, structure_of, text_of
+from tui_lab.data.cells import answers_in, clean, is_missing, structure_of, text_of, texts_of
 from tui_lab.data.column_plan import Row, choices_of, whole_number
 from tui_lab.data.column_roles import canonical
 from tui_lab.data.examples import Example
@@ -45,11 +45,17 @@ def _context(row: Row) -> str:
     return value if isinstance(value, str) else "\n\n".join(_passages(value, column))
 
 
+PASSAGE_FIELDS = (
+    "contexts", "sentences", "text", "content", "passage", "snippet", "body", "paragraph", "document",
+    "page_content",
+)  # fmt: skip
+
+
 def _passages(value: object, column: str) -> list[str]:
     if isinstance(value, list):
-        return [text for part in value for text in _passages(part, column)]
+        return [text for part in value if not is_missing(part) for text in _passages(part, column)]
     if isinstance(value, dict):
-        inner = next((key for key in ("contexts", "sentences", "text", "content") if key in value), None)
+        inner = next((key for key in PASSAGE_FIELDS if key in value), None)
         if inner is not None:
             title = value.get("title")
             heading = [title] if isinstance(title, str) and title.strip() else []
@@ -64,7 +70,9 @@ def _tools(row: Row) -> tuple[Tool, ...]:
 def _before(row: Row) -> list[ChatMessage]:
     """The system turn and the earlier turns of a row."""
     messages: list[ChatMessage] = []
-    if (system := _optional(row, "system")).strip():
+    given = structure_of(row.value("system"))
+    system = "" if given is None else "\n".join(texts_of(given, row.column("system") or "system"))
+    if system.strip():
         messages.append({"role": "system", "content": system})
     return messages + history_of(row.value("history"), row.column("history") or "history")
 

@@ -37,8 +37,8 @@ CACHED_ROWS = 4_096
 _WORDS = re.compile(r"\w+")
 _NO_WORDS = {code: " " for code in range(128) if not _WORDS.match(chr(code))}  # of ASCII
 _DIGIT = re.compile(r"\d")
-_SIGNS = re.compile(r"(?<=\d)\s*[-+*/^%.,:=<>]\s*(?=[\d(])|[+*/^=<>%€$£°]")
-_MAYBE_SIGNS = re.compile(r"[\d+*/^=<>%€$£°]")
+_SIGNS = re.compile(r"(?<=\d)\s*[-+*/^%.,:=<>]\s*(?=[\d(])|[+*/^=<>%&|~€$£°]")
+_MAYBE_SIGNS = re.compile(r"[\d+*/^=<>%&|~€$£°]")
 _SENTENCE_END = re.compile(r"(?<=[.!?。！？])\s+|\n+")
 
 Hashes = NDArray[np.uint64]

@@ -7,6 +7,7 @@ is refused only when no row is left."""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -218,10 +219,16 @@ def open_raw(raw: RawData, data_format: str = "auto", columns: str = "") -> Open
     validation = raw.validation
     if validation is not None and is_empty(validation):
         validation = None
+    own = decided
+    if validation is not None:
+        first = list(itertools.islice(validation, TRIED_ROWS))
+        if next(iter(Examples(first, decided)), None) is None:
+            with contextlib.suppress(LabError):  # else their rows are left out, and named
+                own = _readable(raw.name, first, data_format, columns)
     return OpenedData(
         name=raw.name,
         train=Examples(raw.train, decided),
-        validation=Examples(validation, decided) if validation is not None else None,
+        validation=Examples(validation, own) if validation is not None else None,
         plan=decided,
         notes=raw.notes,
         scorer=_scorer(decided),

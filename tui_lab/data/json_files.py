@@ -13,6 +13,7 @@ import msgspec
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import first_line, sanitize
+from tui_lab.data.cells import clean_json
 from tui_lab.data.streams import FileRecord, Line, Records, data_suffix, lines
 
 TRAIN_NAMES = ("train", "training")
@@ -229,7 +230,7 @@ def _values(path: Path, text: str, line: int) -> list[Any]:
         try:
             while (at := _BETWEEN.match(text, at).end()) < len(text):  # type: ignore[union-attr]
                 value, at = decoder.raw_decode(text, at)
-                found.append(value)
+                found.append(clean_json(value))
         except json.JSONDecodeError as later:
             if not found:
                 raise error from None
@@ -249,7 +250,7 @@ def _loads(path: Path, text: str, line: int = 1) -> Any:
     except (ValueError, RecursionError):
         pass
     try:
-        return json.loads(text)
+        return clean_json(json.loads(text))
     except json.JSONDecodeError as error:
         place = f"{path}, line {line + error.lineno - 1}, column {error.colno}"
         raise _BadJson(f"{place}: invalid JSON ({error.msg}). Correct or remove that line.") from None

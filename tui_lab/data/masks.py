@@ -104,6 +104,7 @@ class Renderer:
         self.marked = _MARK.search(self.template) is not None
         self.training_template = None if self.marked else trl_templates.training_variant(self.template)
         self.end_of_turn, self.next_turn = self._find_ends()
+        self._ends = [end for end in (self.end_of_turn, self.eos_token) if end]
         self._openings = {thinking: self._find_opening(thinking) for thinking in (False, True)}
         self.knows_reasoning = self._renders_reasoning()
         self.methods: dict[str, int] = {}
@@ -203,7 +204,7 @@ class Renderer:
     def _in_form(self, messages: Sequence[ChatMessage]) -> list[ChatMessage]:
         """Reasoning where the template reads it."""
         form = chats.as_field if self.knows_reasoning else chats.as_text
-        chat = chats.cleaned(messages)
+        chat = chats.cleaned(messages, self._ends)
         return [form(message) if message["role"] == "assistant" else message for message in chat]
 
     def row(self, messages: Sequence[ChatMessage], tools: Tools = ()) -> RenderedChat:

@@ -30,9 +30,9 @@ _SAID = frozenset(name for name, role in ROLES.items() if role != "call")
 LOSS_FLAGS = (
     "weight", "loss", "train", "trainable", "training", "train_on_turn", "is_trained", "trained",
     "compute_loss",
-    "loss_mask", "train_mask", "loss_weight", "is_train", "do_train",
+    "loss_mask", "train_mask", "loss_weight", "is_train", "do_train", "learn",
 )  # fmt: skip
-LEFT_OUT_FLAGS = ("masked", "ignore", "ignored", "no_loss", "skip")  # the other way round
+LEFT_OUT_FLAGS = ("masked", "ignore", "ignored", "no_loss", "no_train", "skip")  # the other way round
 REASONING_FIELDS = ("reasoning_content", "thinking", "reasoning", "thought", "thoughts")
 ROLE_KEYS = ("role", "from", "speaker", "author", "sender", "type")
 CONTENT_KEYS = ("content", "value", "text", "message", "utterance", "parts", "body", "msg", "data")
@@ -81,15 +81,19 @@ def turns_of(value: object, column: str) -> list[ChatMessage]:
 
 
 def unknown_fields(cell: object) -> set[str]:
-    """The fields of turns in a cell that say something and are not read."""
+    """The fields of turns in a cell that say something and are not read; weights between 0 and 1 are not."""
     turns = structure_of(cell)
-    return {
-        str(key)
+    fields = [
+        (str(key), value)
         for turn in (turns if isinstance(turns, list) else ())
         if isinstance(turn, dict) and any(key in turn for key in ROLE_KEYS)
         for key, value in turn.items()
-        if str(key) not in _READ and not is_missing(value) and value not in ("", [], {})
+    ]
+    unread = {
+        k for k, value in fields if k not in _READ and not is_missing(value) and value not in ("", [], {})
     }
+    parts = {k for k, value in fields if k in LOSS_FLAGS and isinstance(value, float) and 0 < value < 1}
+    return unread | {f"{key} (below 1 counts as 1)" for key in parts}
 
 
 def history_of(value: object, column: str) -> list[ChatMessage]:
@@ -316,7 +320,7 @@ def _reasoning(turn: Mapping[str, Any], number: int) -> str:
     for name in REASONING_FIELDS:
         value = turn.get(name)
         if not is_missing(value) and value not in ("", [], {}):
-            return text_of(value, f"{name} of turn {number}").strip()
+            return "\n\n".join(texts_of(value, f"{name} of turn {number}")).strip()
     return ""
 
 
