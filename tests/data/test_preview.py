@@ -77,6 +77,17 @@ def test_bad_requests(request_fields: dict[str, Any], message: str) -> None:
         preview.preview(from_plain(request_fields, PreviewRequest, "The request"), lambda *_: None)
 
 
+def test_rows_that_do_not_fit_the_preference_loss_are_refused(tmp_path: Path) -> None:
+    votes = tmp_path / "votes.jsonl"
+    votes.write_text('{"prompt": "Why?", "completion": "So.", "label": true}\n')
+    for loss, reason in (
+        ("kto", "every answer is desirable"),
+        ("dpo", "needs the columns chosen and rejected"),
+    ):
+        with pytest.raises(LabError, match=reason):
+            preview.preview(PreviewRequest(data=str(votes), preference_loss=loss), lambda *_: None)
+
+
 def test_row_refused_by_the_template(tmp_path: Path) -> None:
     folder = tmp_path / "strict"
     byte_tokenizer(

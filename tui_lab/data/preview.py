@@ -53,19 +53,25 @@ def preview(request: PreviewRequest, on_progress: job_protocol.OnProgress) -> Pr
 
     rows = -(-request.rows // len(parts))
     answers = [
-        _preview_set(msgspec.structs.replace(request, data=part.name, rows=rows), on_progress)
+        _preview_set(msgspec.structs.replace(request, data=part.name, rows=rows), on_progress, is_part=True)
         for part in parts
     ]
     return combined(request, parts, answers)
 
 
-def _preview_set(request: PreviewRequest, on_progress: job_protocol.OnProgress) -> PreviewAnswer:
-    """The preview of one data set."""
-    from tui_lab.data import hub_download
+def _preview_set(
+    request: PreviewRequest, on_progress: job_protocol.OnProgress, *, is_part: bool = False
+) -> PreviewAnswer:
+    """The preview of one data set, or of a part of a mixture."""
+    from tui_lab.data import hub_download, preferences
 
     on_progress("reading the data")
     with hub_download.reporting(lambda progress: on_progress(progress.text)):
         opened, total = _open(request)
+    if request.preference_loss != "none":
+        preferences.check_form(opened.plan.format, opened.name, request.preference_loss)
+    if request.preference_loss == "kto" and not total and not is_part:
+        preferences.check_verdicts(example.task for example in opened.train)
     on_progress("loading the tokenizer")
     from tui_lab.data import templates
 

@@ -31,6 +31,7 @@ class PreviewRequest(msgspec.Struct, frozen=True):
     deduplicate: bool = True
     seed: Annotated[int, Meta(ge=0)] = 42
     thinking: ThinkingMode = "auto"
+    preference_loss: str = "none"
     mixture_by: Literal["rows", "tokens"] = "rows"
     mixture_sampling: Literal["down", "up"] = "down"
 

@@ -18,7 +18,7 @@ PREVIEW_ROWS = 3
 _KEYS = (
     "data", "model", "data_format", "columns", "max_length", "chat_template", "max_rows", "revision",
     "validation_fraction", "deduplicate", "seed", "thinking",
-    "mixture_by", "mixture_sampling",
+    "mixture_by", "mixture_sampling", "preference_loss",
 )  # fmt: skip
 
 
