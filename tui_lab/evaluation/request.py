@@ -58,8 +58,9 @@ def resolve_target(request: EvaluationRequest) -> EvaluationTarget:
         raise LabError(f"{sanitize(request.run)} is not a run; `tui-lab runs` lists them")
     if run is None and not name and request.model:
         model = model_target(request.model, runs_dir, request.allow_large)
-        if model.adapter is not None or _run_of(request.model, runs_dir) is not None:
-            # a run was given as the model
+        named = _run_of(request.model, runs_dir)
+        if named is not None and (model.adapter or model.location == str(named.model_path)):
+            # a run was given as the model, not a model whose name is part of a run's
             return resolve_target(msgspec.structs.replace(request, model="", run=request.model))
     quantization = "none" if request.quantization == "auto" else request.quantization
     threshold = request.threshold or THRESHOLD
