@@ -19,7 +19,7 @@ _TYPES = {
     "null": type(None),
 }
 _READ = {
-    "$ref", "$schema", "$defs", "additionalProperties", "anyOf", "default", "description", "enum", "items",
+    "$ref", "$schema", "$defs", "additionalProperties", "anyOf", "default", "description", "discriminator", "enum", "items",
     "maxItems", "maximum", "minItems", "minimum", "not", "prefixItems", "properties", "required", "title",
     "type",
 }  # fmt: skip

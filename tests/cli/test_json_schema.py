@@ -59,6 +59,7 @@ ELSEWHERE = {
     "queued": "test_queue.py",
     "result": "test_main.py",
     "retention": "test_retention.py",
+    "search": "test_search.py",
     "stages": "test_stages.py",
     "strength": "test_strength.py",
     "strength_saved": "test_strength.py",

@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 
 from tui_lab import __version__
-from tui_lab.cli.model_commands import add_export, add_learn, add_model_commands, add_serve
+from tui_lab.cli.model_commands import add_export, add_learn, add_model_commands, add_search, add_serve
 from tui_lab.cli.options import (
     CommandGroup,
     Parser,
@@ -67,6 +67,7 @@ def parser(commands: bool = True) -> Parser:
     add_export(group)
     add_serve(group)
     add_learn(group)
+    add_search(group)
     _add_lab_commands(group)
     _add_completion(group)
     return top

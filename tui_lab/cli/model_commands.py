@@ -9,6 +9,7 @@ from tui_lab.cli.options import (
     add_cpu_option,
     add_data_option,
     add_model_options,
+    add_recipe_options,
     add_set_option,
 )
 
@@ -318,3 +319,30 @@ def add_learn(commands: CommandGroup) -> None:
     learn.option("--model", "NAME", "a model or a run (default pocket)")
     learn.option("--text", "TEXT", "the text that a page reads")
     add_set_option(learn, "a value of the page (repeatable)")
+
+
+def add_search(commands: CommandGroup) -> None:
+    search = commands.add(
+        "search",
+        "search.run",
+        "search the recipe with the most gain that keeps a promise about retention, within a budget",
+        runs_dir=True,
+        examples="""\
+  tui-lab search --data support --keep 0.9 --budget 40min
+  tui-lab search --model Qwen/Qwen2.5-0.5B --data rows.jsonl --keep 0.95 --budget 3$
+  tui-lab search --resume search-20261130-210000 --data support --keep 0.9 --budget 60min
+  tui-lab search --show latest
+Rate, rank, layers, replay and KL weight are varied; the strength of the adapter is chosen last. The best
+recipe is trained again with fresh seeds before it is called confirmed.""",
+    )
+    add_recipe_options(search)
+    search.option(
+        "--keep", "SHARE", "the lower end of retention must stay above it (default 0.9)", 0.9, float
+    )
+    search.option("--budget", "TIME", "40min, 2h, or money (default 30min)", "30min")
+    search.option("--suite", "NAME", "the suite of the promise (default everyday)", "everyday")
+    search.count("--items", "items of the suite for a pilot; 0: all (default 200)", 200)
+    search.count("--steps", "steps of the first pilots (default: a third of the preset's)")
+    search.count("--seed", "the seed of the search (default 0)", 0)
+    search.option("--resume", "ID", "go on with a search that was interrupted")
+    search.option("--show", "ID", "show a search: its id, a part of it, or latest")

@@ -1,0 +1,217 @@
+"""The search under a promise: its decisions by hand, and whole searches over a simulated model and
+clock: the budget holds, a killed search ends as one that was not, and the choice keeps the promise."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tui_lab.core.errors import LabError
+from tui_lab.evaluation import search_plan as plan
+from tui_lab.evaluation.search import Search, SearchSettings
+from tui_lab.evaluation.search_plan import Pilot, PilotPoint, SearchResult
+from tui_lab.forecast.cost import Prices
+from tui_lab.retention.statistics import Interval
+
+pytest.importorskip("optuna")
+
+
+def pilot(number: int, *points: tuple[float, float, float], steps: int = 20, seconds: float = 10.0) -> Pilot:
+    found = [PilotPoint(s, gain, Interval(low + 0.05, low, low + 0.1)) for s, gain, low in points]
+    return Pilot(
+        trial=number, rung=0, steps=steps, seed=0, values={"lora_r": 8}, run=f"r{number}", seconds=seconds,
+        points=found,
+    )  # fmt: skip
+
+
+# --- decisions ----------------------------------------------------------------------------------------
+
+
+def test_the_best_strength_keeps_the_promise() -> None:
+    one = pilot(0, (0.5, 0.4, 0.95), (0.75, 0.6, 0.91), (1.0, 0.8, 0.7))
+    found = plan.best_point(one, 0.9)
+    assert found is not None and found.kept and found.point.strength == 0.75
+    assert plan.worth(one, 0.9) == 0.6
+    missed = plan.best_point(one, 0.97)
+    assert missed is not None and not missed.kept and missed.point.strength == 0.5
+    assert plan.worth(one, 0.97) == pytest.approx(-0.02)
+    assert plan.best_point(pilot(1), 0.9) is None and plan.worth(pilot(1), 0.9) == -1.0
+    base_alone = pilot(2, (0.0, 0.9, 1.0))
+    assert plan.best_point(base_alone, 0.9) is None
+
+
+def test_one_that_keeps_the_promise_is_chosen_before_one_that_gains_more() -> None:
+    wild, safe = pilot(0, (1.0, 0.9, 0.5)), pilot(1, (1.0, 0.2, 0.92))
+    chosen = plan.choose([wild, safe], 0.9)
+    assert chosen is not None and chosen.pilot is safe
+    assert plan.choose([], 0.9) is None
+
+
+def test_the_front_has_what_no_other_beats() -> None:
+    pilots = [pilot(0, (1.0, 0.9, 0.5)), pilot(1, (1.0, 0.5, 0.9)), pilot(2, (1.0, 0.4, 0.8))]
+    assert [choice.pilot.run for choice in plan.front(pilots)] == ["r0", "r1"]
+
+
+def test_a_pilot_starts_only_where_it_fits_beside_the_confirmations() -> None:
+    pilots = [pilot(0, (1.0, 0.5, 0.95), seconds=10)]
+    assert plan.predicted_seconds(pilots, 20) == 10 and plan.predicted_seconds(pilots, 60) == 30
+    kept = plan.reserve(pilots, 0.9)
+    assert kept == 2 * plan.SPREAD * 10
+    assert plan.fits(pilots, 20, kept + 12.5, kept) and not plan.fits(pilots, 20, kept + 12.4, kept)
+    assert plan.fits([], 20, 1.0, 0.0), "the first is started: nothing is known yet"
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("40min", 2400), ("2h", 7200), ("90s", 90), ("5", 300), ("0.5 h", 1800), ("3$", 5400), ("$3", 5400)],
+)
+def test_budgets(text: str, seconds: float) -> None:
+    assert plan.parse_budget(text, Prices(per_hour=2.0)) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("soon", "--budget is a time such as 40min"),
+        ("-3", "--budget is a time"),
+        ("0min", "more than nothing"),
+        ("0.2kWh", "an energy budget is not supported"),
+        ("3$", "needs the price of an hour"),
+        ("3$h", "--budget is a time"),
+    ],
+)
+def test_bad_budgets_are_one_sentence(text: str, sentence: str) -> None:
+    with pytest.raises(LabError, match=sentence):
+        plan.parse_budget(text, Prices())
+    for keep in (0.0, 1.1, math.nan):
+        with pytest.raises(LabError, match="--keep is the share"):
+            plan.check_keep(keep)
+
+
+# --- whole searches -----------------------------------------------------------------------------------
+
+
+class Killed(Exception):
+    """Stands for SIGKILL."""
+
+
+class Simulated:
+    """A model whose gain and retention are known functions of the recipe, and a clock that pilots move."""
+
+    def __init__(self, dies_at: int = -1, ceiling: float = 1.0) -> None:
+        self.now, self.calls, self.dies_at, self.ceiling = 0.0, 0, dies_at, ceiling
+
+    def clock(self) -> float:
+        return self.now
+
+    def __call__(
+        self,
+        values: dict[str, Any],
+        steps: int,
+        seed: int,
+        strengths: Any,
+        deadline: float,
+        *,
+        confirms: bool,
+    ) -> Pilot | None:
+        del confirms
+        self.calls += 1
+        if self.calls == self.dies_at:
+            raise Killed
+        cost = 5.0 + 0.5 * steps
+        if self.now + cost > deadline:
+            self.now = deadline
+            return None
+        self.now += cost
+        push = math.log10(values["learning_rate"] / 2e-5) * (1 - math.exp(-steps / 30))
+        points = []
+        for strength in strengths:
+            moved = max(0.0, push) * strength
+            low = self.ceiling - 0.25 * moved**2 * (1 - values["replay_fraction"]) + 0.001 * (seed % 7)
+            points.append(PilotPoint(strength, 1 - math.exp(-moved), Interval(low + 0.03, low, low + 0.06)))
+        return Pilot(
+            trial=-1, rung=0, steps=steps, seed=seed, values=values, run=f"run-{steps}", seconds=cost,
+            points=points,
+        )  # fmt: skip
+
+
+def settings(budget_s: float = 1200.0, keep: float = 0.9) -> SearchSettings:
+    return SearchSettings(
+        search="s", model="pocket", data="support", keep=keep, budget_s=budget_s, suite="everyday", steps=20,
+        learning_rate=2e-4,
+    )  # fmt: skip
+
+
+def quiet(text: str, done: int | None = None, total: int | None = None) -> None:
+    del text, done, total
+
+
+def searched(folder: Path, model: Simulated, **values: Any) -> SearchResult:
+    return Search(settings(**values), folder, model, quiet, model.clock).run()
+
+
+def test_the_choice_keeps_the_promise_within_the_budget_and_is_confirmed(tmp_path: Path) -> None:
+    model = Simulated()
+    found = searched(tmp_path / "s", model)
+    assert model.now <= 1200.0 and found.spent_s <= 1200.0
+    assert found.chosen is not None and found.chosen.kept and found.confirmed
+    assert found.chosen.point.retention.low >= 0.9
+    assert {p.seed for p in found.confirmations} == {1000, 1001}
+    # the best of a grid of single runs, all of whose strengths are measured
+    best = 0.0
+    for rate in (4e-5, 1e-4, 2e-4, 4e-4, 1e-3):
+        for replay in (0.0, 0.1, 0.25, 0.5):
+            one = Simulated()(
+                {"learning_rate": rate, "replay_fraction": replay}, 60, 0, (0.25, 0.5, 0.75, 1.0), math.inf,
+                confirms=False,
+            )  # fmt: skip
+            assert one is not None
+            best = max(best, plan.worth(one, 0.9))
+    assert found.chosen.point.gain >= 0.9 * best
+    assert "Chosen: " in found.sentence and "Confirmed by 2 fresh seeds" in found.sentence
+    assert any(p.rung == 1 for p in found.pilots), "promising pilots are trained longer"
+    assert any(p.rung == 0 and p.trial not in {q.trial for q in found.pilots if q.rung} for p in found.pilots)
+
+
+@pytest.mark.parametrize("dies_at", [1, 2, 4, 7])
+def test_a_killed_search_ends_as_one_that_was_not(tmp_path: Path, dies_at: int) -> None:
+    whole = searched(tmp_path / "whole", Simulated(), budget_s=600.0)
+    model = Simulated(dies_at)
+    with pytest.raises(Killed):
+        searched(tmp_path / "killed", model, budget_s=600.0)
+    again = Simulated()
+    found = searched(tmp_path / "killed", again, budget_s=600.0)
+    assert found.pilots == whole.pilots and found.chosen == whole.chosen
+    assert found.sentence == whole.sentence
+
+
+def test_a_promise_that_cannot_be_kept_says_what_was_nearest(tmp_path: Path) -> None:
+    found = searched(tmp_path / "s", Simulated(ceiling=0.85), budget_s=300.0)
+    assert found.chosen is not None and not found.chosen.kept and not found.confirmed
+    assert "No pilot kept 90% for sure within 5:00" in found.sentence and "The nearest:" in found.sentence
+
+
+def test_a_budget_for_no_pilot_is_one_sentence(tmp_path: Path) -> None:
+    found = searched(tmp_path / "s", Simulated(), budget_s=3.0)
+    assert found.chosen is None and "ended before one pilot was measured" in found.sentence
+    assert found.spent_s <= 3.0
+
+
+def test_another_search_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+    searched(tmp_path / "s", Simulated(), budget_s=60.0)
+    with pytest.raises(LabError, match="has another keep"):
+        searched(tmp_path / "s", Simulated(), budget_s=60.0, keep=0.5)
+
+
+def test_a_choice_that_fresh_seeds_do_not_keep_is_not_confirmed() -> None:
+    chosen = plan.choose([pilot(0, (1.0, 0.5, 0.95))], 0.9)
+    fresh = [pilot(1, (1.0, 0.4, 0.91)), pilot(2, (1.0, 0.4, 0.85))]
+    assert not plan.is_confirmed(fresh, 0.9) and plan.is_confirmed(fresh[:1] * 2, 0.9)
+    result = SearchResult(
+        search="s", model="m", data="d", keep=0.9, budget_s=600.0, pilots=[], chosen=chosen,
+        confirmations=fresh,
+    )  # fmt: skip
+    assert "Not confirmed" in plan.sentence(result) and "winner's curse" in plan.sentence(result)
