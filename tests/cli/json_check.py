@@ -19,14 +19,16 @@ _TYPES = {
     "null": type(None),
 }
 _READ = {
-    "$ref", "$schema", "$defs", "additionalProperties", "anyOf", "default", "description", "discriminator", "enum", "items",
-    "maxItems", "maximum", "minItems", "minimum", "not", "prefixItems", "properties", "required", "title",
+    "$ref", "$schema", "$defs", "additionalProperties", "anyOf", "default", "description", "discriminator", "enum",
+    "items", "maxItems", "maximum", "minItems", "minimum", "not", "prefixItems", "properties", "required", "title",
     "type",
 }  # fmt: skip
 
 
-def problems(value: object, schema: dict[str, Any] = SCHEMA, at: str = "$") -> list[str]:
+def problems(value: object, schema: dict[str, Any] | bool = SCHEMA, at: str = "$") -> list[str]:
     """Where a value differs from the schema; [] for a valid one."""
+    if isinstance(schema, bool):  # everything, or nothing
+        return [] if schema else [f"{at} must not be there"]
     assert set(schema) <= _READ, f"the validator does not know {set(schema) - _READ}"
     if "$ref" in schema:
         return problems(value, SCHEMA["$defs"][schema["$ref"].rpartition("/")[2]], at)
