@@ -19,9 +19,9 @@ _TYPES = {
     "null": type(None),
 }
 _READ = {
-    "$ref", "$schema", "$defs", "additionalProperties", "anyOf", "default", "description", "discriminator", "enum",
-    "items", "maxItems", "maximum", "minItems", "minimum", "not", "prefixItems", "properties", "required", "title",
-    "type",
+    "$ref", "$schema", "$defs", "additionalProperties", "anyOf", "default", "description",
+    "discriminator", "enum", "items", "maxItems", "maximum", "minItems", "minimum", "not",
+    "prefixItems", "properties", "required", "title", "type",
 }  # fmt: skip
 
 
