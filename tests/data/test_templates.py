@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -520,3 +521,16 @@ def test_an_exported_template_asks_as_the_run_without_being_told(name: str) -> N
         )
         today = name == "llama3_2" and not asks.date
         assert text == wanted or today
+
+
+def test_an_empty_template_file_counts_as_none(tmp_path: Path) -> None:
+    (tmp_path / templates.TEMPLATE_FILE).write_text("")
+    tokenizer = byte_tokenizer(CHATML)
+    assert not templates.has_saved(tmp_path) and not templates.use_saved(tokenizer, tmp_path)
+    assert tokenizer.chat_template == CHATML
+
+
+def test_the_end_of_a_turn_that_an_answer_has_already_is_not_doubled() -> None:
+    plain, ended = chat("Hi?", "Hello."), chat("Hi?<|im_end|>", "Hello.<|im_end|>\n")
+    renderer = templates.renderer_of(byte_tokenizer(CHATML, eos_token="<|im_end|>"))
+    assert renderer.row(ended.messages or ()) == renderer.row(plain.messages or ())

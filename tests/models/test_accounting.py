@@ -231,6 +231,14 @@ def test_a_form_is_read_where_its_packages_are_installed_and_work(
         load(folder, Precision(unquantized=True))
 
 
+def test_a_config_with_nan_is_refused(copy: Callable[[Callable[[Tensors], object]], Path]) -> None:
+    folder = copy(lambda t: None)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"rms_norm_eps": float("nan")}))
+    problem = checkpoint.inspect(folder, "m").problem
+    assert problem == "m: has rms_norm_eps = NaN in its config.json, so it computes nothing; correct it"
+
+
 def test_the_size_limit_is_checked_before_weights_are_read(
     copy: Callable[[Callable[[Tensors], object]], Path],
 ) -> None:

@@ -189,7 +189,13 @@ def settle_thinking(tokenizer: Tokenizer) -> None:
 
 def has_saved(folder: Path) -> bool:
     """Whether a chat template or prompt settings were saved in a folder."""
-    return (folder / TEMPLATE_FILE).is_file() or (folder / prompt_settings.FILE).is_file()
+    return _has_template(folder) or (folder / prompt_settings.FILE).is_file()
+
+
+def _has_template(folder: Path) -> bool:
+    """Whether a folder has a template that is not empty: an empty one counts as none, as in tokenizers."""
+    file = folder / TEMPLATE_FILE
+    return file.is_file() and file.stat().st_size > 0
 
 
 def use_saved(tokenizer: Tokenizer, folder: Path | None) -> bool:
@@ -198,7 +204,8 @@ def use_saved(tokenizer: Tokenizer, folder: Path | None) -> bool:
     if folder is None or not folder.is_dir():
         return False
     saved, settings = folder / TEMPLATE_FILE, prompt_settings.read(folder)
-    if saved.is_file():
+    has_template = _has_template(folder)
+    if has_template:
         of_base = tokenizer.chat_template
         of_base = of_base.get("default") if isinstance(of_base, dict) else of_base
         set_template(tokenizer, str(saved))
@@ -206,7 +213,7 @@ def use_saved(tokenizer: Tokenizer, folder: Path | None) -> bool:
             _replaced[tokenizer] = prompt_settings.digest(tokenizer.chat_template)
     if settings is not None:
         use_settings(tokenizer, settings)
-    return saved.is_file() or settings is not None
+    return has_template or settings is not None
 
 
 def load_for(location: str, revision: str = "", saved: Path | None = None) -> Tokenizer:

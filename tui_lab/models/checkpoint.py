@@ -8,6 +8,7 @@ whether a file is complete. No torch.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -268,6 +269,10 @@ def _inspect(folder: Path, shown: str) -> FolderFacts:
             raise _Bad("is an adapter, not a model; name the model that it was made for")
         raise _Bad("has no config.json; name the folder that holds config.json and model.safetensors")
     config = _read_json(folder / "config.json")
+    if bad := [key for key, value in config.items() if isinstance(value, float) and math.isnan(value)]:
+        raise _Bad(
+            f"has {sanitize(bad[0][:40])} = NaN in its config.json, so it computes nothing; correct it"
+        )
     kind = config.get("model_type")
     if not isinstance(kind, str) or not kind:
         raise _Bad("names no model_type in its config.json; it is not a transformers model")
