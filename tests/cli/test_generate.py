@@ -18,9 +18,13 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from tui_lab.cli import main, options
+from tui_lab.cli.generate import _name, _with_models
 from tui_lab.core.errors import LabError
-from tui_lab.recipes.recipe import build
+from tui_lab.decoding import strategies
+from tui_lab.recipes.recipe import Recipe, build
 from tui_lab.runs import folder as runs
+from tui_lab.runs import notes
+from tui_lab.runs.references import ModelReference
 
 PROMPT = "once upon a time"
 
@@ -131,6 +135,21 @@ def test_adapters_by_run_folder_and_path(
     ):
         found = generate(capsys, *words, *lanes)["lanes"]
         assert [lane["token_ids"] for lane in found] == [tuned, plain], words
+
+
+def test_adapters_have_the_names_of_their_runs(tmp_path: Path) -> None:
+    made = [runs.create(Recipe(), tmp_path) for _ in range(2)]
+    for run in made:
+        notes.write(run, name="mine")
+    targets = [ModelReference("base", run.adapter_path) for run in made]
+    targets += [ModelReference("base", tmp_path / "downloaded"), ModelReference("hub/model")]
+    names: list[str] = []
+    for target in targets:
+        names.append(_name(target, names))
+    assert names == ["mine", "mine-2", "tuned", "tuned2"]
+    lanes = strategies.parse_all(["greedy", "greedy on=tuned1", "greedy on=tuned2", "greedy on=base"])
+    named = _with_models(lanes, ["one", "two"])
+    assert [lane.on for lane in named] == ["one", "one", "two", lanes[3].on], "the former names work"
 
 
 def test_a_run_that_tuned_all_weights(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

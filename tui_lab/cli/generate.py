@@ -8,6 +8,8 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec import UNSET, Struct, UnsetType
@@ -28,7 +30,9 @@ from tui_lab.decoding.records import (
 from tui_lab.hardware.memory_budget import take_gpu
 from tui_lab.models import catalog, download
 from tui_lab.playground.messages import ChatTurn, GenerateRequest, with_answers
+from tui_lab.playground.names import lane_name
 from tui_lab.runs import inputs
+from tui_lab.runs.folder import Run
 from tui_lab.runs.references import ModelReference, adapter_target, model_target
 
 if TYPE_CHECKING:
@@ -39,8 +43,8 @@ if TYPE_CHECKING:
 
 
 class GeneratedLane(Struct, kw_only=True, frozen=True):
-    """What one strategy generated. ``on``: base, or tuned with a number for several adapters; ``logprobs``:
-    natural logarithms of the model's own probabilities, before warping; ``turns``: what was said before."""
+    """What one strategy generated. ``on``: base, or the name of an adapter's run; ``logprobs``: natural
+    logarithms of the model's own probabilities, before warping; ``turns``: what was said before."""
 
     strategy: str
     parameters: dict[str, object]
@@ -148,7 +152,7 @@ def _load_session(
     prompters: Prompters,
 ) -> tuple[DecodingSession, list[str]]:
     """Loads everything, also how each is prompted; the session, and the names of the models that lanes can
-    run on besides the base: "tuned", with a number for several adapters."""
+    run on besides the base."""
     from tui_lab.decoding.session import DecodingSession
     from tui_lab.hardware.cuda_support import torch_device
     from tui_lab.models.loading import NO_FOUR_BIT, ModelSource, Precision, has_four_bit, load_model
@@ -169,9 +173,9 @@ def _load_session(
     catalog.check_size(model.location, session.model.num_parameters(), args.allow_large)
     # a run as --model includes its adapter
     wanted = ([model] if model.adapter else []) + adapters
-    names = []
-    for number, target in enumerate(wanted, 1):
-        name = f"tuned{number}" if len(wanted) > 1 else "tuned"
+    names: list[str] = []
+    for target in wanted:
+        name = _name(target, names)
         if target.adapter is None:
             session.add_model(name, weights(target))
         else:
@@ -182,9 +186,22 @@ def _load_session(
     return session, names
 
 
+def _name(target: ModelReference, taken: Sequence[str]) -> str:
+    """What lanes call a run's weights: the short name of the run; "tuned" for weights of no run."""
+    run = Path(target.adapter or target.location).parent
+    if (run / "recipe.toml").is_file():
+        return lane_name(Run(run), taken)
+    return next(name for n in count(1) if (name := "tuned" if n == 1 else f"tuned{n}") not in taken)
+
+
 def _with_models(lanes: tuple[strategies.Lane, ...], names: list[str]) -> tuple[strategies.Lane, ...]:
-    """Lanes without a model run on the first adapter, where there is one."""
-    return tuple(replace(lane, on=lane.on or (names[0] if names else "")) for lane in lanes)
+    """Lanes without a model run on the first adapter, where there is one. "tuned", "tuned1" and "tuned2"
+    name them by their order, too."""
+    ordered = {f"tuned{number}": name for number, name in enumerate(names, 1)}
+    by_order = {"": names[0], "tuned": names[0], **ordered} if names else {}
+    return tuple(
+        replace(lane, on=lane.on if lane.on in names else by_order.get(lane.on, lane.on)) for lane in lanes
+    )
 
 
 def _heading(lane: strategies.Lane) -> str:

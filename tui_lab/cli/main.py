@@ -18,6 +18,8 @@ from tui_lab.core.privacy import keep_private, without_secrets
 if TYPE_CHECKING:
     from tui_lab.core.settings import Loaded
 
+#: Of the newest error of tui-lab itself, in the folder of its state.
+FAULT_LOG = "error.log"
 #: Options that are settings too.
 SETTING_OPTIONS = ("theme", "plots", "ascii", "color", "slow_link", "mouse", "runs_dir")
 
@@ -84,6 +86,28 @@ def _report_error(text: str, code: int, as_json: bool, hint: str = "") -> int:
     return code
 
 
+def _report_fault(error: Exception, as_json: bool) -> int:
+    """Reports an error of tui-lab itself. Its traceback goes into a log, which the message names."""
+    from traceback import format_exception
+
+    from tui_lab import __version__
+    from tui_lab.core.files import write_atomically
+    from tui_lab.core.paths import state_dir
+
+    what = f"{type(error).__name__}: {error}".strip(": ")
+    text = f"the command failed unexpectedly ({what})."
+    log = state_dir() / FAULT_LOG
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        report = f"tui-lab {__version__}, Python {sys.version}\n\n{''.join(format_exception(error))}"
+        write_atomically(log, without_secrets(report))
+    except OSError as problem:
+        text += f" {log} cannot be written ({problem.strerror})."
+    else:
+        text += f" {log} has the report."
+    return _report_error(text, EXIT_FAILED, as_json)
+
+
 def _discard_output() -> None:
     """The interpreter flushes stdout once more at its end, which would fail again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -105,7 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _report_error(str(error) or "interrupted", EXIT_INTERRUPTED, as_json)
     except ModuleNotFoundError as error:
         if str(error.name).partition(".")[0] == "tui_lab":
-            raise
+            return _report_fault(error, as_json)
         text = f"{error.name} is not installed: reinstall tui-lab with all its dependencies"
         return _report_error(text, EXIT_FAILED, as_json)
     except BrokenPipeError:
@@ -118,6 +142,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.filename is None:  # writing to stdout has failed
             _discard_output()
         return _report_error(text, EXIT_FAILED, as_json)
+    except Exception as error:  # noqa: BLE001 (the border of the process: every fault becomes one sentence)
+        return _report_fault(error, as_json)
 
 
 if __name__ == "__main__":

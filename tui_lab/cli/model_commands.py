@@ -64,7 +64,7 @@ wrote it.""",
     generate.many(
         "--adapter",
         "RUN",
-        "a run, adapter folder or hub id; lanes use it unless they set on=base (repeatable: on=tuned2 …)",
+        "a run, adapter folder or hub id; lanes use it unless they set on=base (repeatable: on=RUN …)",
     )
     add_accept_option(generate)
     generate.option("--prompt", "TEXT", "the question; without it or with `-`: standard input", None)

@@ -34,7 +34,7 @@ async def test_the_checks_come_one_by_one_and_end_with_what_to_do(tmp_path: Path
         app.push_screen(screen)
         await until(lambda: "more are running" in screen_text(app))
         await until(lambda: "torch" in screen_text(app))
-        assert "cannot be [b]used␛[31m" in screen_text(app)
+        assert "cannot be [b]used␛[31m" in screen_text(app) and "✗ fail  torch" in screen_text(app)
         assert "hub" not in [check.name for check in screen.found]
         gate.write_text("")
         await until(lambda: "1. torch: install it" in screen_text(app))

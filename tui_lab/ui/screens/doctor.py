@@ -21,19 +21,22 @@ from tui_lab.ui.actions.modal import Dialog
 from tui_lab.ui.actions.registry import bindings, pane_digits
 from tui_lab.ui.terminal.textual_internals import call_after_layout
 from tui_lab.ui.user_files import CHECKS
+from tui_lab.ui.views.states import CHECK_STATES
 
 COMMAND = (sys.executable, "-m", "tui_lab.doctor")
-#: Each state as a word and a colour.
-STYLES = {"ok": "$text-success", "warn": "$text-warning", "fail": "$text-error"}
 WIDEST = 104
 #: Cells around the text.
 AROUND = 5
+#: Cells of a state's glyph and the blank after it.
+GLYPH = 2
 
 
 def shown(check: DoctorCheck, width: int) -> Content:
-    """One check: its state in a word, its name, what was found, what to do."""
-    text = sanitize(doctor.line(check, width), keep_newlines=True)
-    return Content.assemble((text[: len(check.state)], STYLES.get(check.state, "")), text[len(check.state) :])
+    """One check: its state as glyph and word, its name, what was found, what to do."""
+    state = CHECK_STATES[check.state]
+    text = sanitize(doctor.line(check, width - GLYPH), keep_newlines=True).replace("\n", "\n" + " " * GLYPH)
+    rest = text.removeprefix(check.state)
+    return Content.assemble((f"{state.glyph} {state.word}", f"${state.role}"), rest)
 
 
 class DoctorScreen(Dialog[None]):

@@ -62,8 +62,9 @@ def _legend(named: Sequence[PlotSeries], options: PlotOptions, values: bool, bri
         label = ""
         if pointed and one.labels:  # points of their own: none stands for what lies beyond it
             here = bisect_left(one.xs, options.cursor)
-            is_point = here < len(one.xs) and one.xs[here] == options.cursor
-            shown, label = (one.ys[here], f" {one.labels[here]}") if is_point else (math.nan, "")
+            if here >= len(one.xs) or one.xs[here] != options.cursor:
+                continue
+            shown, label = one.ys[here], f" {one.labels[here]}"
         value = f"{label} {quantity(shown, options.unit)}" if values and math.isfinite(shown) else ""
         gap = " " if not brief and parts else ""
         sample = (f"{gap}{one.mark or options.glyph(one.style)} ", one.role)

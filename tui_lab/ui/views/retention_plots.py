@@ -97,6 +97,7 @@ def runs_series(points: Sequence[RunPoint], run_id: str, threshold: float) -> li
                 [p.retention for p in group],
                 style,
                 mark,
+                brief="front" if style == "thin" else "",
                 labels=[names[p.run_id] for p in group] if style == "points" else (),
             )
             for name, role, group, style, mark in groups

@@ -49,7 +49,13 @@ FIT_STATES = {
     "over": State("✗", "does not fit", "text-error"),
     "unknown": State("?", "unknown", "text-muted"),
 }
-TABLES = (RUN_STATES, PLAYGROUND_STATES, FIT_STATES)
+#: Of a check of the doctor.
+CHECK_STATES = {
+    "ok": State("✓", "ok", "text-success"),
+    "warn": State("!", "warn", "text-warning"),
+    "fail": State("✗", "fail", "text-error"),
+}
+TABLES = (RUN_STATES, PLAYGROUND_STATES, FIT_STATES, CHECK_STATES)
 
 
 def run_state(name: str) -> State:
