@@ -230,6 +230,8 @@ REFUSED: list[dict[str, Any]] = [
     {"model": "org/model", "replay_fraction": 0.1},
     {"model": "org/model", "ewc_lambda": 1.0},
     {"label_smoothing_factor": 0.1, "focal_gamma": 2.0},
+    {"class_weights": "balanced", "packing": True},
+    {"class_weights": "balanced", "uncertainty_weighting": True},
     {"self_distillation": True, "replay_fraction": 0.1},
     {"self_distillation": True, "preference_loss": "orpo"},
     {"self_distillation": True, "data": "a.jsonl:1 + b.jsonl:1"},

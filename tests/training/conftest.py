@@ -121,6 +121,7 @@ def make_trainer(tiny_llama: Path, tmp_path: Path) -> Callable[..., LabTrainer]:
         compute_dtype: str = "float32",
         row_mask: bool = True,
         start: Callable[[Model], None] = lambda model: None,
+        encoded: EncodedRows | None = None,
     ) -> LabTrainer:
         torch.manual_seed(recipe.seed)
         values = ResolvedValues(
@@ -137,7 +138,7 @@ def make_trainer(tiny_llama: Path, tmp_path: Path) -> Callable[..., LabTrainer]:
             recipe,
             base,
             word_tokenizer(),
-            EncodedRows(rows(64), rows(16, seed=1)),
+            encoded or EncodedRows(rows(64), rows(16, seed=1)),
             values,
             folder=tmp_path / folder,
             device="cpu",

@@ -15,6 +15,7 @@ from tui_lab.core import format
 from tui_lab.core.errors import LabError
 from tui_lab.core.job_protocol import OnProgress
 from tui_lab.core.sanitize import sanitize
+from tui_lab.data.label_records import LabelScores
 from tui_lab.evaluation import prediction_file
 from tui_lab.evaluation.prediction_summary import PredictedMetric, PredictionSummary
 from tui_lab.evaluation.records import EvaluationRequest
@@ -114,6 +115,11 @@ def _print(found: PredictionSummary) -> None:
         rows = [row for name, each in found.metrics.items() for row in _rows(name, each, found.scored)]
         used = 6 if settings.tuned else 4
         table(headers[:used], [row[:used] for row in rows], (3, 4, 5))
+    if found.labels:
+        heads = ("label", "of", "n", "precision", "recall", "F1")
+        table(
+            heads, [row for side, each in found.labels.items() for row in _labels(side, each)], (2, 3, 4, 5)
+        )
     print_text(f"written to {sanitize(found.path)}")
     if found.skipped:
         more = found.skipped - len(found.skipped_places)
@@ -121,6 +127,21 @@ def _print(found: PredictionSummary) -> None:
         print_text(f"  note: {format.plural(found.skipped, 'row')} without answer: {'; '.join(places)}")
     for note in found.notes:
         print_text(f"  note: {sanitize(note)}")
+
+
+def _labels(side: str, found: LabelScores) -> list[tuple[str, ...]]:
+    """Each label as a line of a table, and their mean."""
+    rows = [
+        (
+            sanitize(each.label),
+            side,
+            f"{each.rows:,}",
+            *map(format.decimal, (each.precision, each.recall, each.f1)),
+        )
+        for each in found.labels
+    ]
+    means = map(format.decimal, (found.precision, found.recall, found.f1))
+    return [*rows, ("mean over labels", side, "", *means)]
 
 
 def _rows(name: str, metric: PredictedMetric, scored: int) -> list[tuple[str, ...]]:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import msgspec
 
+from tui_lab.data.label_records import LabelScores
+from tui_lab.data.labels import label_scores, labels_of
 from tui_lab.evaluation.prediction_file import PredictedAnswer, Prediction, PredictionSettings
 from tui_lab.retention import statistics
 from tui_lab.retention.statistics import Interval
@@ -28,7 +30,7 @@ class PredictedMetric(msgspec.Struct, kw_only=True, frozen=True):
 class PredictionSummary(msgspec.Struct, kw_only=True, frozen=True):
     """A file of predictions. ``rows``: in the file, ``resumed`` of them from before; ``skipped``: without an
     answer; ``scored``: with a reference; ``differ``: whose two answers are different texts. ``metrics``: the
-    metric of the data first."""
+    metric of the data first. ``labels``: of base and tuned, where the references are labels."""
 
     path: str
     settings: PredictionSettings
@@ -40,6 +42,7 @@ class PredictionSummary(msgspec.Struct, kw_only=True, frozen=True):
     differ: int
     metrics: dict[str, PredictedMetric]
     notes: list[str]
+    labels: dict[str, LabelScores] = {}
 
 
 #: Skipped rows that are named.
@@ -57,6 +60,8 @@ def summarise(
     rows = skipped = differ = 0
     places: list[str] = []
     scores: dict[str, list[tuple[float, ...]]] = {}  # of each scored row: base, tuned
+    references: list[str] = []
+    texts: list[list[str]] = []
     for prediction in predictions:
         rows += 1
         if prediction.base is None:
@@ -65,6 +70,9 @@ def summarise(
             continue
         answers = [prediction.base, *([prediction.tuned] if prediction.tuned is not None else [])]
         differ += len({answer.text for answer in answers}) > 1
+        if prediction.expected is not None:
+            references.append(prediction.expected)
+            texts.append([answer.text for answer in answers])
         for name in _ordered(prediction.base, settings.metric):
             scores.setdefault(name, []).append(tuple(answer.scores[name] for answer in answers))
     return PredictionSummary(
@@ -78,6 +86,11 @@ def summarise(
         differ=differ,
         metrics={name: compare(found) for name, found in scores.items()},
         notes=notes,
+        labels={
+            side: label_scores(found, references, answers)
+            for side, answers in zip(("base", "tuned"), zip(*texts, strict=True), strict=False)
+            if (found := labels_of(references))
+        },
     )
 
 

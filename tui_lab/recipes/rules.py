@@ -166,6 +166,24 @@ REFUSALS: tuple[tuple[Callable[[RecipeSchema], bool], str, str], ...] = (
         "ewc_lambda above 0 needs replay_data, a file, folder or hub id of general rows to measure on: 'auto' knows the corpus of the bundled model only",
     ),
     (
+        lambda r: r.class_weights != "none" and r.packing,
+        "class_weights",
+        "class_weights with packing = true: a packed row holds several labels; use packing = false",
+    ),
+    (
+        lambda r: (
+            r.class_weights != "none"
+            and bool(
+                r.replay_fraction
+                or r.self_distillation
+                or r.uncertainty_weighting
+                or r.preference_loss != "none"
+            )
+        ),
+        "class_weights",
+        "class_weights needs rows whose answers are labels and nothing else: set replay_fraction = 0, self_distillation = false, uncertainty_weighting = false and preference_loss = 'none', or class_weights = 'none'",
+    ),
+    (
         lambda r: r.self_distillation and r.replay_fraction > 0,
         "self_distillation",
         "self_distillation = true with replay_fraction above 0: general rows cannot be mixed with rewritten ones; set replay_fraction = 0 and use kl_weight",

@@ -216,6 +216,9 @@ class RecipeSchema(BaseModel):
     uncertainty_weighting: bool = _field(False, "uncertainty weights", "loss",
         help="Learns a weight for each task of data with a task column (Kendall 2018), so that none drowns another.")
 
+    class_weights: Literal["none", "balanced"] = _field("none", "class weights", "loss",
+        help="For data whose answers are labels: balanced weighs each row by the inverse of its label's frequency, so that rare labels count as much.")
+
     # --- against forgetting
     replay_fraction: float = _field(0.0, "replay share", "against forgetting", ge=0, le=0.5, word="off",
         help="Share of general rows mixed into training; 0.05 to 0.25 keeps most of what the model knew.")

@@ -27,6 +27,7 @@ from tui_lab.core.format import (
     significant,
     size,
 )
+from tui_lab.data.label_records import LabelScores
 from tui_lab.data.source_counts import SourceCounts
 from tui_lab.recipes.mixture import short_name
 from tui_lab.report import retention
@@ -215,6 +216,8 @@ def _acquisition(report: ReportContent) -> Iterator[Block]:
             for name, of in scores.items()
         ]
         yield Table("Acquisition", ("measured by", "before", "after"), tuple(rows), right=(1, 2))
+    if report.log.scores and (labels := report.log.scores[-1].labels):
+        yield _labels(labels)
     measured = report.measured.acquisition
     if measured.metrics:
         yield Paragraph(
@@ -239,6 +242,16 @@ def _acquisition(report: ReportContent) -> Iterator[Block]:
         )
     if not scores and not measured.metrics:
         yield Paragraph("Acquisition was not measured.")
+
+
+def _labels(found: LabelScores) -> Table:
+    rows = [
+        (each.label, f"{each.rows:,}", *map(decimal, (each.precision, each.recall, each.f1, each.auc)))
+        for each in found.labels
+    ]
+    rows.append(("mean over labels", "", *map(decimal, (found.precision, found.recall, found.f1, found.auc))))
+    heads = ("label", "held-out rows", "precision", "recall", "F1", "AUC")
+    return Table("Labels, at the newest score", heads, tuple(rows), right=(1, 2, 3, 4, 5))
 
 
 def _mean(found: Metric) -> str:

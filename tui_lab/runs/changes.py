@@ -66,6 +66,7 @@ COURSE = {
     "undesirable_weight": "another loss from here on; its curve jumps here",
     "label_smoothing_factor": "another loss from here on; its curve jumps here",
     "focal_gamma": "another loss from here on; its curve jumps here",
+    "class_weights": "another loss from here on; its curve jumps here",
     "kl_weight": "another loss from here on; its curve jumps here",
     "l2_to_start": "another loss from here on; its curve jumps here",
     "ewc_lambda": "another loss from here on; its curve jumps here",

@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
+from tui_lab.data.label_records import LabelScores
 from tui_lab.data.source_counts import SourceCounts
 from tui_lab.hardware.telemetry import GpuRecord, ProcessRecord
 from tui_lab.retention.statistics import Interval
@@ -237,7 +238,8 @@ class ValidationEvent(RunEvent, tag="eval", kw_only=True, frozen=True):
 
 
 class ScoreEvent(RunEvent, tag="score", kw_only=True, frozen=True):
-    """The task's own score (0 to 1) of greedy answers to held-out rows."""
+    """The task's own score (0 to 1) of greedy answers to held-out rows; ``labels`` where answers are
+    labels."""
 
     name: str
     value: float
@@ -251,6 +253,7 @@ class ScoreEvent(RunEvent, tag="score", kw_only=True, frozen=True):
     bleu: float | None = None
     chrf: float | None = None
     examples: list[ScoredExample] = []
+    labels: LabelScores | None = None
 
 
 class SampleEvent(RunEvent, tag="sample", kw_only=True, frozen=True):

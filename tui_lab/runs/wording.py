@@ -10,6 +10,7 @@ from collections.abc import Callable
 from tui_lab.core import format
 from tui_lab.core.format import interval, plural, significant
 from tui_lab.core.sanitize import sanitize
+from tui_lab.data.label_records import LabelScores
 from tui_lab.data.source_counts import source_line
 from tui_lab.recipes.mixture import short_name
 from tui_lab.retention.statistics import Interval
@@ -116,7 +117,8 @@ def sentence(event: RunEvent, longest: int | None = None) -> str:
             rows = f" on {plural(event.rows, 'held-out row')}" if event.rows is not None else ""
             when = _WHEN.get(event.when, f"at step {event.step}")
             metric = text(format.metric_name(event.name))
-            return f"acquisition {significant(event.value, 3)}{rows} {when} ({metric})"
+            labels = f"; {label_sentence(event.labels)}" if event.labels else ""
+            return f"acquisition {significant(event.value, 3)}{rows} {when} ({metric}){labels}"
         case SampleEvent():
             return f"sample at step {event.step}: {text(event.prompt)} → {text(event.text)}"
         case CheckpointEvent():
@@ -168,6 +170,16 @@ def line(event: RunEvent, longest: int | None = None) -> str:
         case ModelEvent() | DataEvent() | PlanEvent() if text:
             return f"{type(event).__name__.removesuffix('Event').lower()}: {text}"
     return text
+
+
+def label_sentence(found: LabelScores) -> str:
+    """Macro precision, recall, F1 and area under the ROC curve of data whose answers are labels."""
+    area = f", AUC {significant(found.auc, 3)}" if found.auc is not None else ""
+    other = f", {plural(found.other, 'answer')} no label" if found.other else ""
+    return (
+        f"over {len(found.labels)} labels precision {significant(found.precision, 3)}, recall "
+        f"{significant(found.recall, 3)}, F1 {significant(found.f1, 3)}{area}{other}"
+    )
 
 
 def _interval(found: Interval) -> str:

@@ -65,6 +65,7 @@ from tui_lab.training.attempt_records import (
 )
 from tui_lab.training.build_trainer import EncodedRows, TrainerHooks, build_trainer, evenly
 from tui_lab.training.callbacks import OnTrainBegin
+from tui_lab.training.class_weights import class_weights
 from tui_lab.training.oom_ladder import Ladder
 from tui_lab.training.samples import TaskEvaluator
 from tui_lab.training.telemetry import memory_of_others
@@ -309,11 +310,15 @@ def prepare_model(
     ladder = Ladder(recipe, values, context.events.write, memory_of_others)
     if context.group.size == 1 and context.before.ladder:
         ladder.resume(context.before.ladder[-1].after or LadderSettings())
+    classes = None
+    if recipe.class_weights != "none":
+        classes = class_weights(prepared.train, data.tokenizer)
+        context.events.write(ChoiceEvent(field="class_weights", value="balanced", reason=classes.text))
     trainer = build_trainer(
         recipe,
         base,
         data.tokenizer,
-        EncodedRows(prepared.train, _validation_rows(context, recipe, prepared)),
+        EncodedRows(prepared.train, _validation_rows(context, recipe, prepared), classes),
         values,
         folder=context.run.checkpoints_path,
         device=resolved.device.type,

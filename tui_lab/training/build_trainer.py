@@ -21,6 +21,7 @@ from tui_lab.recipes.resolve import ResolvedValues
 from tui_lab.training import layers, objective
 from tui_lab.training.adapters import peft_config
 from tui_lab.training.callbacks import ClearTaskGradients, RelocateBestCheckpoint
+from tui_lab.training.class_weights import ClassWeights
 from tui_lab.training.distributed import ProcessGroup
 from tui_lab.training.objective import Objective
 from tui_lab.training.oom_ladder import Ladder
@@ -41,6 +42,7 @@ class EncodedRows:
 
     train: Sequence[TokenRow]
     validation: Sequence[TokenRow]
+    classes: ClassWeights | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,10 @@ def build_trainer(
             steps_planned(recipe, len(rows.train) // recipe.sequences_per_row),
         )
     tasks = objective.task_names(rows.train) if recipe.uncertainty_weighting else []
+    numbers = objective.task_numbers(rows.train, tasks) if tasks else []
+    weights: Sequence[float] = ()
+    if rows.classes is not None:
+        numbers, weights = rows.classes.numbers, rows.classes.weights
     # copied before trl changes the model's forward
     frozen = None
     if recipe.needs_frozen_copy:
@@ -95,7 +101,7 @@ def build_trainer(
         args=training_arguments(
             recipe, folder, device=device, values=values, validates=bool(rows.validation)
         ),
-        train_dataset=as_dataset(rows.train, tasks, recipe.preference_loss),
+        train_dataset=as_dataset(rows.train, numbers, recipe.preference_loss),
         eval_dataset=as_dataset(held_out) if rows.validation else None,
         processing_class=tokenizer,
         peft_config=config,
@@ -121,11 +127,11 @@ def build_trainer(
         trainer.frozen_ranks = FrozenRanks(trainer.model, recipe.frozen_rank)
     _set_layer_rates(trainer, recipe)
     if objective.is_needed(recipe):
-        trainer.objective = Objective(recipe, trainer.model, frozen, tasks, bool(recipe.from_run))
+        trainer.objective = Objective(recipe, trainer.model, frozen, tasks, bool(recipe.from_run), weights)
         trainer.objective.row_mask = values.row_mask
         if trainer.objective.raw_sigma is not None:
             trainer.add_callback(ClearTaskGradients(trainer.objective.raw_sigma))
-    if tasks:
+    if numbers:
         trainer.data_collator = _TaskCollator(trainer.data_collator)
     if recipe.preference_loss != "none":
         trainer.data_collator = PreferenceCollator(trainer.data_collator, recipe.preference_loss)

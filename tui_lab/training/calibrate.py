@@ -126,6 +126,7 @@ def _shortened(recipe: Recipe) -> Recipe:
             "early_stopping_patience": 0,
             "gradual_unfreezing": False,
             "uncertainty_weighting": False,
+            "class_weights": "none",
             "ewc_lambda": 0.0,
             "init_lora_weights": "default",
             "logging_steps": STEPS,

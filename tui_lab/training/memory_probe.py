@@ -118,7 +118,13 @@ def _without_preferences(recipe: Recipe) -> Recipe:
 def _trainer(recipe: Recipe, model: Model, values: ResolvedValues, folder: Path) -> LabTrainer:
     """The run's trainer over two rows; what only acts on losses is added later."""
     rows: list[TokenRow] = [{"input_ids": [1, 1], "labels": [1, 1]}] * 2
-    later = {"kl_weight": 0.0, "l2_to_start": 0.0, "ewc_lambda": 0.0, "uncertainty_weighting": False}
+    later = {
+        "kl_weight": 0.0,
+        "l2_to_start": 0.0,
+        "ewc_lambda": 0.0,
+        "uncertainty_weighting": False,
+        "class_weights": "none",
+    }
     plain = recipe.model_copy(
         update={"packing": False, "init_lora_weights": "default", "max_steps": 100, **later}
     )
@@ -147,7 +153,7 @@ def _add_protections(
     uniform, counting.uniform = counting.uniform, False  # adapters start at zero
     with counting:
         # task weights are a handful of numbers, and need values of labels, which fake tensors lack
-        plain = recipe.model_copy(update={"uncertainty_weighting": False})
+        plain = recipe.model_copy(update={"uncertainty_weighting": False, "class_weights": "none"})
         made.objective = objective.Objective(plain, made.model, frozen)
         if recipe.ewc_lambda:
             for name, change in made.objective.changes.items():

@@ -44,6 +44,7 @@ def is_needed(recipe: Recipe) -> bool:
         recipe.label_smoothing_factor
         or recipe.focal_gamma
         or recipe.uncertainty_weighting
+        or recipe.class_weights != "none"
         or recipe.kl_weight
         or recipe.l2_to_start
         or recipe.ewc_lambda
@@ -55,6 +56,12 @@ def task_names(rows: Sequence[TokenRow]) -> list[str]:
     """The tasks of rows, sorted."""
     tasks = rows.tasks() if isinstance(rows, TokenRows) else [row.get("task") for row in rows]
     return sorted({task or NO_TASK for task in tasks})
+
+
+def task_numbers(rows: Sequence[TokenRow], tasks: Sequence[str]) -> list[int]:
+    """The index of each row's task in ``tasks``."""
+    names = rows.tasks() if isinstance(rows, TokenRows) else [row.get("task") for row in rows]
+    return [tasks.index(name or NO_TASK) for name in names]
 
 
 @dataclass
@@ -69,7 +76,8 @@ class Objective:
     """Computes the loss of batches. ``model``: the trainer's (peft's or plain), before the first step;
     ``frozen``: a copy of the base, for KL with full tuning; ``starts_trained``: the trainable weights are not
     those of the base but an earlier run's, which a preference loss is compared with; ``tasks``: names of the
-    tasks, for their weights."""
+    tasks, for their weights; ``class_weights``: by the number of a row's class, which batches have as their
+    task."""
 
     def __init__(
         self,
@@ -78,11 +86,13 @@ class Objective:
         frozen: Model = None,
         tasks: Sequence[str] = (),
         starts_trained: bool = False,
+        class_weights: Sequence[float] = (),
     ) -> None:
         self._recipe, self._model, self._frozen = recipe, model, frozen
         self._peft = model if hasattr(model, "peft_config") else None
         self._plain = model.get_base_model() if self._peft is not None else model
         self.tasks = list(tasks)
+        self._class_weights = torch.tensor(class_weights) if class_weights else None
         #: Whether models get the mask of padded rows (:attr:`.trainer_seams.SeamTrainer.row_mask`).
         self.row_mask = True
         self.raw_sigma: torch.nn.Parameter | None = None
@@ -146,7 +156,12 @@ class Objective:
             found = self.preference(outputs, inputs, preference or {})
             self.parts |= found.parts
             loss = found.loss * share.rows / accumulation
-        elif recipe.label_smoothing_factor or recipe.focal_gamma or recipe.uncertainty_weighting:
+        elif (
+            recipe.label_smoothing_factor
+            or recipe.focal_gamma
+            or recipe.uncertainty_weighting
+            or self._class_weights is not None
+        ):
             loss = self._task_loss(states, outputs, head, tasks, tokens, accumulation, share)
         if base_states is not None:
             distance = self._distance(states, base_states, head, inputs)
@@ -231,6 +246,9 @@ class Objective:
             each = losses.focal(log_probs, recipe.focal_gamma)
         else:
             each = -log_probs
+        if self._class_weights is not None and tasks is not None:
+            of_row = self._class_weights[tasks.cpu()].to(each.device)  # (B,)
+            each = each * of_row[:, None].expand_as(mask)[mask]
         if self.raw_sigma is None or tasks is None:
             count = mask.sum() if tokens is None else tokens
             return each.sum() / torch.as_tensor(count).clamp(min=1).to(each.device)

@@ -9,14 +9,20 @@ import math
 import time
 from collections.abc import Sequence
 
+import numpy as np
+import torch
+
 from tui_lab.core.errors import LabError
 from tui_lab.core.out_of_memory import free_memory, is_out_of_memory
 from tui_lab.data import code_tests, row_tokens, scoring
 from tui_lab.data.formats import Example
+from tui_lab.data.labels import label_scores, labels_of
 from tui_lab.data.prepare import PreparedData
 from tui_lab.data.rows import ChatMessage
 from tui_lab.decoding.generate import ROWS_A_BATCH, generate_answers
 from tui_lab.recipes.recipe import Recipe
+from tui_lab.retention.scoring import score
+from tui_lab.retention.suites.records import Item, Suite
 from tui_lab.runs.event_parts import Acquisition, ScoredExample
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.schema import PhaseEvent, SampleEvent, ScoreEvent, WarningEvent
@@ -27,6 +33,8 @@ from tui_lab.training.rng import evaluating
 from tui_lab.training.trainer import LabTrainer
 from tui_lab.training.types import Tokenizer
 
+#: Training rows whose answers tell whether they are labels.
+LABEL_ROWS = 5_000
 #: Answers of a score that the log has as examples.
 EXAMPLES_LOGGED = 4
 
@@ -47,7 +55,13 @@ class TaskEvaluator:
     ) -> None:
         self._recipe, self._events, self._progress = recipe, events, progress
         self._tokenizer, self._prepared = tokenizer, prepared
-        self._scorer = prepared.summary.scorer
+        #: The labels that the answers are; () where they are others.
+        self._labels = (
+            labels_of([each.expected for each in prepared.train_examples[:LABEL_ROWS]])
+            if prepared.summary.format != "text"
+            else ()
+        )
+        self._scorer = prepared.summary.scorer or ("exact" if self._labels else None)
         self._values = {"start": before.score("start"), "end": math.nan}
         self.sampled_at = -1
 
@@ -84,6 +98,10 @@ class TaskEvaluator:
             self._events.write(WarningEvent(text=note))
         self._values[when] = sum(marks) / len(marks)
         shown = list(zip(prompts, answers, examples, marks, strict=True))[:EXAMPLES_LOGGED]
+        labels = None
+        if self._labels:
+            likelihoods = label_likelihoods(trainer, self._tokenizer, examples, self._labels)
+            labels = label_scores(self._labels, [each.expected for each in examples], answers, likelihoods)
         similarity = {
             name: sum(each) / len(each) for name, each in scoring.similarity_scores(answers, rows).items()
         }
@@ -100,6 +118,7 @@ class TaskEvaluator:
                 rouge_l=similarity["rouge_l"],
                 bleu=similarity["bleu"],
                 chrf=similarity["chrf"],
+                labels=labels,
                 examples=[
                     ScoredExample(
                         prompt=_last_turn(prompt),
@@ -155,6 +174,37 @@ class TaskEvaluator:
             free_memory()
             rows //= 2
         return None
+
+
+def label_likelihoods(
+    trainer: LabTrainer, tokenizer: Tokenizer, examples: Sequence[Example], labels: Sequence[str]
+) -> np.ndarray | None:
+    """The probability (rows, labels) of each label's text as the answer, among the texts of all labels; None
+    where it is not finite."""
+    items = []
+    for at, example in enumerate(examples):
+        completion = example.completion or " "
+        blank = completion[: len(completion) - len(completion.lstrip())]
+        items.append(
+            Item(
+                id=str(at),
+                context=example.prompt or "",
+                continuations=tuple((blank if example.messages is None else " ") + each for each in labels),
+                answers=(),
+                messages=tuple(example.generation_messages) if example.messages is not None else (),
+            )
+        )
+    suite = Suite(
+        "labels", "", "", "", kind="choice", metric="acc", items=tuple(items), chance=None, licence="",
+        source="", sha256="",
+    )  # fmt: skip
+    with evaluating(trainer), torch.no_grad():
+        found = [each.loglikelihoods for each in score.score(trainer.model, tokenizer, suite)]
+    values = np.array(found, dtype=np.float64)
+    if not np.isfinite(values).all():
+        return None
+    shares = np.exp(values - values.max(axis=1, keepdims=True))
+    return np.asarray(shares / shares.sum(axis=1, keepdims=True))
 
 
 def _last_turn(prompt: SamplePrompt) -> str:

@@ -13,7 +13,7 @@ from tui_lab.data.rows import TokenRow
 from tui_lab.data.store import TokenRows
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.recipes.resolve import ResolvedValues
-from tui_lab.training import objective, preferences, trackers
+from tui_lab.training import preferences, trackers
 from tui_lab.training.trainer_seams import use_one_gpu
 
 #: The column with the index of a row's task.
@@ -82,16 +82,17 @@ def steps_planned(recipe: Recipe, rows: int) -> int:
     )
 
 
-def as_dataset(rows: Sequence[TokenRow], tasks: Sequence[str] = (), preference_loss: str = "none") -> Dataset:
-    """Encoded rows as a data set with the columns that trl takes as they are, the index of each row's task in
-    ``tasks`` where there are any, and what a preference loss needs besides."""
+def as_dataset(
+    rows: Sequence[TokenRow], numbers: Sequence[int] = (), preference_loss: str = "none"
+) -> Dataset:
+    """Encoded rows as a data set with the columns that trl takes as they are, the ``numbers`` of the rows'
+    tasks or classes where there are any, and what a preference loss needs besides."""
     stored = rows if isinstance(rows, TokenRows) else TokenRows.of(rows)
     if preference_loss == "kto":
         return preferences.as_verdicts(stored)
     if preference_loss != "none":
         return preferences.as_pairs(stored)
     dataset: Dataset = stored.dataset()
-    if tasks:
-        numbers = [tasks.index(task or objective.NO_TASK) for task in stored.tasks()]
+    if numbers:
         dataset = dataset.add_column(TASK_COLUMN, numbers)
     return dataset
