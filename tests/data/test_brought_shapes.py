@@ -227,6 +227,7 @@ REFUSED: dict[str, dict[str, Any]] = {
     "tokens": {"input_ids": [1, 2], "labels": [1, 2]},
     "two chats": {"conversation_a": MSGS, "conversation_b": MSGS, "winner": "model_a"},
     "numbers": {"x": 1, "y": 2},
+    "intents": {"tag": "hello", "patterns": ["Hi?", "Hey?"], "responses": ["Hello."]},
     "identifiers": {"user_id": "a", "answer_id": "b"},
 }
 
@@ -294,6 +295,8 @@ def test_calls_of_tools_as_the_answer(tmp_path: Path) -> None:
 def test_a_mapping_names_fields_of_objects(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps({"translation": {"en": "Hi?", "de": "Hallo?"}}))
+    with pytest.raises(LabError, match=r"has the columns translation\.en, translation\.de; .*--columns"):
+        formats.read(str(path))
     source = formats.read(str(path), columns="question=translation.en,answer=translation.de")
     assert turns(source) == [U, ("assistant", "Hallo?")] and not source.unused
 

@@ -246,7 +246,7 @@ def plans(
             try:
                 found.append(_plan(name, records, (data_format, mapping), inner, guess))
             except LabError as problem:
-                error = error or problem
+                error = problem if inner else error or problem  # with the fields that a mapping can name
         if not guess and len(found) == 2 and found[0].format == "text" and found[1].format in _CHATS:
             found.reverse()
         yield from found
@@ -294,7 +294,10 @@ def _guessed(records: Sequence[FileRecord], names: Mapping[str, str], is_table: 
     answers = [name for name in texts if name not in asked and ANSWER_WORDS & set(name.split("_"))]
     if len(asked) == len(answers) == 1:
         return {"question": names[asked[0]], "answer": names[answers[0]]}
-    alone = len(texts) == 1 and not asked and not answers and not is_table
+    lists = any(
+        isinstance(cell, list | dict) and cell for name in names for cell in map(structure_of, cells(name))
+    )
+    alone = len(texts) == 1 and not asked and not answers and not is_table and not lists
     return {"text": names[texts[0]]} if alone else {}
 
 
