@@ -216,7 +216,7 @@ def test_the_end_of_a_damaged_log_is_told_as_far_as_it_goes(n: Any) -> None:
     result = RunResult(
         run="a", path="a", state="finished", step=1, total_steps=2, seconds=float("inf"), train_loss=None,
         validation_loss=None, acquisition=Acquisition(name="", start=None, end=None), peak_memory={},
-        flops_per_token=None, mfu=None, energy_j=None, saved=None, message="",
+        flops_per_token=None, mfu=None, overfitting_gap=None, energy_j=None, saved=None, message="",
     )  # fmt: skip
     lines = plain.summary(result, state)
     assert lines[0] == "The run finished, at step 1 of 2."

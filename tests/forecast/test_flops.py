@@ -26,7 +26,8 @@ def recipe(**values: Any) -> Any:
         "gradient_checkpointing": False, "kl_weight": 0.0, "label_smoothing_factor": 0.0,
         "reference_passes": 0,
     }  # fmt: skip
-    return SimpleNamespace(**{**vars(test_shapes.recipe()), **plain, **values})
+    found = {**vars(test_shapes.recipe()), **plain, **values}
+    return SimpleNamespace(**found, adapter_rank=found["lora_r"])
 
 
 def model_of(variant: dict[str, Any], asked: Any) -> Any:

@@ -370,7 +370,7 @@ def test_json_keeps_its_keys() -> None:
         "plan", "versions", "device", "threads", "attempts", "course", "step", "total_steps", "losses",
         "scores", "samples", "examples", "answers", "acquisition", "results", "flips", "item_probes",
         "kl_probes", "threshold", "probe_reason", "strength", "memory", "flags", "ladder", "ladder_cost",
-        "spent", "prices", "saved", "unknown", "problems",
+        "spent", "prices", "saved", "stages", "unknown", "problems",
     }  # fmt: skip
     as_dict: Any = found
     assert as_dict["scores"][0]["name"] == "exact" and "examples" not in as_dict["scores"][0]

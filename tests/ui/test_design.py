@@ -32,6 +32,7 @@ from tui_lab.ui.screens.inspector import Inspector
 from tui_lab.ui.screens.item_view import ItemView
 from tui_lab.ui.screens.pane import Pane
 from tui_lab.ui.terminal.types import AnyScreen
+from tui_lab.ui.views import retention
 from tui_lab.ui.views.states import RUN_STATES
 from tui_lab.ui.widgets.dialogs import TITLE_CELLS, AskText, Confirm, Pick, RemedyDialog, headed
 from tui_lab.ui.widgets.panel import key_hints, panel_title
@@ -63,7 +64,7 @@ def over_the_panes(run: Run, folder: Path) -> dict[str, AnyScreen]:
     client = cast("PlaygroundClient", PaperClient())
     return {
         "export": ExportScreen(run),
-        "item": ItemView(typed_result(), [0, 1, 2], 1),
+        "item": ItemView(lambda at, width: retention.item(typed_result(), at, width), 2, 1),
         "inspector": Inspector(lane_done(0, "greedy", "once upon", tokens=tokens)),
         "blind vote": Blind(client, settings, folder / "votes.jsonl", seed=1),
     }

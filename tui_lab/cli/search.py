@@ -12,7 +12,7 @@ from tui_lab.cli.output import Progress, as_json, print_text, table
 from tui_lab.cli.recipe_args import overrides_of
 from tui_lab.core import input_files
 from tui_lab.core.errors import LabError
-from tui_lab.core.format import duration
+from tui_lab.core.format import duration, plural
 from tui_lab.core.records import from_json
 from tui_lab.core.sanitize import sanitize
 from tui_lab.evaluation import search_plan as plan
@@ -102,7 +102,7 @@ def _print(args: argparse.Namespace, found: SearchResult) -> int:
                 [_row(choice) for choice in found.front],
                 right=(1, 2, 3),
             )
-        print_text(f"{found.sentence} {len(found.pilots)} pilots in {duration(found.spent_s)}.")
+        print_text(f"{found.sentence} {plural(len(found.pilots), 'pilot')} in {duration(found.spent_s)}.")
         if found.chosen is not None and found.chosen.kept:
             chosen = found.chosen
             print_text(

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import msgspec
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.format import duration
+from tui_lab.core.format import duration, plural
 from tui_lab.core.sanitize import sanitize
 from tui_lab.forecast.cost import Prices
 from tui_lab.retention.statistics import Interval
@@ -219,8 +219,11 @@ def sentence(result: SearchResult) -> str:
             f"{chosen.point.gain:.3f}, {low}. A lower --keep, a smaller learning rate, replay or more items "
             "of the suite would be needed."
         )
-    why = f"the highest gain ({chosen.point.gain:.3f}) of {len(result.pilots)} pilots whose {low} lies above "
-    text = f"Chosen: {at}. It has {why}{keep:.0%}."
+    of = plural(len(result.pilots), "pilot")
+    text = (
+        f"Chosen: {at}. It has the highest gain ({chosen.point.gain:.3f}) of {of} whose {low} lies above "
+        f"{keep:.0%}."
+    )
     fresh = [pilot.points[-1] for pilot in result.confirmations if pilot.points]
     if len(fresh) < CONFIRMATIONS:
         return (

@@ -51,7 +51,7 @@ async def test_setup_measures_the_recipe_and_shows_the_verdict(
     app = LabApp(pane="setup")
     async with app.run_test(size=(120, 40)) as pilot:
         await until(lambda: isinstance(app.screen, SetupPane) and app.screen.summary is not None)
-        await pilot.press("y")
+        await pilot.press("M")
         await until(lambda: isinstance(app.screen, AdviseScreen) and "held-out rows" in screen_text(app))
         await pilot.press("enter")
         await until(lambda: "no held-out rows" in screen_text(app))

@@ -24,11 +24,12 @@ def heading(series: Sequence[PlotSeries], width: int, most: int, options: PlotOp
         (False, False),
         (False, True),
     )
-    for rows in range(1, most + 1):
-        for values, brief in styles[: 2 if rows < most or pointed else 4]:
-            found = _wrapped(_legend(named, options, values, brief), width)
-            if 0 < len(found) <= rows:
-                return [cut_row(row, width) for row in found]
+    for shown in _groups(named, pointed):
+        for rows in range(1, most + 1):
+            for values, brief in styles[: 2 if rows < most or pointed else 4]:
+                found = _wrapped(_legend(shown, options, values, brief), width)
+                if 0 < len(found) <= rows:
+                    return [cut_row(row, width) for row in found]
     row = [span for part in _legend(named, options, False, True) for span in part]
     while len(row) > 1 and len(plain([row]).rstrip()) >= width:
         row.pop()
@@ -36,6 +37,16 @@ def heading(series: Sequence[PlotSeries], width: int, most: int, options: PlotOp
         row.pop()
     text, role = row[-1]
     return [cut_row([*row[:-1], (fit(f"{text.rstrip()}…", min(width, len(text) + 1)), role)], width)]
+
+
+def _groups(named: Sequence[PlotSeries], pointed: bool) -> list[Sequence[PlotSeries]]:
+    """What a heading names, the most first: at a cursor values count more than the names of limits, intervals
+    and single points."""
+    if not pointed:
+        return [named]
+    curves = [one for one in named if one.style != "dashed" and one.shows_last]
+    groups = [named, curves, [one for one in curves if not one.labels]]
+    return [group for group in groups if group]
 
 
 def _wrapped(parts: Sequence[PlotRow], width: int) -> list[PlotRow]:
@@ -58,15 +69,22 @@ def _legend(named: Sequence[PlotSeries], options: PlotOptions, values: bool, bri
         at = f"step {options.cursor:.0f}" if options.whole_x else f"at {quantity(options.cursor, 'number')}"
         parts.append([(f"{' ' if title else ''}{at} ", "title")])
     for one in named:
-        shown = one.at(options.cursor) if pointed else one.last if one.shows_last else math.nan
-        label = ""
-        if pointed and one.labels:  # points of their own: none stands for what lies beyond it
-            here = bisect_left(one.xs, options.cursor)
-            if here >= len(one.xs) or one.xs[here] != options.cursor:
-                continue
-            shown, label = one.ys[here], f" {one.labels[here]}"
+        shown, label = _shown(one, options)
+        if pointed and one.labels and math.isnan(shown):
+            continue
         value = f"{label} {quantity(shown, options.unit)}" if values and math.isfinite(shown) else ""
         gap = " " if not brief and parts else ""
         sample = (f"{gap}{one.mark or options.glyph(one.style)} ", one.role)
         parts.append([sample, (f"{(brief and one.brief) or one.name}{value} ", "legend")])
     return parts
+
+
+def _shown(one: PlotSeries, options: PlotOptions) -> tuple[float, str]:
+    """The value of a series in the legend, NaN for none, and the label of its point."""
+    if not math.isfinite(options.cursor):
+        return one.last if one.shows_last else math.nan, ""
+    if one.labels:  # points of their own: none stands for what lies beyond it
+        here = bisect_left(one.xs, options.cursor)
+        is_point = here < len(one.xs) and one.xs[here] == options.cursor
+        return (one.ys[here], f" {one.labels[here]}") if is_point else (math.nan, "")
+    return one.at(options.cursor), ""
