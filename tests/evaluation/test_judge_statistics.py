@@ -8,8 +8,8 @@ import numpy
 import pytest
 from scipy.optimize import minimize
 
-from tui_lab.evaluation.judge_statistics import length_controlled, prediction_powered
-from tui_lab.retention.statistics import mean_interval, student_t
+from tui_lab.evaluation.judge_statistics import length_controlled, prediction_powered, win_rate
+from tui_lab.retention.statistics import Interval, mean_interval, student_t
 
 SETS, VOTES, PAIRS = 1_000, 40, 400
 
@@ -46,6 +46,15 @@ def test_a_judge_without_information_leaves_the_votes() -> None:
     found, alone = prediction_powered(votes, [0.5] * 600, [0.5] * 100), mean_interval(votes)
     assert found.value == alone.value
     assert (found.low, found.high) == pytest.approx((alone.low, alone.high), abs=1e-3)
+
+
+def test_equal_wins_are_no_certainty() -> None:
+    for wins in ([0.5] * 48, [1.0] * 48, [0.0] * 48):
+        found = win_rate(wins)
+        assert found.value == wins[0] and found.high - found.low > 0.03
+    # 4 of 8: t is 2.3646, the variance (8 × 0.25 + 1) / 64
+    assert win_rate([1.0, 0.0] * 4).low == pytest.approx(max(0, 0.5 - 2.3646 * math.sqrt(3 / 64)), abs=1e-4)
+    assert win_rate([1.0]) == Interval(1.0, 0.0, 1.0)
 
 
 def test_few_votes_and_votes_that_agree() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
 import msgspec
@@ -109,7 +110,8 @@ def _print(found: JudgeResult) -> None:
         rows.append((f"calibrated on {found.votes} votes", _interval(found.calibrated)))
         rows.append(("votes that the judge shares", format.percent(found.agreement)))
     rows.append(("same choice in both orders", format.percent(found.consistent)))
-    rows.append(("answer that stands first is chosen", _interval(found.first)))
+    if not math.isnan(found.first.value):  # not only ties
+        rows.append(("answer that stands first is chosen", _interval(found.first)))
     rows += [(f"win rate, {kind}", format.decimal(rate, 2)) for kind, rate in found.kinds.items() if kind]
     table(("figure", "value"), rows)
     print_text(found.sentence)

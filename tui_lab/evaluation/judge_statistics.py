@@ -18,6 +18,23 @@ _PSEUDO_ERRORS = 1.0
 Z = 1.959964
 
 
+def win_rate(wins: Sequence[float], level: float = 0.95) -> Interval:
+    """The mean of wins with the interval of Student's t, and one win that could have been otherwise added to
+    the variance: equal wins prove no certainty. NaN for fewer than 2."""
+    import numpy
+
+    y = numpy.asarray(wins, dtype=float)
+    if y.size < 2:
+        return Interval(float(y.mean()) if y.size else math.nan, 0.0, 1.0)
+    variance = (float(((y - y.mean()) ** 2).sum()) + _PSEUDO_ERRORS) / y.size**2
+    return _around(float(y.mean()), variance, y.size, level)
+
+
+def _around(value: float, variance: float, n: int, level: float) -> Interval:
+    half = student_t(n - 1, level) * math.sqrt(variance)
+    return Interval(min(1.0, max(0.0, value)), max(0.0, value - half), min(1.0, value + half))
+
+
 def prediction_powered(
     votes: Sequence[float], judged: Sequence[float], others: Sequence[float], level: float = 0.95
 ) -> Interval:
@@ -45,8 +62,7 @@ def prediction_powered(
     variance = (float(((rest - rest.mean()) ** 2).sum()) + _PSEUDO_ERRORS) / n / n
     if weight:
         variance += weight**2 * float(g.var(ddof=1)) / size
-    half = student_t(n - 1, level) * math.sqrt(variance)
-    return Interval(min(1.0, max(0.0, value)), max(0.0, value - half), min(1.0, value + half))
+    return _around(value, variance, n, level)
 
 
 def length_controlled(wins: Sequence[float], length_differences: Sequence[float]) -> Interval:

@@ -14,9 +14,9 @@ import msgspec
 from tui_lab.core import format
 from tui_lab.core.errors import LabError
 from tui_lab.core.records import from_json
-from tui_lab.evaluation.judge_statistics import FEWEST_VOTES, length_controlled, prediction_powered
+from tui_lab.evaluation.judge_statistics import FEWEST_VOTES, length_controlled, prediction_powered, win_rate
 from tui_lab.evaluation.records import EvaluationRequest
-from tui_lab.retention.statistics import Interval, mean_interval, wilson
+from tui_lab.retention.statistics import Interval, wilson
 from tui_lab.retention.stored import JudgedPair, JudgeResult
 
 TWO_TURN = "two-turn"
@@ -164,7 +164,7 @@ def result(
     calibrated = None
     if len(agreeing) >= FEWEST_VOTES:
         calibrated = prediction_powered([vote for vote, _ in agreeing], [win for _, win in agreeing], wins)
-    rate = _mean(wins)
+    rate = win_rate(wins)
     return JudgeResult(
         judge=judge,
         prompts=request.name,
@@ -212,11 +212,6 @@ def _sentence(judge: str, rate: Interval, calibrated: Interval | None, votes: in
 
 def _length(answers: Sequence[str]) -> int:
     return sum(map(len, answers))
-
-
-def _mean(wins: Sequence[float]) -> Interval:
-    found = mean_interval(wins)
-    return Interval(found.value, max(0.0, found.low), min(1.0, found.high))
 
 
 def _share(found: Sequence[bool]) -> float:
