@@ -85,6 +85,13 @@ def test_votes_overrule_a_judge_who_favours_the_tuned_model() -> None:
     assert "calibrated on 20 votes" in found.sentence and found.agreement == 0.2
 
 
+def test_a_judge_who_chooses_by_position_is_named() -> None:
+    found = judging.result("j", REQUEST, [judged("AA")] * 10, [])
+    assert (found.ties, found.consistent, found.first.value) == (10, 0.0, 1.0)
+    assert "chooses by position: both orders agree in 0% of the pairs" in found.sentence
+    assert "by position" not in judging.result("j", REQUEST, [judged("BA")] * 10, []).sentence
+
+
 def test_replies_that_cannot_be_read() -> None:
     unread = Judged(JudgedPair(("q",), ("a",), ("b",), None), ("", "A"))
     found = judging.result("j", REQUEST, [unread, judged("BA")], [(1.0, None)])

@@ -228,6 +228,6 @@ def _cells(method: Method, currency: str) -> tuple[str, ...]:
         "" if method.gain is None else _signed(method.gain),
         f"{method.prompt_tokens:,.0f}",
         f"{method.answer_tokens:,.0f}",
-        "" if method.seconds is None else format.significant(method.seconds, 2),
+        "" if method.seconds is None else format.decimal(method.seconds, 2 if method.seconds < 10 else 0),
         "" if method.cost is None else format.money(method.cost * 1000, currency),
     )

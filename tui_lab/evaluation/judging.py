@@ -25,6 +25,8 @@ LETTERS = ("A", "B", "C")
 #: Characters of an answer that a judge reads, and turns of a prompt.
 MAX_ANSWER_CHARS, MAX_TURNS = 6_000, 8
 MAX_RUBRIC_CHARS = 2_000
+#: A judge whose choices agree in both orders in fewer pairs chooses by position.
+LEAST_CONSISTENT = 0.5
 
 RUBRICS = {
     "writing": "Prefer the text that does what was asked, reads well and keeps every condition.",
@@ -165,6 +167,7 @@ def result(
     if len(agreeing) >= FEWEST_VOTES:
         calibrated = prediction_powered([vote for vote, _ in agreeing], [win for _, win in agreeing], wins)
     rate = win_rate(wins)
+    consistent = _share([each.letters in _CONSISTENT for each in judged if each.pair.win is not None])
     return JudgeResult(
         judge=judge,
         prompts=request.name,
@@ -178,11 +181,11 @@ def result(
         votes=len(agreeing),
         agreement=_share([vote == win for vote, win in agreeing]),
         first=wilson(letters.count("A"), letters.count("A") + letters.count("B")),
-        consistent=_share([each.letters in _CONSISTENT for each in judged if each.pair.win is not None]),
+        consistent=consistent,
         equal_length=length_controlled(wins, [_length(p.tuned) - _length(p.base) for p in read]),
         kinds={kind: _kind_rate(read, kind) for kind in dict.fromkeys(pair.kind for pair in read)},
         verdict=verdict(rate, calibrated),
-        sentence=_sentence(judge, rate, calibrated, len(agreeing)),
+        sentence=f"{_sentence(judge, rate, calibrated, len(agreeing))}{_warning(consistent)}",
         items=[each.pair for each in judged],
     )
 
@@ -208,6 +211,12 @@ def _sentence(judge: str, rate: Interval, calibrated: Interval | None, votes: in
     if calibrated:
         return lead
     return f"{lead} Judges are biased: {FEWEST_VOTES} blind votes of your own on base and tuned calibrate it."
+
+
+def _warning(consistent: float) -> str:
+    if consistent >= LEAST_CONSISTENT:
+        return ""
+    return f" It chooses by position: both orders agree in {consistent:.0%} of the pairs; take another judge."
 
 
 def _length(answers: Sequence[str]) -> int:
