@@ -121,10 +121,9 @@ async def test_every_frame_has_a_title(size: tuple[int, int], tmp_path: Path) ->
             app.pop_screen()
         for name, screen in over_the_panes(run, tmp_path).items():
             await app.push_screen(screen)
-            await pilot.pause()
-            assert faults(app) == [], name
-            assert name == "inspector" or list(framed(app.screen)), name
+            await until(lambda name=name: name == "inspector" or any(framed(app.screen)), what=name)  # type: ignore[misc]
             await until(lambda: "? Keys" in screen_text(app) or "Esc" in screen_text(app), what=name)
+            assert faults(app) == [], name
             app.pop_screen()
         for name in ("help", "cheat_sheet", "themes", "settings", "doctor", "whether"):
             app.action_open(name)
