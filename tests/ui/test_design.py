@@ -215,8 +215,9 @@ def test_no_text_has_the_old_words() -> None:
     """In texts of the lab, of commands and reports; the bundled model's own training text is not one."""
     package = Path(tui_lab.__file__).parent
     for path in sorted(package.rglob("*.py")):
-        if "builder" not in path.parts:
-            for text in _texts(ast.parse(path.read_text(encoding="utf-8"))):
+        source = path.read_text(encoding="utf-8")
+        if "builder" not in path.parts and OLD_WORDS.search(source):  # parsing every module takes seconds
+            for text in _texts(ast.parse(source)):
                 assert not OLD_WORDS.search(text), (path.name, text)
     for path in sorted((package / "ui").rglob("*.toml")):
         assert not OLD_WORDS.search(path.read_text(encoding="utf-8")), path.name
