@@ -44,7 +44,7 @@ def test_a_stored_search_is_shown(stored: Path, capsys: pytest.CaptureFixture[st
     [
         (["--keep", "1.5"], "--keep is the share of retention"),
         (["--budget", "soon"], "--budget is a time"),
-        (["--show", "none"], "names 0 searches"),
+        (["--show", "none"], "there is no search with none in its name"),
         (["--set", "method=ia3"], "search varies LoRA"),
         (["--steps", "0"], "--steps must be at least 1"),
     ],

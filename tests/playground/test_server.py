@@ -200,5 +200,8 @@ async def test_no_field_is_dropped_without_a_word() -> None:
 async def test_a_busy_port_is_one_sentence() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
+        for beyond in (65_536, 999_999):
+            with pytest.raises(LabError, match=f"--port is at most 65535, not {beyond}"):
+                server.bind("127.0.0.1", beyond)
         with pytest.raises(LabError, match=rf"127.0.0.1:{port} cannot be used .*choose another with --port"):
             server.bind("127.0.0.1", port)

@@ -87,7 +87,8 @@ def _read(directory: Path, name: str) -> SearchResult:
     found = every[-1:] if name == "latest" else [path for path in every if name in path.name]
     if len(found) != 1:
         known = ", ".join(path.name for path in every[-5:]) or "none yet"
-        raise LabError(f"{sanitize(name)} names {len(found)} searches; there are: {known}")
+        which = "there are several searches" if found else "there is no search"
+        raise LabError(f"{which} with {sanitize(name)} in its name; the newest: {known}")
     return from_json(input_files.read_bytes(found[0] / RESULT), SearchResult, RESULT)
 
 

@@ -48,6 +48,8 @@ def is_loopback(host: str) -> bool:
 
 def bind(host: str, port: int) -> socket.socket:
     """A listening socket. Raises LabError for a busy port and for an address that is not this machine's."""
+    if port > 65_535:  # getaddrinfo would take the remainder
+        raise LabError(f"--port is at most 65535, not {port}; 0 takes a free one")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         found = socket.socket(family, kind, protocol)
