@@ -58,6 +58,9 @@ def test_the_front_has_what_no_other_beats() -> None:
 def test_a_pilot_starts_only_where_it_fits_beside_the_confirmations() -> None:
     pilots = [pilot(0, (1.0, 0.5, 0.95), seconds=10)]
     assert plan.predicted_seconds(pilots, 20) == 10 and plan.predicted_seconds(pilots, 60) == 30
+    longer = [*pilots, pilot(1, (1.0, 0.4, 0.95), steps=60, seconds=18)]
+    assert plan.predicted_seconds(longer, 60) == 18 and plan.predicted_seconds(longer, 20) == 10
+    assert plan.predicted_seconds(longer, 120) == 36
     kept = plan.reserve(pilots, 0.9)
     assert kept == 2 * plan.SPREAD * 10
     assert plan.fits(pilots, 20, kept + 12.5, kept) and not plan.fits(pilots, 20, kept + 12.4, kept)

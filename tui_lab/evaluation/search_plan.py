@@ -172,10 +172,15 @@ def front(pilots: Sequence[Pilot]) -> list[Choice]:
 
 
 def predicted_seconds(pilots: Sequence[Pilot], steps: int) -> float | None:
-    """How long a pilot of ``steps`` takes: the slowest of those before it, scaled by their steps where it is
-    longer. None without one."""
-    seconds = [pilot.seconds * max(1.0, steps / max(1, pilot.steps)) for pilot in pilots if not pilot.problem]
-    return max(seconds) if seconds else None
+    """How long a pilot of ``steps`` takes: as the slowest of the shortest pilots that had as many steps, else
+    as the slowest of the longest, scaled by its steps. None without a pilot."""
+    measured = [pilot for pilot in pilots if not pilot.problem]
+    if not measured:
+        return None
+    enough = [pilot.steps for pilot in measured if pilot.steps >= steps]
+    nearest = min(enough) if enough else max(pilot.steps for pilot in measured)
+    slowest = max(pilot.seconds for pilot in measured if pilot.steps == nearest)
+    return slowest if enough else slowest * steps / max(1, nearest)
 
 
 def fits(pilots: Sequence[Pilot], steps: int, left_s: float, reserved_s: float) -> bool:
