@@ -94,7 +94,8 @@ async def test_a_file_is_listed_read_and_voted_on(
         # over the rows with a reference: base 1 of 4, tuned 2 of 4
         assert "exact match 0.250 → 0.500, difference" in screen_text(app)
         assert "0.000 → 1.000  better    prompt 1" in screen_text(app)
-        assert "line 2…" in screen_text(app) and "line 8" not in screen_text(app)
+        await until(lambda: "line 2…" in screen_text(app))
+        assert "line 8" not in screen_text(app)
         await pilot.press("enter")
         await until(lambda: isinstance(app.screen, ItemView) and "Answers 1 of 4" in screen_text(app))
         assert "line 8" in screen_text(app) and "tuned, exact match 1.000" in screen_text(app)
