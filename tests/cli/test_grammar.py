@@ -87,3 +87,23 @@ def test_data_of_another_form_is_refused_before_a_run_is_made(data: str) -> None
     args = parser().parse_args(["train", "--preset", "dpo", "--data", data])
     with pytest.raises(LabError, match="needs the columns chosen and rejected; pirate has rows in the form"):
         recipe_args.prepare(args)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "--set", "lora_r=8", "--set", "max_rows=9"],
+        ["train", "--set", "lora_r=8", "max_rows=9"],
+        ["train", "--set=lora_r=8", "max_rows=9", "--detach"],
+        ["resume", "--set", "lora_r=8", "max_rows=9", "latest"],
+    ],
+)
+def test_one_option_may_set_several_keys(words: list[str]) -> None:
+    args = parser().parse_args(words)
+    assert args.settings == ["lora_r=8", "max_rows=9"]
+    assert words[0] == "train" or args.name == "latest"
+
+
+def test_a_value_of_another_option_is_no_setting() -> None:
+    args = parser().parse_args(["generate", "--prompt", "x=1"])
+    assert args.prompt == "x=1"

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -59,6 +60,9 @@ class UsageError(LabError):
         self.hint = hint
 
 
+_SETTING = re.compile(r"[a-z_]+=")
+
+
 class Parser(argparse.ArgumentParser):
     """A parser whose help ends with examples and exit codes. Its subparsers are of this class too.
 
@@ -88,7 +92,7 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
-        words = list(sys.argv[1:] if args is None else args)
+        words = self._with_each_setting(sys.argv[1:] if args is None else args)
         is_value = False
         for at, word in enumerate(words):
             name, equals, _ = word.partition("=")
@@ -102,6 +106,20 @@ class Parser(argparse.ArgumentParser):
                 break
             is_value = nargs != 0 and not equals
         return super().parse_known_args(words, namespace)
+
+    def _with_each_setting(self, args: Sequence[str]) -> list[str]:
+        """The words with ``--set a=1 b=2`` written as ``--set a=1 --set b=2``."""
+        words: list[str] = []
+        follows = False
+        for at, word in enumerate(args):
+            if word == "--":
+                return [*words, *args[at:]]
+            if follows and _SETTING.match(word) and words[-1] != "--set":
+                words.append("--set")
+            elif word.startswith("-"):
+                follows = word.partition("=")[0] == "--set" and "--set" in self.options
+            words.append(word)
+        return words
 
     def _refuse_option(self, word: str, following: str) -> NoReturn:
         from tui_lab.cli.suggestions import option_instead
