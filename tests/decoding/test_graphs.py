@@ -3,7 +3,10 @@ recorded once and repeated on the same tensors, so whatever Python decides in be
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +20,17 @@ from tests.decoding.test_parity import STOPS, numbers
 from tui_lab.decoding import engine, graphs
 from tui_lab.decoding.adapters import AdapterSplit, load_adapter
 from tui_lab.decoding.engine import Lockstep, decode_all
-from tui_lab.decoding.graphs import StepMode, bucket_of, choose_mode, fixed_shape_problem
-from tui_lab.decoding.records import DecodingRequest, LaneResult
+from tui_lab.decoding.graph_cache import BatchShape, CapturedBatch, GraphCache
+from tui_lab.decoding.graphs import (
+    Captured,
+    StepMode,
+    bucket_of,
+    capacity_of,
+    choose_mode,
+    fixed_shape_problem,
+)
+from tui_lab.decoding.records import DecodingRequest, LaneGroup, LaneResult
+from tui_lab.decoding.session import DecodingSession
 from tui_lab.decoding.strategies import Beam, Contrastive, Greedy, Lane, Sample
 
 LANES = (
@@ -68,13 +80,15 @@ def _tensors(found: Any) -> list[torch.Tensor]:
 class Simulated:
     """Captures by recording; ``captures`` counts. Recording runs the step, so the first replay does not."""
 
+    size_bytes = 1000
+
     def __init__(self) -> None:
         self.captures = self.replays = 0
 
     def warm_up(self, work: Callable[[], torch.Tensor]) -> torch.Tensor:
         return work()
 
-    def capture(self, work: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, Callable[[], None]]:
+    def capture(self, work: Callable[[], torch.Tensor]) -> Captured:
         self.captures += 1
         with _Recorder() as recorder:
             result = work()
@@ -87,7 +101,7 @@ class Simulated:
                 recorder.replay()
             is_first = False
 
-        return result, replay
+        return Captured(result, replay, self.size_bytes)
 
 
 def decode(
@@ -147,7 +161,7 @@ def test_what_cannot_be_captured_goes_on_without_a_graph(tiny_model: Any) -> Non
     wanted, _ = decode(model, StepMode(), request)
 
     class Refuses(Simulated):
-        def capture(self, work: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, Callable[[], None]]:
+        def capture(self, work: Callable[[], torch.Tensor]) -> Captured:
             raise RuntimeError("operation not permitted when stream is capturing\nmore")
 
     found, made = decode(model, StepMode(True, Refuses()), request)
@@ -172,6 +186,137 @@ def test_adapters_in_a_graph(tiny_model: Any, tmp_path: Path, method: str) -> No
         assert wanted[0].token_ids != wanted[1].token_ids
     assert made.work.captured == 8 + 1  # of nine steps and the tenth of contrastive search, the first is not
     assert_equal(found, wanted)
+
+
+class NoText:
+    def decode(self, ids: list[int], **_: object) -> str:
+        return numbers(ids)
+
+
+@pytest.fixture
+def session(tiny_model: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[DecodingSession, Simulated]:
+    """A session whose steps are captured by the simulation, in buckets of 16 positions."""
+    capture = Simulated()
+    monkeypatch.setattr(engine, "bucket_of", lambda length, capacity: min(capacity, (length // 16 + 1) * 16))
+    monkeypatch.setattr(engine, "choose_mode", lambda *_: StepMode(True, capture))
+    return DecodingSession(tiny_model("llama", sharpness=6.0), NoText()), capture
+
+
+def alone(model: Any, request: DecodingRequest) -> list[LaneResult]:
+    return decode(model, StepMode(), request)[0]
+
+
+def test_later_requests_replay_the_graphs_of_earlier_ones(session: Any) -> None:
+    made, capture = session
+    others = tuple(
+        replace(lane, strategy=Sample(temperature=0.7, top_k=9), seed=8) if at == 5 else lane
+        for at, lane in enumerate(LANES)
+    )
+    others = (*others[:2], Lane(Sample(temperature=1.2), 77), *others[3:5], Lane(
+        Sample(top_k=3, repetition_penalty=1.7), 5), *others[6:])  # fmt: skip
+    first = DecodingRequest(prompt_of(9), LANES, 26, inspect=3)
+    assert_equal(list(made.decode(first).values()), alone(made.model, first))
+    assert capture.captures == 3 and made.graphs.count == 1
+    kept = made.graphs.size_bytes
+    assert kept > made.graphs.graph_bytes == 3 * Simulated.size_bytes
+    # another prompt, which begins in the second bucket, other temperatures, cutoffs, penalties and seeds
+    for request in (
+        DecodingRequest(prompt_of(20), others, 20, inspect=3),
+        DecodingRequest(prompt_of(5), LANES, 30),
+        first,
+    ):
+        wanted = alone(made.model, request)
+        assert_equal(list(made.decode(request).values()), wanted)
+        assert made.speed.captured_steps == made.speed.steps
+    assert capture.captures == 3 and made.graphs.count == 1 and made.graphs.size_bytes == kept
+    # other lanes, another capacity: other kernels
+    made.decode(DecodingRequest(prompt_of(9), LANES[:3], 26))
+    made.decode(DecodingRequest(prompt_of(9), LANES, 60))
+    assert capture.captures == 3 + 3 + 5 and made.graphs.count == 3
+
+
+def test_batches_of_one_shape_at_the_same_time_have_graphs_of_their_own(session: Any) -> None:
+    made, capture = session
+    requests = [DecodingRequest(prompt_of(length), LANES[:4], 12) for length in (9, 6)]
+    for _ in range(2):
+        groups = [LaneGroup(request, tuple(range(at * 4, at * 4 + 4))) for at, request in enumerate(requests)]
+        found = list(made.decode_groups(groups).values())
+        for at, request in enumerate(requests):
+            assert [each.token_ids for each in found[at * 4 :][:4]] == [
+                each.token_ids for each in alone(made.model, request)
+            ]
+    # the second batch to end is the one that is kept; the first of the next two uses it
+    assert made.graphs.count == 1 and capture.captures > 2
+
+
+def test_graphs_go_with_what_they_were_captured_for(session: Any, tmp_path: Path) -> None:
+    made, capture = session
+    folder = adapter_folder(made.model, config_of("lora", "llama"), tmp_path)
+    plain = DecodingRequest(prompt_of(9), LANES[:1], 6)
+    made.decode(plain)
+    assert made.graphs.count == 1
+    made.add_adapter("x", folder)
+    assert made.graphs.count == 0
+    tuned = DecodingRequest(prompt_of(9), (Lane(Greedy()), Lane(Greedy(), None, "x")), 6)
+    wanted = [each.token_ids for each in made.decode(tuned).values()]
+    made.decode(plain)
+    assert made.graphs.count == 2 and wanted[0] != wanted[1]
+    captures = capture.captures
+    assert [each.token_ids for each in made.decode(tuned).values()] == wanted
+    assert capture.captures == captures
+    made.remove("x")
+    assert made.graphs.count == 0
+
+    with pytest.raises(torch.OutOfMemoryError):
+        made.decode(plain)
+        made.decode(plain, emit=_runs_out_of_memory)
+    assert made.graphs.count == 0
+
+
+def _runs_out_of_memory(_: object) -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def test_kept_graphs_are_bounded() -> None:
+    free = 10_000
+
+    def batch(tensor_bytes: int) -> CapturedBatch:
+        return CapturedBatch([torch.zeros(tensor_bytes, dtype=torch.uint8)], [])
+
+    def shape(number: int) -> BatchShape:
+        return BatchShape(number, (), 64)
+
+    cache = GraphCache(lambda: free)
+    for number in range(4):
+        cache.put(shape(number), batch(400))
+        assert cache.size_bytes <= 0.1 * (free + cache.size_bytes)
+    assert cache.count == 2 and cache.take(shape(0)) is None and cache.take(shape(3)) is not None
+    cache.put(shape(9), batch(2_000))  # more than a tenth by itself
+    assert cache.count == 0
+    unlimited = GraphCache(lambda: None)
+    for number in range(12):
+        unlimited.put(shape(number), batch(1))
+    assert unlimited.count == 8 and unlimited.take(shape(3)) is None
+    assert all(
+        need <= capacity_of(need) <= max(64 * -(-need // 64), need * 9 / 8) and capacity_of(need) % 8 == 0
+        for need in range(1, 5000)
+    )
+
+
+def test_a_request_that_needs_the_memory_of_kept_graphs_gets_it(
+    session: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, _ = session
+    request = DecodingRequest(prompt_of(9), LANES[:2], 6)
+    made.decode(request)
+    needed = made.kv_bytes(request)
+    # the driver's figure has the memory of graphs as free
+    monkeypatch.setattr(
+        "tui_lab.decoding.session.free_bytes",
+        lambda _: made.graphs.graph_bytes + (0 if made.graphs.count else 2 * needed),
+    )
+    made.decode(request)
+    assert made.graphs.count == 0  # a tenth of what is free is less than they take
 
 
 def test_an_error_of_a_step_itself_is_raised(tiny_model: Any) -> None:
@@ -219,3 +364,75 @@ def test_graphs_are_for_cuda_and_long_answers(tiny_model: Any, monkeypatch: pyte
     monkeypatch.setattr(graphs, "fixed_shape_problem", lambda _model: "")
     mode = choose_mode(model, 100)
     assert mode.fixed and isinstance(mode.capture, graphs.CudaCapture) and mode.reason == ""
+
+
+class FakeCuda:
+    """The parts of torch.cuda that captures use. A capture ends as torch's does: an error in it leaves the
+    stream of the capture current."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.current, self.streams, self.pools, self.used = self, [], [], []  # type: ignore[var-annotated]
+        self.reserved = 0
+        for name in ("stream", "graph", "Stream", "current_stream", "memory_reserved", "graph_pool_handle"):
+            monkeypatch.setattr(torch.cuda, name, getattr(self, name))
+        monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+        monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: self)
+        monkeypatch.setattr(graphs, "_stream_and_pool", cache(graphs._stream_and_pool.__wrapped__))
+
+    def Stream(self, *_: object) -> FakeCuda:
+        made: Any = object.__new__(FakeCuda)
+        self.streams.append(made)
+        return made
+
+    def wait_stream(self, _: object) -> None: ...
+
+    def replay(self) -> None: ...
+
+    def current_stream(self) -> Any:
+        return self.current
+
+    def memory_reserved(self) -> int:
+        return self.reserved
+
+    def graph_pool_handle(self) -> int:
+        self.pools.append(len(self.pools))
+        return self.pools[-1]
+
+    @contextmanager
+    def stream(self, stream: Any) -> Iterator[None]:
+        before, self.current = self.current, stream
+        try:
+            yield
+        finally:
+            self.current = before
+
+    @contextmanager
+    def graph(self, _: Any, *, pool: int, stream: Any, capture_error_mode: str) -> Iterator[None]:
+        assert capture_error_mode == "thread_local"
+        self.used.append((pool, stream))
+        self.current = stream
+        yield  # an error leaves here, before the stream is restored
+        self.current = self
+
+
+def test_captures_share_one_stream_and_one_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda, capture = FakeCuda(monkeypatch), graphs.CudaCapture()
+    streams = []
+
+    def work() -> torch.Tensor:
+        streams.append(torch.cuda.current_stream())
+        cuda.reserved += 2048
+        return torch.ones(1)
+
+    for _ in range(3):
+        capture.warm_up(work)
+        assert capture.capture(work).size_bytes == 2048
+    assert set(streams) == set(cuda.streams) and len(cuda.streams) == len(cuda.pools) == 1
+    assert set(cuda.used) == {(0, cuda.streams[0])} and cuda.current is cuda
+
+    def refuses() -> torch.Tensor:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    with pytest.raises(RuntimeError):
+        capture.capture(refuses)
+    assert cuda.current is cuda

@@ -3,6 +3,7 @@ lanes are decoded together by :class:`~tui_lab.decoding.sampling.BatchedSampler`
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -32,6 +33,10 @@ class LaneDecoder(Protocol):
     output: LaneOutput
     rows: int
 
+    @property
+    def capture_key(self) -> Hashable:
+        """What the kernels of its decisions depend on besides the contents of tensors."""
+
     def cancel(self) -> None:
         """Ends the lane with the tokens that it has."""
 
@@ -44,8 +49,11 @@ class SearchDecoder(LaneDecoder, Protocol):
 
     needs_hidden: bool
 
-    def start(self, hidden: torch.Tensor | None) -> None:
-        """Takes the hidden states (L, H) of the prompt if ``needs_hidden``."""
+    def start(self, hidden: torch.Tensor | None, capacity: int) -> None:
+        """Takes the hidden states (L, H) of the prompt if ``needs_hidden``, and the cache's positions."""
+
+    def tensors(self) -> list[torch.Tensor]:
+        """The tensors of the device that its decisions read and write."""
 
     def pick(self, step: StepOutput, first: int) -> torch.Tensor:
         """Chooses on the device from the rows that begin at ``first``, without waiting for it; shapes and
@@ -91,18 +99,27 @@ class ContrastiveDecoder:
         self.rows = strategy.rows
         self._alpha, self._k = strategy.penalty_alpha, strategy.top_k
         self._proposal: _Proposal | None = None
-        self._context = torch.empty((0, 0))  # (prompt + limit, H) unit hidden states
+        self._context = torch.empty((0, 0))  # (capacity, H) unit hidden states
         self._length = 0  # filled positions of the context
         self._position = torch.empty(0)  # (1,) the same on the device
 
-    def start(self, hidden: torch.Tensor | None) -> None:
+    @property
+    def capture_key(self) -> Hashable:
+        return "contrastive", self._alpha, self._k
+
+    def start(self, hidden: torch.Tensor | None, capacity: int) -> None:
         """Takes the hidden states (L, H) of the prompt."""
         assert hidden is not None
         prompt = contrastive.unit(hidden)
         self._length = len(prompt)
-        self._context = prompt.new_zeros((self._length + self.output.context.limit, prompt.shape[1]))
+        self._context = prompt.new_zeros((capacity, prompt.shape[1]))
         self._context[: self._length] = prompt
         self._position = torch.full((1,), self._length, dtype=torch.long, device=prompt.device)
+
+    def tensors(self) -> list[torch.Tensor]:
+        assert self._proposal is not None
+        proposal = self._proposal
+        return [self._context, self._position, proposal.probability, proposal.tokens, proposal.stats]
 
     def pick(self, step: StepOutput, first: int) -> torch.Tensor:
         """Chooses the best candidate of the step before, and proposes the k candidates of the next one. The
@@ -185,8 +202,15 @@ class BeamDecoder:
         self._seen: torch.Tensor | None = None  # (n, V) tokens of each hypothesis, if penalised
         self._score = 0.0
 
-    def start(self, hidden: torch.Tensor | None) -> None:
+    @property
+    def capture_key(self) -> Hashable:
+        return "beam", self.rows, self._strategy.repetition_penalty, self._candidates
+
+    def start(self, hidden: torch.Tensor | None, capacity: int) -> None:
         """Takes nothing: beam search needs no hidden states (L, H)."""
+
+    def tensors(self) -> list[torch.Tensor]:
+        return [self._running_scores] if self._seen is None else [self._running_scores, self._seen]
 
     def pick(self, step: StepOutput, first: int) -> torch.Tensor:
         """Proposes continuations of the hypotheses: the table of :func:`beams.propose`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -20,7 +20,15 @@ from tui_lab.decoding.context import context_length, remaining_context
 from tui_lab.decoding.decoders import LaneDecoder, SearchDecoder, StepOutput, make_search_decoder
 from tui_lab.decoding.detokenize import Decode
 from tui_lab.decoding.forward import CausalModel, VirtualTokens, embedding_weight, prefill, step
-from tui_lab.decoding.graphs import CapturedStep, CaptureError, StepMode, aligned, bucket_of, choose_mode
+from tui_lab.decoding.graph_cache import BatchShape, BucketStep, CapturedBatch, GraphCache
+from tui_lab.decoding.graphs import (
+    CapturedStep,
+    CaptureError,
+    StepMode,
+    bucket_of,
+    capacity_of,
+    choose_mode,
+)
 from tui_lab.decoding.kv_cache import LaneCache
 from tui_lab.decoding.lane_output import LaneContext, LaneOutput
 from tui_lab.decoding.records import DecodingRecord, DecodingRequest, LaneResult
@@ -65,8 +73,14 @@ class _Batch:
     next_tokens: torch.Tensor  # (R,) the input of the next forward
     sampler: BatchedSampler | None  # of all sampling lanes; None if there are none
     output: StepOutput  # of the last step
-    shapes: list[torch.Size] = field(default_factory=list)  # of the tables that the decoders return
+    shapes: tuple[torch.Size, ...] = ()  # of the tables that the decoders return
     captured: CapturedStep | None = None  # of the present bucket
+    graphs: CapturedBatch | None = None  # of all buckets so far
+
+    def tensors(self) -> list[torch.Tensor]:
+        """The tensors that captured steps read and write, besides weights and cache."""
+        found = [self.next_tokens, *(self.sampler.tensors() if self.sampler else ())]
+        return found + [tensor for slot in self.slots if slot.search for tensor in slot.search.tensors()]
 
 
 class Lockstep:
@@ -107,6 +121,7 @@ class Lockstep:
         self._needs_hidden = any(slot.search and slot.search.needs_hidden for slot in self._slots)
         self._batch: _Batch | None = None  # None until the prompt has been read
         self._mode = choose_mode(model, limit) if mode is None else mode
+        self.graphs: GraphCache | None = None  # the captured steps of earlier requests
         self._weight_bytes = weight_bytes(model)
         self.work = StepWork(reason=self._mode.reason)
 
@@ -119,6 +134,8 @@ class Lockstep:
         """One forward and the next decision of every lane; the first call reads the prompt."""
         if self._batch is None:
             self._batch = self._read_prompt()
+            if not self.active:
+                self._release()
             return
         batch, began = self._batch, time.perf_counter()
         with torch.inference_mode():
@@ -135,6 +152,7 @@ class Lockstep:
             slot.decoder.cancel()
             self._finish(slot)
         self._slots = []
+        self._release()
 
     def _elapsed_s(self) -> float:
         return time.perf_counter() - self._started_at
@@ -169,10 +187,14 @@ class Lockstep:
             row for row, slot in zip(rows, self._slots, strict=True) for _ in range(slot.decoder.rows)
         ]
         capacity = read.cache.length + self._context.limit
-        read.cache.expand(prompt_rows, aligned(capacity) if self._mode.fixed else capacity)
+        if self._mode.fixed:
+            capacity = capacity_of(capacity)
+        keeps = bool(self.graphs and self._mode.capture)
+        kept = self.graphs.take(self._shape(self._slots, capacity)) if self.graphs and keeps else None
+        read.cache.expand(prompt_rows, capacity, kept.slabs if kept else None)
         for row, slot in zip(rows, self._slots, strict=True):
             if slot.search:
-                slot.search.start(read.hidden[row] if read.hidden is not None else None)
+                slot.search.start(read.hidden[row] if read.hidden is not None else None, capacity)
         next_tokens = torch.zeros(len(prompt_rows), dtype=torch.long, device=self._device)
         with torch.inference_mode():
             logits = read.logits[torch.tensor(prompt_rows, device=self._device)]
@@ -181,8 +203,20 @@ class Lockstep:
             batch = _Batch(slots, read.cache, next_tokens, self._lay_out(slots), output)
             if batch.sampler:
                 batch.sampler.draw()
-            self._take(batch, self._pick(batch).cpu())
+            table = self._pick(batch).cpu()
+            if kept:
+                kept.take_over(batch.tensors())
+            elif keeps:
+                kept = CapturedBatch(read.cache.slabs, batch.tensors())
+            batch.graphs = kept
+            self._take(batch, table)
         return batch
+
+    def _shape(self, slots: Sequence[_Slot], capacity: int) -> BatchShape:
+        """What captured steps of these lanes depend on."""
+        names = ("", *(self._adapters.names if self._adapters else ()))
+        lanes = tuple((names[slot.source], slot.decoder.capture_key) for slot in slots)
+        return BatchShape(id(self._model), lanes, capacity)
 
     def _lay_out(self, slots: Sequence[_Slot]) -> BatchedSampler | None:
         """Assigns the rows to the lanes, in order; returns the sampler of the sampling lanes."""
@@ -200,21 +234,45 @@ class Lockstep:
         if not self._mode.fixed:
             return self._forward_and_pick(batch)
         if batch.cache.fixed is None or batch.cache.length >= batch.cache.fixed.bucket:
-            batch.cache.fix_shapes(bucket_of(batch.cache.length, batch.cache.capacity))
-            batch.captured = None
-            if self._mode.capture is not None:
-                batch.captured = CapturedStep(lambda: self._forward_and_pick(batch), self._mode.capture)
+            self._enter_bucket(batch, bucket_of(batch.cache.length, batch.cache.capacity))
         try:
             table = batch.captured.run() if batch.captured else self._forward_and_pick(batch)
         except CaptureError as error:
             self._mode = StepMode(reason=str(error))
             self.work.reason = self._mode.reason
-            batch.captured = None
+            batch.captured = batch.graphs = None
             batch.cache.fix_shapes(None)
             return self._forward_and_pick(batch)
+        if batch.captured and batch.captured.is_captured:
+            self.work.captured += 1
+            fixed, output = batch.cache.fixed, batch.output
+            assert fixed is not None
+            if batch.graphs and fixed.bucket not in batch.graphs.steps:
+                step = BucketStep(batch.captured, fixed, output.logits, output.hidden, batch.shapes)
+                batch.graphs.steps[fixed.bucket] = step
         batch.cache.advance()
-        self.work.captured += batch.captured is not None and batch.captured.is_captured
         return table
+
+    def _enter_bucket(self, batch: _Batch, bucket: int) -> None:
+        """The steps from here on read the cache up to ``bucket``."""
+        batch.captured = None
+        if known := batch.graphs.steps.get(bucket) if batch.graphs else None:
+            batch.cache.fix_shapes(bucket, known.fixed)
+            batch.captured, batch.shapes = known.step, known.shapes
+            batch.output = StepOutput(known.logits, known.hidden, batch.next_tokens, batch.cache)
+            return
+        batch.cache.fix_shapes(bucket)
+        if self._mode.capture is not None:
+            batch.captured = CapturedStep(lambda: self._forward_and_pick(batch), self._mode.capture)
+
+    def _release(self) -> None:
+        """Keeps the captured steps for later requests; without them the batch would refer to itself."""
+        batch = self._batch
+        if batch is None:
+            return
+        if self.graphs and batch.graphs and batch.graphs.steps:
+            self.graphs.put(self._shape(batch.slots, batch.cache.capacity), batch.graphs)
+        batch.captured = batch.graphs = None
 
     def _forward_and_pick(self, batch: _Batch) -> torch.Tensor:
         """One forward and the choices of all decoders on the device, without waiting for it."""
@@ -233,7 +291,7 @@ class Lockstep:
         """The tables of all decoders, one after the other, in float64."""
         tables = [batch.sampler.pick(batch.output)] if batch.sampler else []
         tables += [slot.search.pick(batch.output, slot.first) for slot in batch.slots if slot.search]
-        batch.shapes = [table.shape for table in tables]
+        batch.shapes = tuple(table.shape for table in tables)
         return torch.cat([table.reshape(-1) for table in tables])
 
     def _take(self, batch: _Batch, table: torch.Tensor) -> None:
@@ -251,7 +309,9 @@ class Lockstep:
         for slot in ended:
             self._finish(slot)
         self._slots = [slot for slot in self._slots if not slot.decoder.output.finish_reason]
-        if self._slots and not self._mode.fixed:
+        if not self._slots:
+            self._release()
+        elif not self._mode.fixed:
             self._drop_ended(batch)
 
     def _drop_ended(self, batch: _Batch) -> None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from functools import cache
+from typing import Any, NamedTuple, Protocol
 from weakref import WeakKeyDictionary
 
 import torch
@@ -19,8 +20,9 @@ from tui_lab.decoding.forward import CausalModel, embedding_weight, prefill, ste
 MIN_NEW_TOKENS = 24
 #: Positions after the filled ones that a bucket has at least: a new bucket needs a new graph.
 _ROOM = 128
-#: Buckets and capacities are multiples of this: attention kernels need aligned masks.
-_STEP = 8
+#: Capacities are multiples of this (attention kernels need aligned masks), and at most an eighth more than is
+#: needed: many requests share few of them, and with them their graphs.
+_CAPACITY_STEP = 64
 #: The largest difference between log-probabilities with fixed and with growing shapes in the test of support:
 #: what rounding makes of other orders of summation.
 _TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-3}
@@ -33,34 +35,57 @@ _TEST_STEPS = 2
 DeviceStep = Callable[[], torch.Tensor]
 
 
+class Captured(NamedTuple):
+    """A captured step: the tensor of its result, a function that runs it, and the memory that it took."""
+
+    result: torch.Tensor
+    replay: Callable[[], None]
+    size_bytes: int = 0
+
+
 class StepCapture(Protocol):
     """Captures a step once, so that it can be repeated."""
 
     def warm_up(self, work: DeviceStep) -> torch.Tensor:
         """Runs the step as the warm-up of a capture; its result."""
 
-    def capture(self, work: DeviceStep) -> tuple[torch.Tensor, Callable[[], None]]:
-        """Captures the step without running it: the tensor of its result, and a function that runs it."""
+    def capture(self, work: DeviceStep) -> Captured:
+        """Captures the step without running it."""
+
+
+@cache
+def _stream_and_pool(device: int) -> tuple[torch.cuda.Stream, Any]:
+    """The stream that steps are captured on, and the memory that their graphs share. One stream, because
+    libraries allocate a workspace of many megabytes for each that they run on; shared memory, because graphs
+    run one after the other and the result of one is used before the next runs."""
+    return torch.cuda.Stream(device), torch.cuda.graph_pool_handle()
 
 
 class CudaCapture:
     """Captures CUDA graphs."""
 
     def warm_up(self, work: DeviceStep) -> torch.Tensor:
-        # on another stream, as capturing needs: libraries allocate their workspaces for each stream
-        stream, current = torch.cuda.Stream(), torch.cuda.current_stream()
+        # on the stream of the capture, whose workspaces exist then
+        stream, current = _stream_and_pool(torch.cuda.current_device())[0], torch.cuda.current_stream()
         stream.wait_stream(current)
         with torch.cuda.stream(stream):
             found = work()
         current.wait_stream(stream)
         return found
 
-    def capture(self, work: DeviceStep) -> tuple[torch.Tensor, Callable[[], None]]:
+    def capture(self, work: DeviceStep) -> Captured:
+        stream, pool = _stream_and_pool(torch.cuda.current_device())
         graph = torch.cuda.CUDAGraph()
-        # other threads of the process may use the device meanwhile
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        # a capture that fails leaves its stream current: the outer context restores the one before. Other
+        # threads of the process may use the device meanwhile
+        with (
+            torch.cuda.stream(stream),
+            torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"),
+        ):
+            before = torch.cuda.memory_reserved()
             found = work()
-        return found, graph.replay
+            taken = torch.cuda.memory_reserved() - before
+        return Captured(found, graph.replay, taken)
 
 
 class CaptureError(RuntimeError):
@@ -71,27 +96,34 @@ class CapturedStep:
     """A step that is run for the first time, captured at the second, and then replayed."""
 
     def __init__(self, work: DeviceStep, capture: StepCapture) -> None:
-        self._work, self._capture = work, capture
+        self._work: DeviceStep | None = work  # None once captured: it refers to the request it began with
+        self._capture = capture
         self._is_warm = False
-        self._replay: Callable[[], None] | None = None
-        self._result = torch.empty(0)
+        self._captured: Captured | None = None
 
     @property
     def is_captured(self) -> bool:
-        return self._replay is not None
+        return self._captured is not None
+
+    @property
+    def size_bytes(self) -> int:
+        """The memory of the graph besides the tensors that it reads."""
+        return self._captured.size_bytes if self._captured else 0
 
     def run(self) -> torch.Tensor:
         """The step's result; valid until the next one. Raises CaptureError."""
-        if not self._is_warm:
-            self._is_warm = True
-            return self._capture.warm_up(self._work)
-        if self._replay is None:
+        if self._captured is None:
+            assert self._work is not None
+            if not self._is_warm:
+                self._is_warm = True
+                return self._capture.warm_up(self._work)
             try:
-                self._result, self._replay = self._capture.capture(self._work)
+                self._captured = self._capture.capture(self._work)
             except RuntimeError as error:
                 raise CaptureError(f"a step could not be captured: {first_line(error)}") from error
-        self._replay()
-        return self._result
+            self._work = None
+        self._captured.replay()
+        return self._captured.result
 
 
 @dataclass(frozen=True)
@@ -115,9 +147,10 @@ def choose_mode(model: CausalModel, new_tokens: int) -> StepMode:
     return StepMode(True, CudaCapture())
 
 
-def aligned(positions: int) -> int:
-    """The next multiple that buckets have."""
-    return -(-positions // _STEP) * _STEP
+def capacity_of(positions: int) -> int:
+    """The positions that a cache of fixed shapes has, of which a request needs ``positions``."""
+    multiple = max(_CAPACITY_STEP, 1 << max(0, positions.bit_length() - 4))
+    return -(-positions // multiple) * multiple
 
 
 def bucket_of(length: int, capacity: int) -> int:
@@ -157,7 +190,7 @@ def _test_logprobs(model: CausalModel, fixed: bool) -> torch.Tensor:
     device = embedding_weight(model).device
     tokens = torch.tensor([token % size for token in _TEST_TOKENS], device=device)
     read = prefill(model, tokens[None, :-_TEST_STEPS])
-    capacity = aligned(len(tokens))
+    capacity = capacity_of(len(tokens))
     read.cache.expand([0, 0], capacity)
     if fixed:
         read.cache.fix_shapes(capacity)

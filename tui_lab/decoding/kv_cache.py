@@ -166,9 +166,16 @@ class LaneCache(Cache):
             for slab in self._slabs
         )
 
-    def expand(self, prompt_rows: Sequence[int], capacity: int) -> None:
+    @property
+    def slabs(self) -> list[torch.Tensor]:
+        """The tensors of all layers."""
+        return [slab.tensor for slab in self._slabs]
+
+    def expand(
+        self, prompt_rows: Sequence[int], capacity: int, slabs: Sequence[torch.Tensor] | None = None
+    ) -> None:
         """Replaces the rows of the prefill: row i becomes a copy of row ``prompt_rows[i]``, with space for
-        ``capacity`` positions."""
+        ``capacity`` positions. ``slabs``: those of an earlier cache of the same size, to be used again."""
         self.prompt_length, self._prompt_rows = self.length, list(prompt_rows)
         self._set_capacity(capacity)
         shapes: dict[tuple[int, int], tuple[list[LaneLayer], list[LaneLayer]]] = {}
@@ -176,21 +183,29 @@ class LaneCache(Cache):
             assert layer.keys is not None and layer.values is not None
             for at, tensor in enumerate((layer.keys, layer.values)):
                 shapes.setdefault((tensor.shape[1], tensor.shape[3]), ([], []))[at].append(layer)
-        for (heads, width), (key_layers, value_layers) in shapes.items():
+        for number, ((heads, width), (key_layers, value_layers)) in enumerate(shapes.items()):
             tensors = [layer.keys for layer in key_layers] + [layer.values for layer in value_layers]
             sources = [tensor for tensor in tensors if tensor is not None]
             index = torch.tensor(self._prompt_rows, device=sources[0].device)
-            slab = sources[0].new_zeros((len(sources), len(index), heads, capacity, width))
+            if slabs is None:
+                slab = sources[0].new_zeros((len(sources), len(index), heads, capacity, width))
+            else:
+                slab = slabs[number]
+                slab[:, :, :, self.prompt_length :] = 0  # masked values count as 0 · value
             for at, tensor in enumerate(sources):
                 slab[at, :, :, : self.prompt_length] = tensor[index, :, : self.prompt_length]
             self._slabs.append(_Slab(slab, key_layers, value_layers))
             self._slabs[-1].assign(len(index))
 
-    def fix_shapes(self, bucket: int | None) -> None:
-        """From the next forward on, shapes are fixed with this bucket; None: they grow again."""
-        device = self._slabs[0].tensor.device
-        position = torch.full((1,), self.length, dtype=torch.long, device=device)
-        self.fixed = None if bucket is None else FixedShape(position, bucket)
+    def fix_shapes(self, bucket: int | None, again: FixedShape | None = None) -> None:
+        """From the next forward on, shapes are fixed with this bucket; None: they grow again. ``again``:
+        those of an earlier cache, to be used again."""
+        if again is not None:
+            again.position.fill_(self.length)
+        elif bucket is not None:
+            device = self._slabs[0].tensor.device
+            again = FixedShape(torch.full((1,), self.length, dtype=torch.long, device=device), bucket)
+        self.fixed = again
         for layer in self.layers:
             layer.fixed = self.fixed
 

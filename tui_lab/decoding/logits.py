@@ -96,6 +96,10 @@ class SamplingParameters:
             torch.tensor([s.min_p for s in samples], device=device),
         )
 
+    def tensors(self) -> list[torch.Tensor]:
+        """All of them."""
+        return [self.temperature, self.top_k, self.top_p, self.min_p]
+
     def rows(self, rows: torch.Tensor) -> SamplingParameters:
         """The parameters of the rows with these indices (m,)."""
         return SamplingParameters(
@@ -128,6 +132,11 @@ def sample(
     return tokens.index_copy_(0, split.cut, found), enough.index_copy_(0, split.cut, sufficient)
 
 
+def has_cutoff(strategy: Sample) -> bool:
+    """Whether a strategy leaves out improbable tokens."""
+    return bool(strategy.top_k or strategy.top_p < 1 or strategy.min_p > 0)
+
+
 @dataclass(frozen=True)
 class CutoffSplit:
     """The rows of n with top-k, top-p or min-p, and the others, which need no sorting; None: there are
@@ -139,8 +148,7 @@ class CutoffSplit:
     @classmethod
     def of(cls, samples: list[Sample], device: torch.device) -> CutoffSplit:
         """The split of a list of strategies."""
-        has_cutoff = [bool(s.top_k or s.top_p < 1 or s.min_p > 0) for s in samples]
-        rows = [[at for at, cut in enumerate(has_cutoff) if cut is wanted] for wanted in (True, False)]
+        rows = [[at for at, s in enumerate(samples) if has_cutoff(s) is wanted] for wanted in (True, False)]
         return cls(*(torch.tensor(found, device=device) if found else None for found in rows))
 
 

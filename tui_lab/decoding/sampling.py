@@ -3,7 +3,7 @@ of tensor operations and one transfer of the results to the CPU."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +16,7 @@ from tui_lab.decoding.logits import (
     CutoffSplit,
     SamplingParameters,
     apply_repetition_penalty,
+    has_cutoff,
     inspect,
     sample,
 )
@@ -54,6 +55,12 @@ class SamplingDecoder:
         self.parameters = output.lane.strategy.as_sample
         self.uniforms = Uniforms(output.lane.seed or 0)
 
+    @property
+    def capture_key(self) -> Hashable:
+        """Temperatures and cutoffs are contents of tensors."""
+        which = self.parameters
+        return "sample", is_sampled(which), has_cutoff(which), which.repetition_penalty != 1.0
+
     def cancel(self) -> None:
         self.output.end("cancelled")
 
@@ -85,6 +92,11 @@ class SamplingPlan:
             penalised=torch.tensor(list(penalties), device=device) if penalties else None,
             penalty=torch.tensor(list(penalties.values()), device=device),
         )
+
+    def tensors(self) -> list[torch.Tensor]:
+        """All of them."""
+        rows = (self.sampled, self.split.cut, self.split.uncut, self.penalised)
+        return [each for each in rows if each is not None] + [self.penalty, *self.parameters.tensors()]
 
 
 def is_sampled(strategy: Sample) -> bool:
@@ -156,30 +168,37 @@ class BatchedSampler:
         self._parameters = SamplingParameters.of(samples, context.device)  # of all rows, for inspection
         self._drawing = [decoder for decoder in decoders if is_sampled(decoder.parameters)]
         self._uniform = torch.zeros(len(self._drawing), dtype=torch.float64, device=context.device)
+        # pinned, so that the upload does not wait: the one before has ended with its step
+        self._drawn = torch.zeros_like(self._uniform, device="cpu", pin_memory=context.device.type == "cuda")
         self._seen: torch.Tensor | None = None  # (p, V)
-        self._logits = torch.empty(0)  # (n, V) of the last step
         self._texts: dict[int, str] = {}  # of single tokens, for alternatives
 
     def draw(self) -> None:
         """Draws the random numbers of the next decision."""
         if self._drawing:
             numbers = [0.5 if d.output.finish_reason else d.uniforms.next() for d in self._drawing]
-            self._uniform.copy_(torch.tensor(numbers, dtype=torch.float64))
+            self._drawn.copy_(torch.tensor(numbers, dtype=torch.float64))
+            self._uniform.copy_(self._drawn, non_blocking=True)
+
+    def tensors(self) -> list[torch.Tensor]:
+        """The tensors of the device that :meth:`pick` reads and writes."""
+        seen = [] if self._seen is None else [self._seen]
+        return [self._rows, self._uniform, *self._plan.tensors(), *seen]
 
     def pick(self, step: StepOutput) -> torch.Tensor:
         """Picks the next token of every lane and writes it to ``step.next_tokens``. Returns a table for
         :meth:`take`, (n, 5) in float64: token, log-probability, rank, entropy, and whether the token is
         valid."""
-        self._logits = step.logits[self._rows]
+        logits = step.logits[self._rows]
         if self._plan.penalised is not None:
             if self._seen is None:
-                self._seen = self._seen_tokens(self._logits.shape[-1])
+                self._seen = self._seen_tokens(logits.shape[-1])
             else:
                 read = step.next_tokens[self._rows][self._plan.penalised]
                 self._seen.scatter_(1, read.unsqueeze(1), True)
-        tokens, enough = pick(self._logits, self._plan, self._uniform, self._seen)
+        tokens, enough = pick(logits, self._plan, self._uniform, self._seen)
         step.next_tokens.index_copy_(0, self._rows, tokens)
-        stats = token_stats(self._logits, tokens)
+        stats = token_stats(logits, tokens)
         return torch.cat((tokens.double().unsqueeze(1), stats, enough.double().unsqueeze(1)), dim=1)
 
     def take(self, step: StepOutput, table: torch.Tensor) -> None:
@@ -188,18 +207,18 @@ class BatchedSampler:
             table = self._pick_again(step, table)
         shown: Sequence[tuple[Alternative, ...]] = [()] * len(self._decoders)
         if self._context.request.inspect:
-            shown = self._alternatives(table[:, 0].long().to(self._logits.device))
+            shown = self._alternatives(step.logits[self._rows], table[:, 0].long().to(step.logits.device))
         for decoder, (token, *stats, _), others in zip(self._decoders, table.tolist(), shown, strict=True):
             if not decoder.output.finish_reason:
                 decoder.output.append(int(token), stats, alternatives=others)
 
     def _pick_again(self, step: StepOutput, table: torch.Tensor) -> torch.Tensor:
         """The table with valid tokens, where a cutoff keeps more than the first few hundred tokens."""
-        rows = (table[:, 4] == 0).nonzero().squeeze(1)
-        at = rows.to(self._logits.device)
-        tokens = pick_by_sorting(self._logits, self._plan, self._uniform, self._seen, at)
+        rows, logits = (table[:, 4] == 0).nonzero().squeeze(1), step.logits[self._rows]
+        at = rows.to(logits.device)
+        tokens = pick_by_sorting(logits, self._plan, self._uniform, self._seen, at)
         step.next_tokens.index_copy_(0, self._rows[at], tokens)
-        stats = token_stats(self._logits[at], tokens)
+        stats = token_stats(logits[at], tokens)
         table = table.clone()
         table[rows, :4] = torch.cat((tokens.double().unsqueeze(1), stats), dim=1).cpu()
         return table
@@ -213,11 +232,11 @@ class BatchedSampler:
             seen[row, list(ids)] = True
         return seen
 
-    def _alternatives(self, tokens: torch.Tensor) -> list[tuple[Alternative, ...]]:
-        """The alternatives to the chosen tokens (n,) of every row."""
-        penalised = penalise(self._logits, self._plan, self._seen)
+    def _alternatives(self, logits: torch.Tensor, tokens: torch.Tensor) -> list[tuple[Alternative, ...]]:
+        """The alternatives to the chosen tokens (n,) of every row of logits (n, V)."""
+        penalised = penalise(logits, self._plan, self._seen)
         count, decode = self._context.request.inspect, self._context.decode
-        return alternatives(self._logits, penalised, self._parameters, tokens, count, decode, self._texts)
+        return alternatives(logits, penalised, self._parameters, tokens, count, decode, self._texts)
 
 
 def alternatives(

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from tui_lab.core.errors import LabError
+from tui_lab.core.out_of_memory import is_out_of_memory
 from tui_lab.core.sanitize import sanitize
 from tui_lab.decoding.adapters import (
     Adapter,
@@ -22,6 +23,7 @@ from tui_lab.decoding.context import remaining_context
 from tui_lab.decoding.detokenize import Decode, SupportsDecode, decoder_of
 from tui_lab.decoding.engine import Lockstep, decode_all, validate_request
 from tui_lab.decoding.forward import CausalModel, embedding_weight
+from tui_lab.decoding.graph_cache import GraphCache
 from tui_lab.decoding.kv_cache import kv_bytes
 from tui_lab.decoding.records import DecodingRecord, DecodingRequest, DecodingSpeed, LaneGroup, LaneResult
 from tui_lab.decoding.speed import bandwidth_bytes_s, speed_of
@@ -48,6 +50,7 @@ class DecodingSession:
         self.others: dict[str, CausalModel] = {}  # whole models
         self.decoders: dict[str, Decode] = {}  # of those with a tokenizer of their own
         self.speed: DecodingSpeed | None = None  # of the last request that was decoded
+        self.graphs = GraphCache(lambda: free_bytes(self._device.type))
 
     def add_adapter(self, name: str, folder: Path) -> Adapter:
         """Loads an adapter folder.
@@ -57,6 +60,7 @@ class DecodingSession:
         name is taken."""
         adapter = load_adapter(self.model, folder, name)
         self._require_free(name)
+        self.graphs.clear()
         self.adapters[name] = adapter
         return adapter
 
@@ -72,6 +76,7 @@ class DecodingSession:
                 "different tokenizers, so their answers cannot be compared"
             )
         self._require_free(name)
+        self.graphs.clear()
         self.others[name] = model.train(False)
 
     def add_adapter_or_copy(self, name: str, folder: Path, load: Callable[[], CausalModel]) -> None:
@@ -95,6 +100,7 @@ class DecodingSession:
         """Removes an adapter or a model. Raises LabError if there is none of this name."""
         if name not in self.names[1:]:
             raise LabError(f"there is no adapter {sanitize(name)!r}; there are {self._listed()}")
+        self.graphs.clear()
         self.adapters.pop(name, None)
         self.others.pop(name, None)
         self.decoders.pop(name, None)
@@ -129,7 +135,10 @@ class DecodingSession:
                 adapter = self.adapters.get(name)
                 validate_request(request, self.model_of(name).config, adapter.virtual if adapter else None)
         needed = sum(self.kv_bytes(group.request) for group in groups)
-        free = free_bytes(self._device.type)
+        free = self._free_bytes()
+        if free is not None and needed > _KV_SHARE * free:
+            self.graphs.clear()
+            free = self._free_bytes()
         if free is not None and needed > _KV_SHARE * free:
             rows = sum(lane.strategy.rows for lane in lanes.values())
             longest = max(len(g.request.prompt_ids) + g.request.max_new_tokens for g in groups)
@@ -138,6 +147,10 @@ class DecodingSession:
                 f"{needed / 1e9:.1f} GB for keys and values and {free / 1e9:.1f} GB are free: "
                 "take fewer lanes or beams, fewer new tokens, or a shorter prompt"
             )
+
+    def _free_bytes(self) -> int | None:
+        free = free_bytes(self._device.type)
+        return None if free is None else free - self.graphs.graph_bytes
 
     def kv_bytes(self, request: DecodingRequest) -> int:
         """Bytes of the keys and values of all lanes."""
@@ -199,6 +212,10 @@ class DecodingSession:
             bandwidth = bandwidth_bytes_s(self._device)
             self.speed = speed_of([engine.work for engine in engines], results.values(), bandwidth)
             return results
+        except Exception as error:
+            if is_out_of_memory(error):
+                self.graphs.clear()
+            raise
         finally:
             if split:
                 split.close()
@@ -215,15 +232,15 @@ class DecodingSession:
         engines = []
         for name, members in batches.items():
             adapter = self.adapters.get(name)
-            engines.append(
-                Lockstep(
-                    self.model_of(name),
-                    group.request.of_lanes(members),
-                    self.decoder(name),
-                    emit,
-                    lane_ids=[group.lane_ids[at] for at in members],
-                    adapters=split if name == BASE else None,
-                    virtual=adapter.virtual if adapter else None,
-                )
+            engine = Lockstep(
+                self.model_of(name),
+                group.request.of_lanes(members),
+                self.decoder(name),
+                emit,
+                lane_ids=[group.lane_ids[at] for at in members],
+                adapters=split if name == BASE else None,
+                virtual=adapter.virtual if adapter else None,
             )
+            engine.graphs = self.graphs
+            engines.append(engine)
         return engines
