@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from tui_lab.cli.grammar import handler, parser
 from tui_lab.cli.options import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PIPE, EXIT_USAGE, wants_json
-from tui_lab.core.errors import LabError
+from tui_lab.core.errors import LabEnded, LabError
 from tui_lab.core.privacy import keep_private, without_secrets
 
 if TYPE_CHECKING:
@@ -94,12 +94,16 @@ def _report_fault(error: Exception, as_json: bool) -> int:
     from tui_lab.core.files import write_atomically
     from tui_lab.core.paths import state_dir
 
-    what = f"{type(error).__name__}: {error}".strip(": ")
+    cause = error.__cause__ if isinstance(error, LabEnded) and error.__cause__ else error
+    lines = str(cause).strip().splitlines()
+    what = f"{type(cause).__name__}: {lines[0] if lines else ''}".strip(": ")
     text = f"the command failed unexpectedly ({what})."
+    if cause is not error:
+        text = f"the lab ended unexpectedly ({what}); runs in progress continue."
     log = state_dir() / FAULT_LOG
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
-        report = f"tui-lab {__version__}, Python {sys.version}\n\n{''.join(format_exception(error))}"
+        report = f"tui-lab {__version__}, Python {sys.version}\n\n{''.join(format_exception(cause))}"
         write_atomically(log, without_secrets(report))
     except OSError as problem:
         text += f" {log} cannot be written ({problem.strerror})."

@@ -3,3 +3,7 @@
 
 class LabError(Exception):
     """Invalid input or an impossible request. ``str(error)`` is the message: what, where, what to do."""
+
+
+class LabEnded(Exception):
+    """An error of tui-lab itself has ended the full-screen lab. ``__cause__`` is that error."""

@@ -12,6 +12,7 @@ import sys
 import termios
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -139,3 +140,36 @@ def test_a_closed_terminal_ends_a_stuck_lab_without_a_signal(labs: Callable[...,
     os.close(lab.theirs)
     os.close(lab.terminal)
     assert lab.process.wait(EXIT_TIMEOUT_S) == 128 + signal.SIGHUP
+
+
+#: Runs a lab in which a handler, a worker or a timer fails with an error that nobody expects.
+FAULTY = """
+import os, sys
+from tui_lab.cli.main import main
+from tui_lab.ui import app
+async def fail():
+    os.write(2, b"stuck now")
+    raise KeyError("a fault\\nof two lines")
+async def work(self): {what}
+app.LabApp.on_ready = work
+sys.exit(main([]))
+"""
+
+
+@pytest.mark.parametrize(
+    "what", ["await fail()", "self.run_worker(fail())", "self.set_timer(0.01, fail)"], ids=str.split
+)
+def test_a_fault_of_the_lab_is_one_sentence_with_a_log(
+    labs: Callable[..., Lab], what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUI_LAB_STATE_DIR", str(tmp_path))
+    lab = labs("-c", FAULTY.format(what=what))
+    lab.read(b"has the report.")
+    assert lab.process.wait(EXIT_TIMEOUT_S) == 1
+    assert termios.tcgetattr(lab.theirs) == lab.before
+    end = lab.written.decode().rpartition("\x1b")[2]
+    assert "tui-lab: the lab ended unexpectedly (KeyError: " in end
+    assert "runs in progress continue" in end and str(tmp_path / "error.log") in end
+    assert b"Traceback" not in lab.written and end.count("\n") == 1
+    report = (tmp_path / "error.log").read_text()
+    assert "in fail" in report and "of two lines" in report

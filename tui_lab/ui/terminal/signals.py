@@ -18,11 +18,13 @@ import time
 from collections.abc import Iterator
 from types import FrameType
 
+from tui_lab.core.errors import LabEnded
 from tui_lab.ui.terminal.textual_internals import (
     call_in_loop,
     discard_output,
     exit_from_signal,
     terminal_state,
+    unexpected_error,
 )
 from tui_lab.ui.terminal.types import AnyApp
 
@@ -49,7 +51,8 @@ class SignalHandler:
         self._ended = threading.Event()
 
     def run(self, app: AnyApp, *, mouse: bool) -> int:
-        """Runs an app and returns its exit code: 128 plus the signal's number if a signal ended it."""
+        """Runs an app and returns its exit code: 128 plus the signal's number if a signal ended it.
+        Raises LabEnded if an unexpected error did."""
         self._app = app
         receiver, sender = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         # the interpreter writes the number of each signal to this pipe, even while the main thread is stuck
@@ -64,6 +67,8 @@ class SignalHandler:
             os.close(sender)  # ends the thread
             watch.join(STUCK_AFTER_S)
             os.close(receiver)  # only now: the interpreter reports a signal that it cannot write
+        if (error := unexpected_error(app)) is not None:
+            raise LabEnded from error
         return app.return_code or 0
 
     def handle(self, number: int, _frame: FrameType | None) -> None:

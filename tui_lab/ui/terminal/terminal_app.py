@@ -73,6 +73,14 @@ class TerminalApp(App[None]):
             self.frame.forget()
         super()._display(screen, renderable)
 
+    def panic(self, *_: Any) -> None:
+        """Ends the app after an unexpected error and prints nothing: the command line reports it in one
+        sentence (see :meth:`SignalHandler.run`)."""
+        super().panic()
+
+    def _fatal_error(self) -> None:
+        self.panic()
+
     def action_redraw(self) -> None:
         """Sends the whole screen again."""
         self.frame.forget()

@@ -33,6 +33,7 @@ from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import Footer, OptionList
 from textual.widgets._footer import FooterKey
+from textual.worker import WorkerFailed
 
 from tui_lab.ui.terminal.types import AnyApp, AnyScreen
 
@@ -47,6 +48,8 @@ PRIVATE_NAMES: tuple[tuple[object, str, str], ...] = (
     (Footer, "_bindings_ready", "whether there is anything to show in the footer"),
     (App, "_batch_count", "whether a frame is held back"),
     (App, "_exit", "whether the app is closing"),
+    (App, "_exception", "the error that has ended the app"),
+    (App, "_fatal_error", "overridden: a traceback goes to a log and not to the terminal"),
     (App, "_loop", "to end the app from a signal handler"),
     (App, "_driver", "to stop writing to a terminal that no longer reads"),
     (App, "_display", "overridden: only changed cells are sent"),
@@ -167,6 +170,12 @@ def exit_from_signal(app: AnyApp | None, return_code: int) -> bool:
     with contextlib.suppress(RuntimeError):  # the loop is closed: the app has ended
         loop.call_soon_threadsafe(app.exit, None, return_code)
     return True
+
+
+def unexpected_error(app: AnyApp) -> BaseException | None:
+    """The first error that no handler, worker or timer has caught, and that has ended the app."""
+    error = app._exception
+    return error.error if isinstance(error, WorkerFailed) else error
 
 
 class TerminalWriter(WriterThread):
