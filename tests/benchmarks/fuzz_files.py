@@ -90,6 +90,12 @@ def chat(rng: random.Random, role: str, content: str, names: tuple[str, str, str
     return turns
 
 
+def exported(rng: random.Random, role: str) -> dict[str, object]:
+    """A message as ChatGPT exports it."""
+    parts = rng.choice([[text(rng)], [{"content_type": "image"}, "x"], [], [""]])
+    return {"author": {"role": role}, "content": {"content_type": "text", "parts": parts}, "recipient": "all"}
+
+
 CALL = {"type": "function", "function": {"name": "f", "arguments": {"x": 1}}}
 PARAMETERS = {"type": "object", "properties": {"x": {"type": "integer"}}}
 TOOL = {"type": "function", "function": {"name": "f", "description": "d", "parameters": PARAMETERS}}
@@ -158,6 +164,43 @@ SHAPES: dict[str, Callable[[random.Random], dict[str, object]]] = {
     "transcript": lambda rng: {"dialog": f"User: {text(rng)}\nAssistant: {text(rng)}"},
     "exchanges": lambda rng: {"questions": [text(rng), "b"], "answers": {"input_text": [text(rng), "c"]}},
     "by a word": lambda rng: {"user_input_de": text(rng), "bot_reply_de": text(rng), "meta": {"text": "x"}},
+    "a message a row": lambda rng: {
+        "message_id": str(rng.randint(0, 9)),
+        "parent_id": rng.choice([None, str(rng.randint(0, 9))]),
+        "role": rng.choice(["prompter", "assistant"]),
+        "text": text(rng),
+        "rank": rng.choice([None, 0, 1]),
+    },
+    "by conversation": lambda rng: {
+        "conversation_id": rng.randint(0, 3),
+        "turn": rng.choice([0, 1, None]),
+        "role": rng.choice(["user", "assistant", "Ann"]),
+        "content": text(rng),
+    },
+    "export": lambda rng: {
+        "title": text(rng),
+        "mapping": {
+            name: {"parent": parent, "children": [], "message": exported(rng, role)}
+            for name, parent, role in (("a", rng.choice([None, "b"]), "user"), ("b", "a", "assistant"))
+        },
+        "current_node": rng.choice(["b", "x", None]),
+    },
+    "tree": lambda rng: {
+        "prompt": {
+            "role": "prompter",
+            "text": text(rng),
+            "replies": [
+                {"role": "assistant", "text": text(rng), "rank": rng.choice([0, "x"]), "replies": []}
+            ],
+        }
+    },
+    "intents": lambda rng: {
+        "tag": "t",
+        "patterns": [text(rng), "b"],
+        "responses": rng.choice([[text(rng)], "c"]),
+    },
+    "speakers": lambda rng: {"dialog": [{"speaker": "Ann", "text": text(rng)}, {"Ben": text(rng)}]},
+    "labelled": lambda rng: {"text": text(rng), "label": rng.randint(0, 3)},
     "unknown": lambda rng: {"colour": text(rng), "size": rng.randint(0, 9)},
 }
 

@@ -227,7 +227,7 @@ REFUSED: dict[str, dict[str, Any]] = {
     "tokens": {"input_ids": [1, 2], "labels": [1, 2]},
     "two chats": {"conversation_a": MSGS, "conversation_b": MSGS, "winner": "model_a"},
     "numbers": {"x": 1, "y": 2},
-    "intents": {"tag": "hello", "patterns": ["Hi?", "Hey?"], "responses": ["Hello."]},
+    "intents without answers": {"tag": "hello", "patterns": ["Hi?", "Hey?"]},
     "identifiers": {"user_id": "a", "answer_id": "b"},
 }
 

@@ -161,7 +161,7 @@ def test_bad_rows_are_counted_and_named(tmp_path: Path) -> None:
     assert warning.startswith(
         "11 rows left out: line 4, line 5, line 6, line 7, line 8 and 2 more: no assistant turn"
     )
-    assert "line 11: turn 1 has the unknown role 'robot'" in warning
+    assert "line 11: unknown speaker robot: --columns robot=user says who is who" in warning
     assert "line 14: content of turn 2 is dict, not text" in warning
 
 

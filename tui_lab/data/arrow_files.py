@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import first_line
@@ -77,13 +79,48 @@ def arrow_rows(path: Path, on_bytes: OnBytes | None) -> Iterator[FileRecord]:
         raise LabError(f"{path} is not a readable Arrow file: {first_line(error)}.") from None
 
 
+LabelNames = Mapping[str, Sequence[str]]  # the names of the labels of a column, by their number
+
+
+def label_names(features: Any) -> dict[str, Sequence[str]]:
+    """The names of labels that ``datasets`` stores as numbers, from its features or their JSON."""
+    found: dict[str, Sequence[str]] = {}
+    for column, feature in features.items() if isinstance(features, Mapping) else ():
+        plain = feature if isinstance(feature, dict) else getattr(feature, "__dict__", {})
+        kind = plain.get("_type", type(feature).__name__)
+        names = plain.get("names")
+        if kind == "ClassLabel" and isinstance(names, list) and all(isinstance(name, str) for name in names):
+            found[str(column)] = names
+    return found
+
+
+def _names_in(schema: Any) -> dict[str, Sequence[str]]:
+    """The names of labels in what ``datasets`` writes beside the columns of a file."""
+    try:
+        written = msgspec.json.decode((schema.metadata or {}).get(b"huggingface", b"{}"))
+        return label_names(written["info"]["features"])
+    except (msgspec.DecodeError, KeyError, TypeError, RecursionError):
+        return {}
+
+
+def with_names(row: dict[str, Any], names: LabelNames) -> dict[str, Any]:
+    """A row with the names of its labels in place of their numbers; -1 stands for no label."""
+    for column, known in names.items():
+        number = row.get(column)
+        if type(number) is int:
+            row[column] = known[number] if 0 <= number < len(known) else None if number == -1 else number
+    return row
+
+
 def _batch_rows(
     path: Path, batches: Iterable[Any], report: Callable[[int], None] | None
 ) -> Iterator[FileRecord]:
     """The rows of batches of pyarrow, which are checked; ``report`` is called with the rows so far."""
     number = unpacked = 0
+    names: LabelNames | None = None
     for batch in batches:
         batch.validate(full=True)
+        names = _names_in(batch.schema) if names is None else names
         size = sum(_unpacked_bytes(column) for column in batch.columns)
         unpacked += size
         check_expansion(path, unpacked)
@@ -91,6 +128,6 @@ def _batch_rows(
         for start in range(0, batch.num_rows, step):
             for row in batch.slice(start, step).to_pylist():
                 number += 1
-                yield f"row {number}", row
+                yield f"row {number}", with_names(row, names)
         if report is not None:
             report(number)

@@ -19,7 +19,7 @@ class ColumnPlan:
     ``spread`` are the columns of choices that are no list. ``counts_from``: the number of the first choice,
     None where answers are texts. ``uses`` says of each used column what it becomes. ``opened`` are columns of
     objects whose fields count as columns (conversation.messages), ``turn_fields`` fields of turns that are
-    not used."""
+    not used; ``hint``: what may be meant otherwise, "" for nothing."""
 
     format: str
     reason: str
@@ -31,6 +31,7 @@ class ColumnPlan:
     unused: tuple[str, ...] = ()
     opened: frozenset[str] = frozenset()
     turn_fields: tuple[str, ...] = ()
+    hint: str = ""
 
     @property
     def known(self) -> frozenset[str]:
@@ -47,13 +48,17 @@ def inner_object(cell: object) -> dict[str, object] | None:
 
 
 def opened(value: Mapping[str, object], columns: frozenset[str]) -> Mapping[str, object]:
-    """A row with the fields of the objects in ``columns`` as columns."""
+    """A row with the fields of the objects in ``columns`` as columns; a column may be such a field itself
+    (data.conversation)."""
     if not columns:
         return value
     found: dict[str, object] = {}
     for column, cell in value.items():
         inner = inner_object(cell) if column in columns else None
-        found.update({column: cell} if inner is None else {f"{column}.{key}": v for key, v in inner.items()})
+        if inner is None:
+            found[column] = cell
+        else:
+            found.update(opened({f"{column}.{key}": each for key, each in inner.items()}, columns))
     return found
 
 

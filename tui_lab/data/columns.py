@@ -33,11 +33,21 @@ from tui_lab.data.column_roles import (
 from tui_lab.data.files import RAGGED_CELLS
 from tui_lab.data.rows import BadRow
 from tui_lab.data.streams import FileRecord
-from tui_lab.data.turns import CONTENT_KEYS, ROLE_KEYS, turns_of, unknown_fields
+from tui_lab.data.turns import (
+    CONTENT_KEYS,
+    ROLE_KEYS,
+    ROLES,
+    repeated_names,
+    turns_of,
+    unknown_fields,
+    unknown_speakers,
+)
+from tui_lab.data.value_names import label_hint
 
 SNIFFED_ROWS = 200  # rows whose columns are used for detection
 _CHATS = ("messages", "sharegpt")
 _STRUCTURED = ("context", "history", "choices", "tools", "system")  # roles that take objects or lists
+MANY_PAIRS = 5  # pairs of texts beyond which repeated first texts are speakers
 NAMED_COLUMNS = 12  # columns that a message names
 
 _SPREAD = re.compile(r"(?:choice|option|opt?|ending|sol|alternative|candidate)_?([0-9a-h])")
@@ -77,7 +87,7 @@ def _names(
     for column in columns:
         found.setdefault(canonical(column), column)
     for column in columns:
-        outer, _, inner = column.partition(".")
+        outer, _, inner = column.rpartition(".")
         if outer in objects and inner:
             found.pop(canonical(column), None)
             found.setdefault(canonical(inner), column)
@@ -113,6 +123,7 @@ def listed(columns: Sequence[str]) -> str:
 def _turns_reason(records: Sequence[FileRecord], column: str) -> tuple[str, str] | None:
     """The format of a column of turns and its reason; None where it holds no turns."""
     keys: set[str] = set()
+    asked: list[object] = []
     lists = 0
     for _, value in records[:SNIFFED_ROWS]:
         turns = structure_of(value.get(column)) if isinstance(value, dict) else value
@@ -121,6 +132,7 @@ def _turns_reason(records: Sequence[FileRecord], column: str) -> tuple[str, str]
         elif isinstance(turns, list) and turns:
             lists += 1
             keys.update(str(key) for turn in turns if isinstance(turn, dict) for key in turn)
+            asked += [turn[0] for turn in turns if isinstance(turn, list) and len(turn) == 2]
     if {"role", "content"} <= keys:
         return "messages", f"column {column} with role and content"
     if {"from", "value"} <= keys:
@@ -130,6 +142,8 @@ def _turns_reason(records: Sequence[FileRecord], column: str) -> tuple[str, str]
         for _, value in records[:SNIFFED_ROWS]
     ):
         lists = 1
+    if len(asked) > MANY_PAIRS and (speakers := repeated_names(asked)) and not set(speakers) & ROLES.keys():
+        raise LabError(f"Column {sanitize(column)[:40]}: {unknown_speakers(speakers)}.")
     role = next((key for key in ROLE_KEYS if key in keys), None)
     content = next((key for key in CONTENT_KEYS if key in keys), None)
     if role and content:
@@ -238,11 +252,11 @@ def plans(
     """How the rows may be read, from the first of them, the likeliest first: by the names of the columns,
     with the fields of objects as columns, by what columns of other names hold. Raises LabError that names the
     columns of the data and those of each format."""
-    objects = _objects(records)
+    objects = [frozenset[str](), *_levels(records)]
     error: LabError | None = None
     found: list[ColumnPlan] = []
     for guess in (False, True):
-        for inner in [frozenset[str](), *([objects] if objects else [])]:
+        for inner in objects:
             try:
                 found.append(_plan(name, records, (data_format, mapping), inner, guess))
             except LabError as problem:
@@ -256,6 +270,18 @@ def plans(
         found = []
     if error is not None:
         raise error
+
+
+def _levels(records: Sequence[FileRecord]) -> Iterator[frozenset[str]]:
+    """The columns that hold objects, and then with these the fields of them that hold objects themselves."""
+    found = _objects(records)
+    if found:
+        yield found
+        within = [
+            (place, opened(row, found)) for place, row in records[:SNIFFED_ROWS] if isinstance(row, dict)
+        ]
+        if deeper := _objects(within):
+            yield found | deeper
 
 
 def _objects(records: Sequence[FileRecord]) -> frozenset[str]:
@@ -435,10 +461,11 @@ def _complete(
     turns = names[roles["messages"][0]] if chosen in _CHATS and roles.get("messages") else None
     fields = [unknown_fields(value.get(turns)) for _, value in records if turns and isinstance(value, dict)]
     counts_from = first_choice_number(draft, records) if spread or roles.get("choices") else 0
-    return ColumnPlan(
+    found = ColumnPlan(
         chosen, reason, names, roles, spread, counts_from, ordered, unused,
         turn_fields=tuple(sorted(set[str]().union(*fields))),
     )  # fmt: skip
+    return replace(found, hint=label_hint(found, records))
 
 
 def _fits(records: Sequence[FileRecord], column: str, role: str) -> bool:

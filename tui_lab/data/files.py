@@ -278,4 +278,10 @@ def from_datasets(name: str, loaded: Any, max_rows: int) -> RawData:
 
 
 def _rows_of_split(key: str, rows: Any) -> Records:
-    return Stream(lambda: ((f"{key} row {number}", dict(row)) for number, row in enumerate(rows, 1)))
+    names = arrow_files.label_names(getattr(rows, "features", None))
+    return Stream(
+        lambda: (
+            (f"{key} row {number}", arrow_files.with_names(dict(row), names))
+            for number, row in enumerate(rows, 1)
+        )
+    )

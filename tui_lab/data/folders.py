@@ -22,6 +22,7 @@ from tui_lab.data.files import (
 )
 from tui_lab.data.json_files import TRAIN_NAMES, VALIDATION_NAMES
 from tui_lab.data.streams import FileRecord, OnBytes, Records, data_stem, data_suffix
+from tui_lab.data.value_names import LABEL_FILES
 
 MAX_DEPTH = 4  # folders below the given one
 MAX_FILES = 10_000
@@ -75,7 +76,8 @@ def _data_files(folder: Path, depth: int, notes: bool = False) -> Iterator[Path]
         if path.name.startswith(".") or not path.is_file() or data_suffix(path) not in EXTENSIONS:
             continue
         # A README describes the data; it is not data.
-        if (data_suffix(path) == ".md" and not notes) or data_stem(path).lower() in _SKIPPED:
+        described = data_stem(path).lower() in _SKIPPED or path.name.lower() in LABEL_FILES
+        if described or (data_suffix(path) == ".md" and not notes):
             continue
         yield path
     for path in entries:

@@ -19,13 +19,15 @@ from tui_lab.data import code_tests
 from tui_lab.data.cells import clean, is_missing
 from tui_lab.data.column_plan import ColumnPlan, Row, opened
 from tui_lab.data.column_roles import FORMATS, LABELS, QUESTIONS
-from tui_lab.data.columns import SNIFFED_ROWS, listed, plans
+from tui_lab.data.columns import SNIFFED_ROWS, columns_of, listed, parse_mapping, plans
 from tui_lab.data.convert import CONVERTERS, bare_example
 from tui_lab.data.examples import Example
 from tui_lab.data.files import RAGGED_CELLS, RawData, is_empty
 from tui_lab.data.rows import BadRow
 from tui_lab.data.sources import read_raw
 from tui_lab.data.streams import FileRecord, OnBytes, Records
+from tui_lab.data.threads import gathered
+from tui_lab.data.value_names import named, split_mapping
 
 __all__ = [
     "FORMATS",
@@ -177,6 +179,8 @@ class OpenedData:
         for part, what in zip(self.parts, ("row", "validation row"), strict=False):
             if part.left_out:
                 found.append(f"{plural(part.left_out, what)} left out: " + "; ".join(part.complaints()))
+        if self.plan.hint:
+            found.append(self.plan.hint)
         if self.plan.unused:
             found.append(
                 f"not used: {listed(self.plan.unused)}. --columns can give them a role, such as context=…"
@@ -215,6 +219,14 @@ def open_raw(raw: RawData, data_format: str = "auto", columns: str = "") -> Open
     first = list(itertools.islice(raw.train, SNIFFED_ROWS))
     if not first:
         raise LabError(f"{raw.name} holds no training rows: there is nothing to train on.")
+    pairs = parse_mapping(columns)
+    names = split_mapping(pairs, columns_of(first))
+    columns = names.columns
+    shaped = named(raw, names)
+    if data_format in ("auto", "messages", "question_answer"):
+        shaped = gathered(shaped, frozenset([*pairs, *pairs.values()]))
+    if shaped is not raw:
+        raw, first = shaped, list(itertools.islice(shaped.train, SNIFFED_ROWS))
     decided = _readable(raw.name, first, data_format, columns)
     validation = raw.validation
     if validation is not None and is_empty(validation):

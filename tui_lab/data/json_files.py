@@ -131,6 +131,8 @@ def _rows_of(path: Path, value: object, is_inner: bool = False) -> list[object]:
     if isinstance(value, list):
         return _questions_of_articles(value)
     if isinstance(value, dict):
+        if any(map(is_export, value.values())):
+            return [value]
         if (table := _columnar(value)) is not None:
             return table
         lists = {key: item for key, item in value.items() if isinstance(item, list)}
@@ -150,6 +152,18 @@ def _rows_of(path: Path, value: object, is_inner: bool = False) -> list[object]:
             "or name them train and validation."
         )
     raise LabError(f"{path} holds a single JSON {type(value).__name__}, not a list of rows.")
+
+
+def is_export(cell: object) -> bool:
+    """Whether a cell is the tree of a conversation as ChatGPT exports it: nodes by id, with messages."""
+    return (
+        isinstance(cell, dict)
+        and bool(cell)
+        and all(
+            isinstance(node, dict) and "message" in node and ("parent" in node or "children" in node)
+            for node in cell.values()
+        )
+    )
 
 
 def _are_objects(rows: list[object]) -> bool:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tui_lab.data.cells import clean, clean_json, is_missing, structure_of, text_of, texts_of
@@ -26,6 +26,10 @@ ROLES = {
     "ipython": "tool", "environment": "tool", "function_response": "tool", "function_result": "tool",
     "function_call": "call", "tool_call": "call", "tool_calls": "call",
 }  # fmt: skip
+#: What a mapping may call a speaker ("Alice=user").
+PARTS = ("user", "assistant", "system", "tool")
+_PERSON = re.compile(r"\s*[^\W\d_][\w.'-]*(?: [\w.'-]+){0,2}\s*")
+_NAMED_SPEAKERS = 6  # speakers that a message names
 _SAID = frozenset(name for name, role in ROLES.items() if role != "call")
 LOSS_FLAGS = (
     "weight", "loss", "train", "trainable", "training", "train_on_turn", "is_trained", "trained",
@@ -71,13 +75,49 @@ def turns_of(value: object, column: str) -> list[ChatMessage]:
     if all(_is_pair(turn) for turn in turns):
         if all(_pair_role(turn) for turn in turns):  # ["user", "Hi"]
             return [{"role": _pair_role(turn), "content": text_of(turn[1], column)} for turn in turns]
+        if names := repeated_names([turn[0] for turn in turns if isinstance(turn, list)]):
+            raise unknown_speakers(names)
         return [message for turn in turns for message in _pair(turn, column)]
     keys = turn_keys(turns)
+    if strangers := _strangers(turns, keys[0]):
+        raise unknown_speakers(strangers)
     messages: list[ChatMessage] = []
     for number, turn in enumerate(turns, 1):
         for part in _expanded(turn, keys):
             messages += _turn(part, number, keys)
     return messages
+
+
+def _strangers(turns: list[Any], role_key: str) -> list[str]:
+    """The speakers of turns that are no role; [] where a turn is no object or names nobody."""
+    if all(isinstance(turn, dict) and len(turn) == 1 and role_key not in turn for turn in turns):
+        found = [str(next(iter(turn))) for turn in turns]  # {"Alice": "Hi?"}
+    else:
+        given = [turn.get(role_key) if isinstance(turn, dict) else None for turn in turns]
+        names = [name.get("role") if isinstance(name, dict) else name for name in given]
+        found = [name for name in names if isinstance(name, str) and name.strip()]
+        if len(found) < len(names):
+            return []
+    return [name for name in found if name.strip().lower() not in ROLES]
+
+
+def repeated_names(texts: list[Any]) -> list[str]:
+    """The first texts of pairs where they are names of speakers and not questions: few, short, repeated."""
+    names = list(dict.fromkeys(text for text in texts if isinstance(text, str)))
+    is_few = len(texts) > 2 and 1 < len(names) <= len(texts) / 2
+    return names if is_few and all(map(_PERSON.fullmatch, names)) else []
+
+
+def unknown_speakers(names: Iterable[str]) -> BadRow:
+    """Why turns by these speakers cannot be read, and how to say who is who."""
+    found = list(dict.fromkeys(name.strip()[:40] for name in names))
+    more = len(found) - _NAMED_SPEAKERS
+    shown = ", ".join(found[:_NAMED_SPEAKERS]) + (f" and {more} more" if more > 0 else "")
+    example = ",".join(f"{name}={part}" for name, part in zip(found, PARTS, strict=False))
+    return BadRow(
+        f"unknown speaker{'s' if len(found) > 1 else ''} {shown}: --columns {example} says who is who "
+        f"({', '.join(PARTS)})"
+    )
 
 
 def unknown_fields(cell: object) -> set[str]:
@@ -103,6 +143,8 @@ def history_of(value: object, column: str) -> list[ChatMessage]:
         return []
     if isinstance(value, str):
         raise BadRow(f"{column} is text, not a list of turns")
+    if isinstance(value, list) and len(value) % 2 and all(isinstance(text, str) for text in value):
+        raise BadRow(f"{column} has {len(value)} texts, which are no pairs of question and answer")
     return turns_of(value, column)
 
 

@@ -71,7 +71,8 @@ class RecipeSchema(BaseModel):
     ] = _field("auto", "data format", "data",
         help="The shape of the rows; auto looks at the columns and says why.")
     columns: str = _field("", "columns", "data",
-        help="Which column is which, as question=prompt,answer=reply; empty goes by the names of the columns.")
+        help="Which column is which, as question=prompt,answer=reply, and what values mean: Alice=user, 0=bad; "
+        "empty goes by the names of the columns.")
     chat_template: str = _field("", "chat template", "data",
         help="A Jinja file that replaces the tokenizer's template; empty keeps it.")
     thinking: Literal["auto", "on", "off"] = _field("auto", "thinking", "data",
