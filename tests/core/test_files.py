@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from tui_lab.core.files import (
     atomic_file,
     atomic_folder,
     is_locked,
+    prune,
     replace_folder,
     write_atomically,
 )
@@ -101,3 +103,20 @@ def test_a_lock_goes_with_its_process(tmp_path: Path) -> None:
 def test_a_lock_in_a_folder_that_is_missing_raises(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         FileLock.acquire(tmp_path / "none" / "lock")
+
+
+def test_the_oldest_files_of_a_cache_are_removed_but_not_a_locked_one(tmp_path: Path) -> None:
+    for age in range(6):
+        path = tmp_path / f"{age}.jsonl"
+        path.write_bytes(b"x" * 10)
+        os.utime(path, (1000 - age, 1000 - age))
+    (tmp_path / "other.txt").touch()
+    lock = FileLock.acquire(tmp_path / "5.jsonl")
+    assert lock is not None
+    with lock:
+        prune(tmp_path, "*.jsonl", 4, 1000)
+        assert {path.stem for path in tmp_path.iterdir()} == {"0", "1", "2", "3", "5", "other"}
+    prune(tmp_path, "*.jsonl", 4, 25)
+    assert {path.stem for path in tmp_path.iterdir()} == {"0", "1", "other"}
+    prune(tmp_path, "*.jsonl", 0, 0)
+    assert {path.stem for path in tmp_path.iterdir()} == {"0", "other"}, "the newest stays"

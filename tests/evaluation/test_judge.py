@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from tui_lab.core.errors import LabError
@@ -94,19 +93,3 @@ def test_what_cannot_be_judged_is_said(
     request = JudgeRequest(EvaluationRequest(model="pocket"), judge="pocket", prompts=PROMPTS)
     with pytest.raises(LabError, match="no tuned model"):
         module.judge(request, lambda *_: None)
-
-
-def test_a_line_that_was_cut_off_is_asked_again(runs_dir: Path, tmp_path: Path) -> None:
-    rule = Rule()
-    made = module._Judgements(rule, module.ProgressReport(lambda *_: None), lambda: False)
-    assert made._letter("one") == made._letter("one")
-    made.close()
-    path = made._path
-    path.write_bytes(path.read_bytes() + msgspec.json.encode({"of": "x"})[:4])
-    again = module._Judgements(rule, module.ProgressReport(lambda *_: None), lambda: False)
-    assert again._letter("one") == again._letter("two") == "C"
-    again.close()
-    last = module._Judgements(rule, module.ProgressReport(lambda *_: None), lambda: False)
-    last._letter("two")
-    last.close()
-    assert rule.questions == ["one", "two"]

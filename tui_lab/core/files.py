@@ -81,6 +81,22 @@ def replace_folder(source: Path, target: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def prune(folder: Path, pattern: str, most_files: int, most_bytes: int) -> None:
+    """Removes the files of a cache that were used longest ago (by their time of change) beyond a number and a
+    size, except those that a process has locked. What cannot be removed stays."""
+    found = []
+    for path in folder.glob(pattern):
+        with contextlib.suppress(OSError):
+            status = path.stat()
+            found.append((status.st_mtime, status.st_size, path))
+    total = 0
+    for number, (_, size, path) in enumerate(sorted(found, reverse=True)):
+        total += size
+        if number and (number >= most_files or total > most_bytes) and not is_locked(path):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
 class FileLock:
     """An exclusive ``flock`` on a file or folder. The system releases it when the last process that has
     inherited ``descriptor`` ends."""

@@ -3,12 +3,13 @@ measurement goes on, and a base is asked once."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tui_lab.core import job_protocol
+from tui_lab.core import files, job_protocol
 from tui_lab.core.errors import LabError
 from tui_lab.core.paths import cache_dir
 from tui_lab.core.records import to_json
@@ -22,6 +23,10 @@ from tui_lab.evaluation.request import EvaluationTarget
 
 if TYPE_CHECKING:
     from tui_lab.decoding.session import DecodingSession
+
+
+#: Files of answers in the cache, and their size: the oldest beyond are removed.
+CACHED_FILES, CACHED_BYTES = 400, 256 << 20
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,11 @@ class CachedAnswers:
             if any(number not in file for number in range(1, len(rows) + 1)):
                 self._predictor(name, settings, side).answer(rows, len(rows), file, timed=self._how.timed)
             file.finish()
-            return [row for row in file.predictions() if row.row <= len(rows)]
+            found = [row for row in file.predictions() if row.row <= len(rows)]
+        with contextlib.suppress(OSError):
+            path.touch()  # what is used is not the oldest
+        files.prune(path.parent, "*.jsonl", CACHED_FILES, CACHED_BYTES)
+        return found
 
     def unload(self) -> None:
         """Frees the models; they are loaded again when an answer is missing."""

@@ -4,15 +4,11 @@ interrupted job goes on."""
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Callable, Sequence
 
-import msgspec
-
-from tui_lab.core import files, input_files, job_protocol
+from tui_lab.core import files, job_protocol
 from tui_lab.core.errors import LabError
-from tui_lab.core.paths import cache_dir
 from tui_lab.core.records import to_json
 from tui_lab.core.sanitize import sanitize
 from tui_lab.data.examples import Example
@@ -22,6 +18,7 @@ from tui_lab.evaluation.cached_answers import CachedAnswers, HowAnswered
 from tui_lab.evaluation.evaluate import ProgressReport
 from tui_lab.evaluation.judges import AnswerJudge, EndpointJudge, ModelJudge
 from tui_lab.evaluation.judging import Judged, JudgePrompt, JudgeRequest
+from tui_lab.evaluation.known_replies import KnownReplies
 from tui_lab.evaluation.prediction_rows import NO_REFERENCE
 from tui_lab.evaluation.records import EvaluationRequest
 from tui_lab.evaluation.request import EvaluationTarget, accepted_changes, resolve_target
@@ -102,31 +99,16 @@ def _row(prompt: JudgePrompt, answers: Sequence[str]) -> Example:
 # --- judgements -----------------------------------------------------------------------------------------
 
 
-class _Judgement(msgspec.Struct, frozen=True):
-    """A line of the cache: the digest of a question, and the letter of the reply."""
-
-    of: str
-    letter: str
-
-
 class _Judgements:
     """Asks a judge, except what it was asked before."""
 
     def __init__(self, judge: AnswerJudge, progress: ProgressReport, cancelled: Callable[[], bool]) -> None:
         self._judge, self._progress, self._cancelled = judge, progress, cancelled
-        digest = hashlib.sha256(judge.identity.encode("utf-8", "replace")).hexdigest()[:32]
-        self._path = cache_dir() / "judgements" / f"{digest}.jsonl"
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._known = self._read() if self._path.exists() else {}
-            self._file = self._path.open("a", encoding="utf-8")
-            self._file.write("\n" * bool(self._known))  # after a line that was cut off
-        except OSError as error:
-            raise LabError(f"{sanitize(str(self._path))} cannot be written ({error.strerror})") from None
+        self._known = KnownReplies(judge.identity)
 
     def close(self) -> None:
-        """Closes the file."""
-        self._file.close()
+        """Closes the file of what is known."""
+        self._known.close()
 
     def of_prompts(self, request: JudgeRequest, answers: dict[str, list[list[str]]]) -> list[Judged]:
         """The judgement on each prompt, in both orders."""
@@ -163,22 +145,7 @@ class _Judgements:
     def _letter(self, question: str) -> str:
         if self._cancelled():
             raise predict.Interrupted
-        key = hashlib.sha256(question.encode("utf-8", "replace")).hexdigest()
-        if key not in self._known:
-            self._known[key] = self._judge.letter(question)
-            self._file.write(to_json(_Judgement(key, self._known[key])) + "\n")
-            self._file.flush()
-        return self._known[key]
-
-    def _read(self) -> dict[str, str]:
-        found: dict[str, str] = {}
-        for line in input_files.read_text(self._path).splitlines():
-            try:
-                known = msgspec.json.decode(line, type=_Judgement)
-            except msgspec.DecodeError:
-                continue  # a line that was cut off: it is asked again
-            found[known.of] = known.letter
-        return found
+        return self._known.reply(question, self._judge.letter)
 
 
 def _load_judge(request: JudgeRequest, on_progress: job_protocol.OnProgress) -> AnswerJudge:

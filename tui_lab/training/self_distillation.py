@@ -18,7 +18,7 @@ import torch
 
 from tui_lab.core import input_files
 from tui_lab.core.errors import LabError
-from tui_lab.core.files import atomic_file
+from tui_lab.core.files import atomic_file, prune
 from tui_lab.core.out_of_memory import free_memory, is_out_of_memory
 from tui_lab.core.paths import cache_dir
 from tui_lab.core.records import from_json, to_json
@@ -42,7 +42,7 @@ LENGTH_FACTOR, LENGTH_MORE, LONGEST = 2, 32, 1024
 #: The share of rewritten answers under which a warning says that there is little to gain.
 FEW = 0.1
 #: Rewritings that the event has, and finished files in the cache.
-SHOWN, CACHED_FILES = 5, 16
+SHOWN, CACHED_FILES, CACHED_BYTES = 5, 16, 4 << 30
 _LONGEST_LINE = 4 << 20
 
 
@@ -132,9 +132,7 @@ def _keep(path: Path, stored: Path) -> None:
         stored.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with atomic_file(stored) as target:
             shutil.copyfile(path, target)
-        files = sorted(stored.parent.glob("*.jsonl"), key=lambda file: file.stat().st_mtime, reverse=True)
-        for old in files[CACHED_FILES:]:
-            old.unlink(missing_ok=True)
+        prune(stored.parent, "*.jsonl", CACHED_FILES, CACHED_BYTES)
     except OSError:
         return
 
