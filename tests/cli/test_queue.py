@@ -93,7 +93,10 @@ def test_held_listed_removed_started(runs_dir: Path) -> None:
     assert lab("queue", "remove", "first").returncode == 0
     assert lab("queue", "remove", "first").returncode == 2
     assert "name the runs" in lab("queue", "remove").stderr
-    assert "1 run waits" in lab("queue", "start").stdout
+    assert "there is no GPU '5' here" in lab("queue", "start", "--devices", "5").stderr
+    started = lab("queue", "start", "--workers", "2").stdout.splitlines()
+    assert [line.split(", ")[0] for line in started[:2]] == ["worker 1: main memory", "worker 2: main memory"]
+    assert "1 of 1 waiting runs fit, the largest needs" in started[0] and "1 run waits" in started[2]
     deadline = time.monotonic() + 60
     while [item.state for item in queue.items(runs_dir)] != ["done"]:
         assert time.monotonic() < deadline

@@ -205,7 +205,7 @@ def _add_queue_commands(commands: CommandGroup) -> None:
     queue = commands.add(
         "queue",
         "queue.list_queue",
-        "start runs one after another",
+        "start runs one after another, or on several GPUs",
         json=False,
         examples="""\
   tui-lab queue add --preset starter --model Qwen/Qwen2.5-0.5B --data rows.jsonl
@@ -213,6 +213,7 @@ def _add_queue_commands(commands: CommandGroup) -> None:
   tui-lab queue list
   tui-lab queue stop                       holds the queue; the current run continues
   tui-lab queue start                      starts it again, also after a restart of the machine
+  tui-lab queue start --devices 0,1        a run on each of two GPUs
 The queue is a process of its own: it continues without the lab and the terminal.""",
     )
     actions = CommandGroup(queue, "actions")
@@ -230,6 +231,8 @@ The queue is a process of its own: it continues without the lab and the terminal
         runs_dir=True,
     )
     start.flag("--beside", "do not wait for runs outside the queue: both share the device")
+    start.count("--workers", "runs at the same time, each on its own GPU, else on the CPU")
+    start.option("--devices", "0,1", "a worker on each of these, as in CUDA_VISIBLE_DEVICES, or cpu")
     actions.add("stop", "queue.stop", "start no more runs; the current run continues", runs_dir=True)
 
     sweep = commands.add(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
-from tui_lab.cli.output import as_json, json_line, note, table
+from tui_lab.cli.output import as_json, json_line, note, print_text, table
 from tui_lab.cli.queue_answers import (
     QueueableRuns,
     Queued,
@@ -18,11 +19,13 @@ from tui_lab.cli.queue_answers import (
 )
 from tui_lab.cli.recipe_args import check_downloads, prepare_all
 from tui_lab.core.errors import LabError
+from tui_lab.core.format import size
 from tui_lab.core.sanitize import sanitize
 from tui_lab.runs import index
 from tui_lab.runs.folder import Run
-from tui_lab.runs.queue import queue, sweep
+from tui_lab.runs.queue import queue, sweep, workers
 from tui_lab.runs.queue.sweep_table import HEADERS, RIGHT, cells
+from tui_lab.runs.queue.workers import WorkerForecast
 from tui_lab.ui.views.states import state_text
 
 # --------------------------------------------------------------------------------------------------
@@ -114,10 +117,14 @@ def remove(args: argparse.Namespace) -> int:
 
 def start(args: argparse.Namespace) -> int:
     """``tui-lab queue start``."""
-    queue.release(args.runs_dir, waits=not args.beside)
-    if any(item.state == "queued" for item in queue.items(args.runs_dir)):
+    chosen = workers.parse(args.devices, args.workers)
+    queue.release(args.runs_dir, waits=not args.beside, workers=chosen)
+    waiting = [item.run for item in queue.items(args.runs_dir) if item.state == "queued"]
+    devices = queue.read(args.runs_dir).workers
+    forecasts = workers.forecasts(devices, waiting)  # before a run begins: it takes memory
+    if waiting:
         queue.start_runner(args.runs_dir)
-    return _print_state(args)
+    return _print_state(args, forecasts)
 
 
 def stop(args: argparse.Namespace) -> int:
@@ -126,7 +133,7 @@ def stop(args: argparse.Namespace) -> int:
     return _print_state(args)
 
 
-def _print_state(args: argparse.Namespace) -> int:
+def _print_state(args: argparse.Namespace, forecasts: Sequence[WorkerForecast] = ()) -> int:
     found = queue.items(args.runs_dir)
     now = queue.read(args.runs_dir)
     running = [item.run.id for item in found if item.state == "running"]
@@ -139,13 +146,26 @@ def _print_state(args: argparse.Namespace) -> int:
             done=states.count("done"),
             failed=states.count("failed"),
             run=next(iter(running), None),
+            workers=list(forecasts),
         )
-        json_line(status)
+        as_json(status)
         return 0
+    for number, each in enumerate(forecasts, start=1):
+        print_text(f"worker {number}: {sanitize(_forecast_text(each))}")
     print(queue.describe(args.runs_dir, found) or "the queue is empty")
     if now.held and running:
         note(f"`tui-lab stop {running[0]}` ends the current run")
     return 0
+
+
+def _forecast_text(worker: WorkerForecast) -> str:
+    free = f", {size(worker.free_bytes)} free" if worker.free_bytes is not None else ""
+    text = f"{worker.label}{free}"
+    if worker.waiting:
+        text += f"; {worker.fitting} of {worker.waiting} waiting runs fit"
+    if worker.largest_bytes is not None:
+        text += f", the largest needs {size(worker.largest_bytes)}"
+    return text
 
 
 # --------------------------------------------------------------------------------------------------

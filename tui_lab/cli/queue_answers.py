@@ -12,6 +12,7 @@ from tui_lab.runs.index import RunSummary
 from tui_lab.runs.queue import sweep
 from tui_lab.runs.queue.queue import QueueItem
 from tui_lab.runs.queue.sweep import SweepValues
+from tui_lab.runs.queue.workers import WorkerForecast
 
 
 class QueuedRun(Struct, frozen=True):
@@ -37,7 +38,8 @@ class QueueableRuns(Answer, tag="queue_dry_run", kw_only=True, frozen=True):
 
 
 class QueueRow(Struct, kw_only=True, frozen=True):
-    """One run of ``queue list``; ``problem`` only where its recipe cannot be read."""
+    """One run of ``queue list``; ``problem`` only where its recipe cannot be read. ``device``: of the worker
+    that started it, "" without workers."""
 
     run: str
     state: str
@@ -50,6 +52,7 @@ class QueueRow(Struct, kw_only=True, frozen=True):
     problem: str | UnsetType = UNSET
     sweep: str | None
     values: SweepValues
+    device: str = ""
 
 
 class QueueList(Answer, tag="queue_list", kw_only=True, frozen=True):
@@ -63,7 +66,8 @@ class QueueList(Answer, tag="queue_list", kw_only=True, frozen=True):
 
 
 class QueueStatus(Answer, tag="queue", kw_only=True, frozen=True):
-    """The answer of ``queue start`` and ``queue stop``: the number of runs by state, and the running one."""
+    """The answer of ``queue start`` and ``queue stop``: the number of runs by state, and the first that is
+    running. ``workers``: with ``queue start``, what the waiting runs need on the device of each worker."""
 
     held: bool
     queued: int
@@ -71,6 +75,7 @@ class QueueStatus(Answer, tag="queue", kw_only=True, frozen=True):
     done: int
     failed: int
     run: str | None
+    workers: list[WorkerForecast]
 
 
 class Removed(Answer, tag="removed", kw_only=True, frozen=True):
@@ -102,6 +107,7 @@ def queue_row(item: QueueItem) -> QueueRow:
         problem=problem,
         sweep=place.sweep if place else None,
         values=place.values if place else {},
+        device=item.entry.device,
     )
 
 

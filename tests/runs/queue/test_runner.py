@@ -15,8 +15,8 @@ import pytest
 
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs import commands, folder, launch
-from tui_lab.runs.folder import Run, is_locked
-from tui_lab.runs.queue import queue
+from tui_lab.runs.folder import Run, RunLock, is_locked
+from tui_lab.runs.queue import queue, workers
 from tui_lab.runs.queue import runner as runner_module
 from tui_lab.runs.queue.runner import Runner
 from tui_lab.runs.state import Watcher
@@ -197,6 +197,62 @@ def test_a_run_gets_the_gpus_of_the_process_that_added_it(
     monkeypatch.delenv(queue.GPUS_ENV)
     (third,) = queue.add([Recipe()], directory)
     assert queue.find(third.id, directory).entry.gpus is None
+
+
+def test_two_workers_execute_each_run_once_and_in_order(directory: Path, runner_in_thread: None) -> None:
+    runs = queue.add([Recipe(max_steps=steps) for steps in (16, 8, 8, 2)], directory)
+    queue.release(directory, workers=("cpu", "cpu"))
+    child = start(directory)
+    until(lambda: states(directory) == ["running", "running", "queued", "queued"], "two at once")
+    assert queue.describe(directory) == "2 runs wait, 2 runs are running"
+    until(lambda: states(directory) == ["done"] * 4, "all are done")
+    child.wait(timeout=20)
+    found = [Watcher(Run(directory / run.id)).read_all() for run in runs]
+    assert [state.attempt for state in found] == [1] * 4
+    for at in (state.started_at for state in found):
+        assert sum(state.started_at <= at < state.updated_at for state in found) <= 2
+
+
+def test_a_killed_run_is_marked_and_its_worker_goes_on(
+    directory: Path, runner_in_thread: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed, _, _ = queue.add(
+        [Recipe(max_steps=10_000), Recipe(max_steps=10_000), Recipe(max_steps=2)], directory
+    )
+    queue.release(directory, workers=("cpu", "cpu"))
+    start(directory)
+    until(lambda: states(directory) == ["running", "running", "queued"], "two at once")
+    until(lambda: (begun := Watcher(Run(directory / killed.id)).read_all().started) and begun.pid, "it began")
+    begun = Watcher(Run(directory / killed.id)).read_all().started
+    assert begun is not None and begun.pid
+    os.kill(int(begun.pid), signal.SIGKILL)
+    until(lambda: states(directory) == ["failed", "running", "done"], "its worker has the next one")
+    assert queue.items(directory)[0].outcome == "crashed"
+    assert queue.describe(directory).startswith("the last run of the queue is running")
+
+
+def test_each_worker_has_its_device(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Turn by turn, with locks in place of processes and another runner each time."""
+    queue.add([Recipe(max_steps=steps) for steps in (1, 2, 3, 4)], directory)
+    queue.release(directory, workers=("0", "1", "1", "cpu"))
+    seen: list[dict[str, str]] = []
+    locks: list[RunLock] = []
+
+    def begin(run: Run, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+        seen.append(dict(environment))
+        locks.append(RunLock.take(run))
+        return subprocess.Popen(["true"])
+
+    monkeypatch.setattr(launch, "start", begin)
+    monkeypatch.setattr(workers, "_fits", lambda recipe, device: recipe.max_steps != 1 or device == "1")
+    monkeypatch.setattr(workers.cpu, "threads", lambda: 8)
+    for _ in range(5):
+        Runner(directory, os.open(directory, os.O_RDONLY)).turn()
+    assert [each[queue.GPUS_ENV] for each in seen] == ["1", "0", "1", ""], "the first fits on GPU 1 only"
+    assert seen[3] == {queue.GPUS_ENV: "", "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "8")}
+    assert [item.entry.device for item in queue.items(directory)] == ["1", "0", "1", "cpu"]
+    for lock in locks:
+        lock.release()
 
 
 def test_a_run_that_cannot_be_started_is_failed_with_its_reason(

@@ -1,4 +1,5 @@
-"""The queue of runs that are executed one after the other, in ``.queue`` of the folder of runs.
+"""The queue of runs that are executed one after the other, or by several workers, in ``.queue`` of the folder
+of runs.
 
 A waiting run is a complete run folder in ``.queue/waiting``; one rename moves it among the runs when it is
 started. ``queue.json`` contains only the order: whether a run is running, has ended or crashed is read from
@@ -49,23 +50,26 @@ RUNNER_PATIENCE_S = 0.3
 
 class QueueEntry(Struct, frozen=True):
     """One run of the queue: its id, the time it was added (seconds since 1970), how often it was started, why
-    it could not be started ("" if it could), and CUDA_VISIBLE_DEVICES of the process that added it (None:
-    unset)."""
+    it could not be started ("" if it could), CUDA_VISIBLE_DEVICES of the process that added it (None: unset),
+    and the device of the worker that started it ("" without workers)."""
 
     run: Annotated[str, Meta(pattern=r"^[^./][^/]*$")]
     added_at: float = 0.0
     starts: int = 0
     problem: str = ""
     gpus: str | None = None
+    device: str = ""
 
 
 class Queue(Struct, frozen=True):
     """The content of ``queue.json``. ``held``: no run is started. ``waits``: a run that was started by hand
-    ends before the next one starts."""
+    ends before the next one starts. ``workers``: the device of each, see :mod:`tui_lab.runs.queue.workers`;
+    () for one worker, whose runs have the device that each entry names."""
 
     entries: tuple[QueueEntry, ...] = ()
     held: bool = False
     waits: bool = True
+    workers: tuple[str, ...] = ()
     v: int = 1
 
 
@@ -264,11 +268,15 @@ def hold(directory: Path | None = None) -> None:
         write(replace(read(directory), held=True))
 
 
-def release(directory: Path | None = None, waits: bool | None = None) -> None:
-    """Continues a held queue. ``waits``: see :class:`Queue`; None leaves it unchanged."""
+def release(
+    directory: Path | None = None, waits: bool | None = None, workers: tuple[str, ...] | None = None
+) -> None:
+    """Continues a held queue. ``waits``, ``workers``: see :class:`Queue`; None leaves them unchanged."""
     with changing(directory) as write:
         queue = read(directory)
-        write(replace(queue, held=False, waits=queue.waits if waits is None else waits))
+        waits = queue.waits if waits is None else waits
+        workers = queue.workers if workers is None else workers
+        write(replace(queue, held=False, waits=waits, workers=workers))
 
 
 # --------------------------------------------------------------------------------------------------
@@ -347,17 +355,25 @@ def describe(directory: Path | None = None, queued: Sequence[QueueItem] | None =
     queued = items(directory) if queued is None else queued
     count = sum(item.state == "queued" for item in queued)
     running = [item.run.id for item in queued if item.state == "running"]
+    several = len(running) > 1
+    names = f"{len(running)} runs" if several else "".join(running)
     if not count:
-        return f"the last run of the queue is running: {running[0]}" if running else ""
+        last = (
+            f"the last {names} of the queue are running"
+            if several
+            else "the last run of the queue is running"
+        )
+        return f"{last}: {', '.join(running)}" if running else ""
     waiting = f"{count} run{'s' * (count != 1)} wait{'s' * (count == 1)}"
     queue = read(directory)
     if queue.held:
-        return f"{waiting}; the queue is held" + (f" once {running[0]} has ended" if running else "")
+        have = "have" if several else "has"
+        return f"{waiting}; the queue is held" + (f" once {names} {have} ended" if running else "")
     if not is_running(directory):
         message = _log_tail(directory)
         return f"{waiting}; the queue's process is not running" + (f" ({message})" if message else "")
     if running:
-        return f"{waiting}, {running[0]} is running"
+        return f"{waiting}, {names} {'are' if several else 'is'} running"
     others = live_others(queued, directory) if queue.waits else []
     return (
         f"{waiting} for {others[0].id}, which was started outside the queue"

@@ -1,5 +1,6 @@
 """The queue's process: ``python -m tui_lab.runs.queue.runner RUNS_DIR [LOCK_FD]``. It starts the next run
-when the previous one has ended in any way, and exits when no run waits or the queue is held.
+when a worker is idle (without workers: when the previous run has ended in any way), and exits when no run
+waits or the queue is held.
 
 It runs in its own session and outlives the lab and the terminal. It has no state in memory: killed and
 started again, it continues from the files. One process at most holds the lock; the runs are separate
@@ -13,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -21,7 +23,7 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.privacy import keep_private, mask_output
 from tui_lab.runs import launch
 from tui_lab.runs.folder import Run, is_locked
-from tui_lab.runs.queue import queue
+from tui_lab.runs.queue import queue, workers
 from tui_lab.runs.queue.queue import Queue, QueueEntry, QueueItem
 
 #: Interval of polling the current run, seconds: one try at its lock.
@@ -51,11 +53,12 @@ class Runner:
         nothing = now.held or not any(item.state == "queued" for item in found)
         if nothing:
             return 0 if self._leave() else POLL_S
-        if any(item.state == "running" for item in found):
+        running = [item for item in found if item.state == "running"]
+        if len(running) >= max(1, len(now.workers)):
             return POLL_S
         if now.waits and queue.live_others(found, self.directory):
             return OTHERS_POLL_S
-        self._start(next(item for item in found if item.state == "queued"))
+        self._start(next(item for item in found if item.state == "queued"), [each.entry for each in running])
         return POLL_S
 
     def _leave(self) -> bool:
@@ -68,20 +71,26 @@ class Runner:
             os.close(self.descriptor)
             return True
 
-    def _start(self, item: QueueItem) -> None:
-        """Counts the start, moves the folder among the runs and starts the process. If the runner is killed
-        between two of these, the next one continues from there. The queue's lock is held all the time: an
-        entry that was removed meanwhile is not started."""
+    def _start(self, item: QueueItem, running: Sequence[QueueEntry]) -> None:
+        """Counts the start, moves the folder among the runs and starts the process on the device of an idle
+        worker. If the runner is killed between two of these, the next one continues from there. The queue's
+        lock is held all the time: an entry that was removed meanwhile is not started."""
         run, entry = Run(self.directory / item.run.id), item.entry
         with queue.changing(self.directory) as write:
             now = queue.read(self.directory)
             if now.held or not any(each.run == run.id for each in now.entries):
                 return
-            write(_with_entry(now, replace(entry, starts=entry.starts + 1)))
+            device = _idle_device(now.workers, running, item.run) if now.workers else ""
+            if device is None:
+                return  # runs of former workers are in progress
+            entry = replace(entry, starts=entry.starts + 1, device=device)
+            write(_with_entry(now, entry))
             try:
                 if item.run.path != run.path:
                     item.run.path.rename(run.path)
-                environment = {} if entry.gpus is None else {queue.GPUS_ENV: entry.gpus}
+                environment: Mapping[str, str] = {} if entry.gpus is None else {queue.GPUS_ENV: entry.gpus}
+                if device:
+                    environment = workers.environment(device, now.workers)
                 self._children.append(launch.start(run, environment=environment))
             except OSError as error:
                 problem = f"its folder cannot be moved ({error.strerror})"
@@ -89,6 +98,14 @@ class Runner:
             except LabError as error:
                 if not is_locked(run):  # otherwise the user has just started it by hand
                     write(_with_entry(now, replace(entry, problem=str(error))))
+
+
+def _idle_device(devices: tuple[str, ...], running: Sequence[QueueEntry], run: Run) -> str | None:
+    try:
+        recipe = run.recipe()
+    except LabError:
+        recipe = None  # its start says why
+    return workers.free_device(devices, [entry.device for entry in running], recipe)
 
 
 def _with_entry(now: Queue, entry: QueueEntry) -> Queue:
