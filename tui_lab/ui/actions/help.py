@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 import msgspec
-from textual import events, on
+from textual import events
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.content import Content
-from textual.widgets import Input, OptionList, Static
+from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from tui_lab.core.sanitize import sanitize
@@ -164,14 +164,15 @@ class HelpScreen(ListDialog[None]):
         self.set_class(page == "terms", "-terms")
         self._draw()
         self._text.scroll_home(animate=False)
-        self._focus_page()
+        self.focus_rows()
         self.refresh_bindings()
 
     @property
     def _text(self) -> VerticalScroll:
         return self.query_one("#text", VerticalScroll)
 
-    def _focus_page(self) -> None:
+    def focus_rows(self) -> None:
+        """Gives the page the focus."""
         (self.options if self.page == "terms" else self._text).focus()
 
     def _draw(self) -> None:
@@ -195,7 +196,7 @@ class HelpScreen(ListDialog[None]):
         where = "everywhere" if self.all_terms else GROUPS.get(self.group, self.group)
         self.heading = f"What it means: {where}"
         rows = [Option(Content(each.title), id=each.id) for each in terms]
-        self.show_rows(rows, self.term, "Nothing here has these words.")
+        self.fill(rows, self.term, "Nothing here has these words.")
         self.query_one("#about").display = bool(rows)
 
     def about(self, row_id: str) -> Content:
@@ -204,14 +205,12 @@ class HelpScreen(ListDialog[None]):
             self.term = row_id
         return term_content(read()[row_id])
 
-    @on(Input.Changed)
-    def _typed(self) -> None:
+    def filter_rows(self, _at: str = "") -> None:
         self._draw()
         self._text.scroll_home(animate=False)
 
-    @on(Input.Submitted)
-    def _entered(self) -> None:
-        self._focus_page()
+    def filter_entered(self) -> None:
+        self.focus_rows()
 
     @property
     def labels_now(self) -> dict[str, str]:
@@ -234,10 +233,3 @@ class HelpScreen(ListDialog[None]):
         if self.page == "whether":
             self.show_page("keys")
         self.query_one(SearchLine).open_search()
-
-    def action_leave(self) -> None:
-        """Closes the search, else the help."""
-        if self.query_one(SearchLine).close_search():
-            self._focus_page()
-        else:
-            self.dismiss(None)

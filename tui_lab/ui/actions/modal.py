@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar
 
-from textual import on
+from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import ScrollableContainer
 from textual.content import Content
 from textual.screen import ModalScreen, ScreenResultType
-from textual.widgets import OptionList, Static
+from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from tui_lab.core.sanitize import sanitize
 from tui_lab.ui.actions.registry import first_key
+from tui_lab.ui.actions.search_line import SearchLine
 from tui_lab.ui.lab import Lab, lab_of
 from tui_lab.ui.terminal.remappable_screen import DismissedOnce, RemappableScreen
+from tui_lab.ui.views.fuzzy import best
 from tui_lab.ui.widgets.panel import PANEL_CSS, key_hints, panel_title
 
 
@@ -105,8 +107,9 @@ class Dialog(Modal[ScreenResultType]):
 
 
 class ListDialog(Dialog[ScreenResultType]):
-    """A dialog with a list of rows and, where ``about`` is defined, a foot about the row under the cursor.
-    Subclasses give the rows to :meth:`show_rows`; Enter calls :meth:`action_take`."""
+    """A dialog with a list of rows, a line that filters them and, where ``about`` is defined, a foot about
+    the row under the cursor. Subclasses give the rows to :meth:`show_rows`, and their group has the action
+    ``filter``; Enter calls :meth:`action_take` where there is a row."""
 
     DEFAULT_CSS = """
     ListDialog > .dialog { overflow-y: hidden; }
@@ -114,10 +117,25 @@ class ListDialog(Dialog[ScreenResultType]):
     """
 
     AUTO_FOCUS = "OptionList"
+    #: The list's own class, where a key of the dialog would move a plain list.
+    LIST: ClassVar[type[OptionList]] = OptionList
+    #: What the line that filters shows while it is empty.
+    FILTER_HINT: ClassVar[str] = "part of a row; Tab goes to the list, Escape shows all"
+
+    rows: Sequence[Option] = ()
+    empty = ""
 
     def compose_body(self) -> ComposeResult:
-        yield OptionList()
+        yield SearchLine(self.FILTER_HINT)
+        yield self.LIST()
         yield Static(id="about")
+
+    def frame(self) -> None:
+        super().frame()
+        if hint := self.hint():
+            *others, last = hint.split(", ")
+            filters = f"{self.keys(f'{self.GROUP}.filter')} filters"
+            self.query_one(".dialog").border_subtitle = key_hints(", ".join([*others, filters, last]))
 
     @property
     def options(self) -> OptionList:
@@ -129,15 +147,44 @@ class ListDialog(Dialog[ScreenResultType]):
         at = self.options.highlighted
         return (self.options.get_option_at_index(at).id or "") if at is not None else ""
 
+    @property
+    def shown_ids(self) -> list[str]:
+        """The ids of the rows that the filter leaves, from top to bottom."""
+        return [row.id for row in self.options.options if row.id and not row.disabled]
+
     def show_rows(self, rows: Iterable[Option], at: str = "", empty: str = "") -> None:
-        """Replaces the rows; the cursor goes to the row ``at``, else to the first. ``empty``: text where
-        there is none."""
-        found = list(rows)
+        """Replaces the rows, and shows those that the filter leaves; the cursor goes to the row ``at``, else
+        to the first. ``empty``: text where there is none."""
+        self.rows, self.empty = list(rows), empty
+        self.filter_rows(at)
+
+    def filter_rows(self, at: str = "") -> None:
+        """Shows the rows that match what was typed, the best first."""
+        if not (query := self.query_one(SearchLine).value.strip()):
+            self.fill(self.rows, at, self.empty)
+            return
+        named = [row for row in self.rows if row.id and not row.disabled]
+        found = best(query, named, lambda row: (str(row.prompt), _name(row)))
+        self.fill(found, at, "No row has these words; Escape shows all." if self.rows else self.empty)
+
+    def fill(self, rows: Sequence[Option], at: str, empty: str) -> None:
+        """Puts these rows into the list."""
         self.options.clear_options()
-        self.options.add_options(found or [Option(Content(empty), disabled=True)])
-        ids = [row.id for row in found]
-        first = next((number for number, row in enumerate(found) if not row.disabled), None)
+        self.options.add_options(rows or [Option(Content(empty), disabled=True)])
+        ids = [row.id for row in rows]
+        first = next((number for number, row in enumerate(rows) if not row.disabled), None)
         self.options.highlighted = ids.index(at) if at in ids else first
+        if first is None:
+            self.describe()
+
+    def redraw_rows(self, draw: Callable[[str], Content]) -> None:
+        """Draws all rows again, also those that the filter hides; the list does not scroll."""
+        named = [row.id for row in self.rows if row.id and not row.disabled]
+        drawn = {row_id: Option(draw(row_id), id=row_id) for row_id in named}
+        self.rows = [drawn.get(row.id or "", row) for row in self.rows]
+        for row_id in self.shown_ids:
+            self.options.replace_option_prompt(row_id, drawn[row_id].prompt)
+        self.describe()
 
     def about(self, row_id: str) -> Content | None:
         """What the foot shows of a row; None for no foot."""
@@ -146,10 +193,10 @@ class ListDialog(Dialog[ScreenResultType]):
 
     def describe(self) -> None:
         """Shows the foot of the row under the cursor."""
-        if self.row_id and (text := self.about(self.row_id)) is not None:
-            foot = self.query_one("#about", Static)
+        foot, text = self.query_one("#about", Static), self.about(self.row_id) if self.row_id else None
+        if text is not None:
             foot.display = True
-            foot.update(text)
+        foot.update(text or "")
 
     @on(OptionList.OptionHighlighted)
     def _moved(self, event: OptionList.OptionHighlighted) -> None:
@@ -163,3 +210,43 @@ class ListDialog(Dialog[ScreenResultType]):
 
     def action_take(self) -> None:
         """Takes the row under the cursor."""
+
+    # ------------------------------------------------------------------ the filter
+
+    def action_filter(self) -> None:
+        """Opens the line that filters the rows."""
+        self.query_one(SearchLine).open_search()
+
+    def focus_rows(self) -> None:
+        """Gives the list the focus."""
+        self.options.focus()
+
+    def filter_entered(self) -> None:
+        """Enter in the line: takes the row under the cursor."""
+        if self.row_id:
+            self.action_take()
+
+    def _show_all(self) -> None:
+        at = self.row_id
+        with self.prevent(Input.Changed):
+            self.query_one(SearchLine).close_search()
+        self.focus_rows()
+        self.filter_rows(at)
+
+    @on(Input.Changed, "SearchLine")
+    def _filter_typed(self, event: Input.Changed) -> None:
+        event.stop()
+        self.filter_rows()
+
+    @on(Input.Submitted, "SearchLine")
+    def _filter_entered(self, event: Input.Submitted) -> None:
+        event.stop()
+        self.filter_entered()
+
+    def on_key(self, event: events.Key) -> None:
+        self.query_one(SearchLine).take_key(event, self.options, self._show_all)
+
+
+def _name(row: Option) -> str:
+    """The id of a row, unless it is a number in the list."""
+    return "" if not row.id or row.id.isdigit() else row.id

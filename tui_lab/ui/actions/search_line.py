@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from textual.widgets import Input
+from collections.abc import Callable
+
+from textual import events
+from textual.widgets import Input, OptionList
 
 
 class SearchLine(Input):
@@ -28,3 +31,15 @@ class SearchLine(Input):
         self.value = ""
         self.remove_class("-open")
         return was_open
+
+    def take_key(self, event: events.Key, rows: OptionList, show_all: Callable[[], object]) -> None:
+        """While a filter is typed, the arrows move the cursor of its list; Escape shows all rows again, from
+        the list too."""
+        if event.key == "escape" and self.has_class("-open"):
+            show_all()
+        elif self.has_focus and event.key in ("down", "up"):
+            rows.action_cursor_down() if event.key == "down" else rows.action_cursor_up()
+        else:
+            return
+        event.stop()
+        event.prevent_default()

@@ -6,11 +6,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from msgspec.structs import replace
-from textual import on, work
+from textual import work
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.content import Content
-from textual.widgets import OptionList, Static
+from textual.widgets import Static
 from textual.widgets.option_list import Option
 from textual.worker import Worker
 
@@ -22,7 +22,7 @@ from tui_lab.core.time_left import TimeLeft
 from tui_lab.export import records as exports
 from tui_lab.retention.stored import read_results
 from tui_lab.runs.folder import Run
-from tui_lab.ui.actions.modal import Dialog
+from tui_lab.ui.actions.modal import ListDialog
 from tui_lab.ui.actions.registry import bindings, keys_of
 from tui_lab.ui.lab import lab_of
 from tui_lab.ui.terminal.types import AnyScreen
@@ -49,16 +49,14 @@ def open_export(pane: AnyScreen) -> None:
         pane.app.push_screen(ExportScreen(run, getattr(pane, "strength_shown", 1.0)))
 
 
-class ExportScreen(Dialog[None]):
+class ExportScreen(ListDialog[None]):
     """Enter exports the kind under the cursor; Escape ends an export in hand, or leaves."""
 
     DEFAULT_CSS = """
-    ExportScreen > .dialog { overflow-y: hidden; }
     ExportScreen OptionList, ExportScreen OptionList:focus { text-wrap: wrap; }
     ExportScreen #how { height: auto; margin: 1 0 0 0; padding: 0 1; }
     ExportScreen VerticalScroll { height: auto; max-height: 50vh; margin: 1 0 0 0; padding: 0 1; }
     """
-    AUTO_FOCUS = "OptionList"
     GROUP = "export"
     BINDINGS = bindings("export")
 
@@ -78,18 +76,17 @@ class ExportScreen(Dialog[None]):
         return f"Enter exports, {copy}Tab goes to the text, {leave} leaves"
 
     def compose_body(self) -> ComposeResult:
-        width = max(map(len, exports.KINDS)) + 2
-        yield OptionList(
-            *(
-                Option(Content.assemble(kind.ljust(width), (about, "$text-muted")), id=kind)
-                for kind, about in exports.KINDS.items()
-            )
-        )
+        yield from super().compose_body()
         yield Static(id="how")
         with VerticalScroll(can_focus=True):
             yield Static(id="status")
 
     def on_mount(self) -> None:
+        width = max(map(len, exports.KINDS)) + 2
+        self.show_rows(
+            Option(Content.assemble(kind.ljust(width), (about, "$text-muted")), id=kind)
+            for kind, about in exports.KINDS.items()
+        )
         self._draw()
         self._show_status([])
 
@@ -199,11 +196,10 @@ class ExportScreen(Dialog[None]):
         else:
             self.dismiss(None)
 
-    @on(OptionList.OptionSelected)
-    def _chosen(self, event: OptionList.OptionSelected) -> None:
-        kind = str(event.option_id)
+    def action_take(self) -> None:
         if self._busy:
             return
+        kind = self.row_id
         request = exports.ExportRequest(
             run=str(self.run.path),
             kind=kind,

@@ -36,10 +36,11 @@ class PlaygroundOptions(ListDialog[None]):
     DEFAULT_CSS = """
     PlaygroundOptions > .dialog { width: 84; }
     PlaygroundOptions #about { height: 2; color: $text-muted; }
-    PlaygroundOptions Input { display: none; margin-top: 1; }
-    PlaygroundOptions Input.-open { display: block; }
+    PlaygroundOptions #value { display: none; margin-top: 1; }
+    PlaygroundOptions #value.-open { display: block; }
     """
     GROUP = "options"
+    LIST = OptionRows
     BINDINGS = bindings("options")
     heading = "Options of Playground"
 
@@ -58,9 +59,8 @@ class PlaygroundOptions(ListDialog[None]):
         return f"Enter changes, {self.keys('options.leave')} closes"
 
     def compose_body(self) -> ComposeResult:
-        yield OptionRows()
-        yield Static(id="about")
-        yield Input()
+        yield from super().compose_body()
+        yield Input(id="value")
 
     def on_mount(self) -> None:
         super().on_mount()
@@ -81,8 +81,7 @@ class PlaygroundOptions(ListDialog[None]):
     def _change(self, settings: PlaygroundSettings) -> None:
         self.settings = settings
         self._apply(settings)
-        for name in OPTIONS:
-            self.options.replace_option_prompt(name, self._row(name))
+        self.redraw_rows(self._row)
 
     def action_turn(self, by: int) -> None:
         if self.row_id == "thinking" and not self._can_think:
@@ -91,11 +90,10 @@ class PlaygroundOptions(ListDialog[None]):
             self._change(turned(self.settings, self.row_id, by))
 
     def action_take(self) -> None:
-        name = self.row_id
+        name, field = self.row_id, self._field
         if not OPTIONS[name].is_text:
             self.action_turn(1)
             return
-        field = self.query_one(Input)
         field.border_title = OPTIONS[name].label
         field.value = self._before = (
             self.settings.system if name == "system" else str(self.settings.max_new_tokens)
@@ -103,7 +101,11 @@ class PlaygroundOptions(ListDialog[None]):
         field.add_class("-open")
         field.focus()
 
-    @on(Input.Submitted)
+    @property
+    def _field(self) -> Input:
+        return self.query_one("#value", Input)
+
+    @on(Input.Submitted, "#value")
     def _entered(self, event: Input.Submitted) -> None:
         event.stop()
         settings = typed(self.settings, self.row_id, event.value)
@@ -115,19 +117,19 @@ class PlaygroundOptions(ListDialog[None]):
         self._close_field()
 
     def _close_field(self) -> None:
-        self.query_one(Input).remove_class("-open")
+        self._field.remove_class("-open")
         self.options.focus()
         self.describe()
 
     @property
     def unsaved(self) -> str:
-        field = self.query_one(Input)
+        field = self._field
         if not field.has_class("-open") or field.value == self._before:
             return ""
         return f"What you typed is not saved: Enter accepts it, {self.keys('options.leave')} drops it."
 
     def action_leave(self) -> None:
-        if self.query_one(Input).has_class("-open"):
+        if self._field.has_class("-open"):
             self._close_field()
         else:
             self.dismiss(None)

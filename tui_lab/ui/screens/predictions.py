@@ -151,16 +151,18 @@ class PredictionList(ListDialog[None]):
     def about(self, row_id: str) -> Content:
         return _whole(self.listed[int(row_id)], lines=3)
 
+    @property
+    def _rows_shown(self) -> list[Prediction]:
+        return [self.listed[int(number)] for number in self.shown_ids]
+
     def action_next(self) -> None:
         self._which = (self._which + 1) % len(SHOWN)
         self._show()
 
     def action_take(self) -> None:
         if self.row_id:
-            rows = self.listed
-            self.app.push_screen(
-                ItemView(lambda at, _: _whole(rows[at]), len(rows), int(self.row_id), "Answers")
-            )
+            rows, at = self._rows_shown, self.shown_ids.index(self.row_id)
+            self.app.push_screen(ItemView(lambda at, _: _whole(rows[at]), len(rows), at, "Answers"))
 
     def action_cancel(self) -> None:
         if self._is_answering:
@@ -172,7 +174,9 @@ class PredictionList(ListDialog[None]):
     def action_blind(self) -> None:
         if self.settings is None:
             return
-        answers = FileAnswers.of(self.settings, self.listed, str(self._run_of.path) if self._run_of else "")
+        answers = FileAnswers.of(
+            self.settings, self._rows_shown, str(self._run_of.path) if self._run_of else ""
+        )
         if not answers.texts:
             self.notify("No row here can be voted on: two different answers to one prompt are needed.")
             return

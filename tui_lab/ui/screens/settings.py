@@ -69,10 +69,7 @@ class EditDialog(ListDialog[None]):
 
     def redraw(self) -> None:
         """Draws all rows again."""
-        for option in self.options.options:
-            if option.id and not option.disabled:
-                self.options.replace_option_prompt(option.id, self.row(option.id))
-        self.describe()
+        self.redraw_rows(self.row)
 
 
 def _short(path: Path) -> str:
@@ -99,16 +96,13 @@ class SettingsScreen(EditDialog):
     SettingsScreen #about { height: 5; }
     """
     GROUP = "settings"
+    LIST = SettingsList
     INFORMATIONAL = True
     BINDINGS = [*bindings("settings"), *pane_digits()]  # noqa: RUF012
 
     def hint(self) -> str:
         reset, close = self.keys("settings.reset"), self.keys("settings.close")
         return f"Enter changes, {reset} resets, {close} closes"
-
-    def compose_body(self) -> ComposeResult:
-        yield SettingsList()
-        yield Static(id="about")
 
     @property
     def explains(self) -> str:
@@ -150,10 +144,12 @@ class SettingsScreen(EditDialog):
     # ------------------------------------------------------------------ changing
 
     def action_reset(self) -> None:
-        self.write(self.row_id, None)
+        if self.row_id:
+            self.write(self.row_id, None)
 
     def action_turn(self, by: int) -> None:
-        name = self.row_id
+        if not (name := self.row_id):
+            return
         value, choices = self._value(name), settings.FIELDS[name].metadata.get("choices")
         if isinstance(value, bool):
             self.write(name, not value)
@@ -164,7 +160,8 @@ class SettingsScreen(EditDialog):
         self.action_change()
 
     def action_change(self) -> None:
-        name = self.row_id
+        if not (name := self.row_id):
+            return
         value, choices = self._value(name), settings.FIELDS[name].metadata.get("choices")
         if isinstance(value, bool):
             self.write(name, not value)
@@ -288,7 +285,8 @@ class KeyMapScreen(EditDialog):
         self._press(beside=True)
 
     def _press(self, beside: bool) -> None:
-        action_id = self.row_id
+        if not (action_id := self.row_id):
+            return
 
         def pressed(key: str | None) -> None:
             if key:

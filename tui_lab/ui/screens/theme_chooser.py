@@ -97,10 +97,11 @@ class ThemeChooser(ListDialog[None]):
             about = (kind(themes[name]), "$text-muted")
             rows.append(Option(Content.assemble(here, sanitize(name).ljust(width), about), id=name))
         self.show_rows(rows, self.before)
-        self.app.theme_changed_signal.subscribe(self, lambda _: self._show_sample())
-        self._show_sample()
+        self.app.theme_changed_signal.subscribe(self, lambda _: self.describe())
+        self.describe()
 
-    def _show_sample(self) -> None:
+    def describe(self) -> None:
+        """Shows the colours of the theme that is on."""
         # the app takes what a theme says of plots after the signal, too
         theme = self.app.current_theme
         marker = self.lab.appearance.marker_of(theme)

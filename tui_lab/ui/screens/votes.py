@@ -101,13 +101,13 @@ class VoteTable(ListDialog[None]):
     def on_mount(self) -> None:
         self._show()
 
-    def _show(self, at: int = 0) -> None:
+    def _show(self) -> None:
         edited = sum(vote.edited for vote in self.found)
         self.heading = f"{plural(len(self.found), 'pair')} of votes, {edited} edited"
         self.frame()
         rows = [Option(_line(vote), id=str(number)) for number, vote in enumerate(self.found)]
         empty = "No vote has decided between two answers yet."
-        self.show_rows(rows, str(min(at, len(rows) - 1)), empty)
+        self.show_rows(rows, empty=empty)
         self.describe()
 
     def about(self, row_id: str) -> Content:
@@ -115,9 +115,9 @@ class VoteTable(ListDialog[None]):
 
     def action_take(self) -> None:
         if self.row_id:
-            self.app.push_screen(
-                ItemView(lambda at, _: _both(self.found[at]), len(self.found), int(self.row_id), "Vote")
-            )
+            found = [self.found[int(number)] for number in self.shown_ids]
+            at = self.shown_ids.index(self.row_id)
+            self.app.push_screen(ItemView(lambda at, _: _both(found[at]), len(found), at, "Vote"))
 
     def action_remove(self) -> None:
         if not self.row_id:
@@ -129,8 +129,10 @@ class VoteTable(ListDialog[None]):
         except LabError as error:
             self.show_error(error)
             return
+        shown = self.shown_ids.index(self.row_id)
         del self.found[at]
-        self._show(at)
+        self._show()
+        self.options.highlighted = min(shown, len(self.shown_ids) - 1) if self.shown_ids else None
 
     def action_save(self) -> None:
         def entered(name: str | None) -> None:

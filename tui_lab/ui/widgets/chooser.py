@@ -314,21 +314,4 @@ class Chooser(Vertical):
         self._take(self.list.highlighted)
 
     def on_key(self, event: events.Key) -> None:
-        """While a filter is typed, the arrows move the cursor of the list and Escape shows everything
-        again."""
-        if not self.query_one(SearchLine).has_focus:
-            if event.key == "escape" and self.query_text:
-                event.stop()
-                self._leave_filter()
-            return
-        match event.key:
-            case "escape":
-                self._leave_filter()
-            case "down":
-                self.list.action_cursor_down()
-            case "up":
-                self.list.action_cursor_up()
-            case _:
-                return
-        event.stop()
-        event.prevent_default()
+        self.query_one(SearchLine).take_key(event, self.list, self._leave_filter)

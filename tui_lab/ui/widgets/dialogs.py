@@ -132,7 +132,7 @@ class Pick(ListDialog[int]):
         self.show_rows(rows, str(self.at))
 
     def action_take(self) -> None:
-        self.dismiss(self.options.highlighted)
+        self.dismiss(int(self.row_id))
 
     def close_unanswered(self) -> None:
         self.action_leave()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from textual import on, work
+from textual import work
 from textual.app import ComposeResult
 from textual.content import Content
-from textual.widgets import Input, Static
+from textual.widgets import Static
 from textual.widgets.option_list import Option
 
 from tui_lab.runs.index import RunIndex, RunSummary, matches
@@ -42,6 +42,7 @@ class RunList(ListDialog[str]):
     """
     GROUP = "list"
     BINDINGS = bindings("list")
+    FILTER_HINT = "words; state:failed  model:qwen  tag:good  data:pirate"
     heading = "Runs, newest first"
 
     def __init__(self, current: str) -> None:
@@ -50,16 +51,15 @@ class RunList(ListDialog[str]):
         self.runs: list[RunSummary] = []
 
     def hint(self) -> str:
-        return f"Enter opens, {self.keys('list.filter')} filters, {self.keys('list.leave')} closes"
+        return f"Enter opens, {self.keys('list.leave')} closes"
 
     def compose_body(self) -> ComposeResult:
-        yield SearchLine("words; state:failed  model:qwen  tag:good  data:pirate")
-        yield Static(classes="head")
-        yield from super().compose_body()
+        line, *others = super().compose_body()
+        yield from (line, Static(classes="head"), *others)
 
     def on_mount(self) -> None:
         super().on_mount()
-        self.show_rows([], empty="reading the runs …")
+        self.fill([], "", "reading the runs …")
         self._read()
 
     @work(thread=True, group="runs", description="list the runs", exit_on_error=False)
@@ -74,16 +74,16 @@ class RunList(ListDialog[str]):
 
     def _take(self, runs: list[RunSummary]) -> None:
         self.runs = runs
-        self._show()
+        self.filter_rows()
 
-    def _show(self) -> None:
+    def filter_rows(self, at: str = "") -> None:
         query = self.query_one(SearchLine).value
         runs = [run for run in self.runs if matches(run, query)][:MAX_RUNS]
         columns = fitted_columns(self.options.size.width - PADDING, columns_for(runs, LIST_COLUMNS))
         self.query_one(".head", Static).update(Content(head(columns, "", descending=False)))
         rows = [Option(self._line(run, columns), id=run.id) for run in runs]
         nothing = empty.no_runs(self.keymap) if not self.runs else filled(NOTHING_FOUND, self.keymap)
-        self.show_rows(rows, self.row_id or self.current, nothing)
+        self.fill(rows, at or self.row_id or self.current, nothing)
 
     def _line(self, run: RunSummary, columns: tuple[tuple[RunColumn, int], ...]) -> Content:
         mark = ("● " if run.id == self.current else "  ", "$changed")
@@ -92,27 +92,10 @@ class RunList(ListDialog[str]):
         )
 
     def action_take(self) -> None:
-        if self.row_id:
-            self.dismiss(self.row_id)
+        self.dismiss(self.row_id)
 
     def close_unanswered(self) -> None:
         self.action_leave()
 
-    def action_filter(self) -> None:
-        self.query_one(SearchLine).open_search()
-
-    @on(Input.Changed)
-    def _filter_changed(self, event: Input.Changed) -> None:
-        event.stop()
-        self._show()
-
-    @on(Input.Submitted)
-    def _filter_taken(self, event: Input.Submitted) -> None:
-        event.stop()
-        self.options.focus()
-
     def action_leave(self) -> None:
-        if self.query_one(SearchLine).close_search():
-            self.options.focus()
-        else:
-            self.dismiss("")
+        self.dismiss("")
