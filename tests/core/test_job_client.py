@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from tests.ui.helpers import until
+from tui_lab.core import job_client
 from tui_lab.core.errors import LabError
 from tui_lab.core.job_client import run_job
 
@@ -38,6 +39,23 @@ async def test_progress_then_the_result(child) -> None:  # type: ignore[no-untyp
     answer = await run_job(module, {"x": "ü\u2028[b]"}, lambda *what: seen.append(what))
     assert answer["echo"] == "ü\u2028[b]"
     assert seen == [("half", 1, 2)]
+
+
+async def test_a_stage_without_a_count_says_how_long_it_has_taken(  # type: ignore[no-untyped-def]
+    child, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_client, "SILENT_S", 0.0)
+    monkeypatch.setattr(job_client, "TICK_S", 0.01)
+    module = child(
+        "line = lambda **what: print(json.dumps({'kind': 'progress', **what}), flush=True)\n"
+        "line(text='reading'); time.sleep(0.1); line(text='rows', done=1, total=2); time.sleep(0.1)\n"
+        "print(json.dumps({'kind': 'result', 'answer': {}}))\n"
+    )
+    seen: list[tuple[object, ...]] = []
+    await run_job(module, {}, lambda *what: seen.append(what))
+    assert seen[0] == ("starting, 0:00 so far", None, None)
+    assert seen.index(("reading", None, None)) < seen.index(("reading, 0:00 so far", None, None))
+    assert seen[-1] == ("rows", 1, 2) and seen.count(seen[-1]) == 1
 
 
 class Echo(msgspec.Struct):

@@ -383,11 +383,16 @@ def test_every_method_and_architecture_merges(
     plain = load_model(ModelSource(str(tmp_path / "base")), Precision("float32"), device="cpu")
     with torch.no_grad():
         own, untuned = beside(ids).logits[0], plain(ids).logits[0]
-        weights.write_model(weights.merge(beside, source), tmp_path / "merged", dtype)
+        done: list[tuple[object, ...]] = []
+        merged = weights.merge(beside, source, lambda *stage: done.append(stage))
+        weights.write_model(merged, tmp_path / "merged", dtype)
         read = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32).eval()
         found, apart = export_check.Differences(), export_check.Differences()
         found.add(own, read(ids).logits[0])
         apart.add(own, untuned)
+    layers = int(str(done[0][2]))
+    assert done == [("merging layers", number, layers) for number in range(layers + 1)]
+    assert layers % base.config.num_hidden_layers == 0
     limit, _ = compare.TOLERANCE[dtype]
     assert found.result().relative < (1e-5 if dtype == "float32" else limit)
     assert apart.result().relative > 3 * found.result().relative

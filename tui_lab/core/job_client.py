@@ -8,18 +8,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, overload
 
 import msgspec
 
 from tui_lab.core.errors import LabError
+from tui_lab.core.format import duration
 from tui_lab.core.job_protocol import JobError, JobMessage, JobProgress, JobResult
 from tui_lab.core.records import from_plain, to_json
 from tui_lab.core.subprocesses import LINE_LIMIT_BYTES, collect_stderr, spawn, stderr_tail
 
 AnswerT = TypeVar("AnswerT")
 ProgressListener = Callable[[str, int | None, int | None], None]
+#: A stage without a count says after this time, and then every second, how long it has taken.
+SILENT_S, TICK_S = 3.0, 1.0
 
 
 @overload
@@ -50,7 +54,8 @@ async def run_job(
     *,
     answer: Any = dict,
 ) -> Any:
-    """Runs ``python -m module`` with a request and returns its answer as the type ``answer``.
+    """Runs ``python -m module`` with a request and returns its answer as the type ``answer``. The listener
+    hears of every stage, and of the time that a stage without a count has taken.
 
     Args:
         environment: variables on top of this process's.
@@ -67,7 +72,7 @@ async def run_job(
             process.stdin.write(to_json(request).encode() + b"\n")
             await process.stdin.drain()
             process.stdin.close()
-        last = await _last_message(process.stdout, on_progress)
+        last = await _read_messages(process.stdout, on_progress)
         await process.wait()
         await reading
     except BaseException:
@@ -85,8 +90,43 @@ async def run_job(
     raise LabError(f"{module} ended without an answer (exit status {process.returncode}){reason}")
 
 
-async def _last_message(
+class _Stages:
+    """Passes progress on to a listener, with the time that a stage without a count takes."""
+
+    def __init__(self, listener: ProgressListener) -> None:
+        self._listener, self._text, self._is_counted = listener, "starting", False
+        self._began = time.monotonic()
+
+    def take(self, progress: JobProgress) -> None:
+        if progress.text != self._text:
+            self._began = time.monotonic()
+        self._text, self._is_counted = progress.text, bool(progress.total)
+        self._listener(progress.text, progress.done, progress.total)
+
+    async def report_time(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            spent = time.monotonic() - self._began
+            if spent >= SILENT_S and not self._is_counted:
+                self._listener(f"{self._text}, {duration(spent)} so far", None, None)
+
+
+async def _read_messages(
     stdout: asyncio.StreamReader, on_progress: ProgressListener | None
+) -> JobResult | JobError | None:
+    """The last message of a job."""
+    if on_progress is None:
+        return await _last_message(stdout, lambda _: None)
+    stages = _Stages(on_progress)
+    ticking = asyncio.create_task(stages.report_time())
+    try:
+        return await _last_message(stdout, stages.take)
+    finally:
+        ticking.cancel()
+
+
+async def _last_message(
+    stdout: asyncio.StreamReader, on_progress: Callable[[JobProgress], None]
 ) -> JobResult | JobError | None:
     """Reads messages until the end. Lines that are none (libraries print) and unknown kinds are skipped."""
     last: JobResult | JobError | None = None
@@ -102,7 +142,6 @@ async def _last_message(
         except (ValueError, RecursionError):
             continue
         if isinstance(message, JobProgress):
-            if on_progress is not None:
-                on_progress(message.text, message.done, message.total)
+            on_progress(message)
         else:
             last = message

@@ -45,6 +45,7 @@ class _Lesson:
     page: Page
     values: dict[str, float]
     text: str
+    name: str  # of the model, in a sentence
     target: ModelReference
     on_progress: job_protocol.OnProgress
     _model: Model = field(default=None)
@@ -61,10 +62,14 @@ class _Lesson:
     @property
     def model(self) -> Model:
         if self._model is None:
+            from tui_lab.models.load_progress import report_load_progress
             from tui_lab.models.loading import ModelSource, load_model, quiet_libraries
 
-            self.on_progress(f"loading {sanitize(self.target.location)}")
-            with quiet_libraries():
+            self.on_progress(f"loading {self.name}")
+            reported = report_load_progress(
+                self.on_progress, self.name, self.target.location, self.target.revision
+            )
+            with quiet_libraries(), reported:
                 self._model = load_model(ModelSource(self.target.location, self.target.revision))
         return self._model
 
@@ -91,7 +96,7 @@ def compute(request: LearnRequest, on_progress: job_protocol.OnProgress = _ignor
     page, values = request.page_and_values()
     target = model_target(request.model, Path(request.runs_dir) if request.runs_dir else None)
     text = request.text.strip() or page.text
-    lesson = _Lesson(page, values, text, target, on_progress)
+    lesson = _Lesson(page, values, text, request.model_name, target, on_progress)
     return LearnAnswer(page.name, sanitize(target.location), _PAGES[page.name](lesson))
 
 
@@ -162,7 +167,7 @@ def _decoding(lesson: _Lesson) -> list[PageBlock]:
     results = session.decode(request)
     rows = [
         (text, f"{rep_n(result.token_ids, 4):.0%}",
-         f"{math.fsum(t.logprob for t in result.tokens) / max(1, len(result.tokens)):.2f}")
+         format.decimal(math.fsum(t.logprob for t in result.tokens) / max(1, len(result.tokens)), 2))
         for text, result in zip(texts, results.values(), strict=True)
     ]  # fmt: skip
     with torch.inference_mode():
@@ -213,7 +218,7 @@ def _scaling(lesson: _Lesson) -> list[PageBlock]:
             f"each parameter; the best share of this compute reads {best_d / best_n:,.0f}."
         ),
         PageBars(
-            "The predicted loss above its floor of 1.69, for other N at this D",
+            "The predicted loss for other N at this D; the bars begin at its floor of 1.69",
             [(f"{factor:g} · N", loss - 1.69, f"{loss:.3f}") for factor, loss in sizes],
         ),
         PageTable(
@@ -292,7 +297,7 @@ def _formats(lesson: _Lesson) -> list[PageBlock]:
     for form in numbers.FLOATS:
         bits, stored = numbers.bits_of(value, form)
         rows.append(
-            (form.name, bits, f"{stored:.9g}", f"{abs(stored - value) / abs(value):.1e}" if value else "0")
+            (form.name, bits, f"{stored:.9g}", _share(abs(stored - value) / abs(value) if value else 0.0))
         )
     name, weights = _largest_matrix(lesson.model)
     stored_as = numbers.rounded(weights)
@@ -301,13 +306,13 @@ def _formats(lesson: _Lesson) -> list[PageBlock]:
             f"{value:g} in bits: sign, exponent, mantissa", ("format", "bits", "stored", "error"), rows
         ),
         PageText(
-            f"The weights of {name} ({weights.shape[0]:,} x {weights.shape[1]:,}) in each format; the error "
+            f"The weights of {name} ({weights.shape[0]:,} × {weights.shape[1]:,}) in each format; the error "
             "is the root mean square, as a share of that of the weights."
         ),
         PageBars(
             "",
             [
-                (kind, error, f"{error:.2%}" if error >= 1e-4 else f"{error:.1e}")
+                (kind, error, _share(error))
                 for kind, stored in stored_as.items()
                 for error in (numbers.relative_error(weights, stored),)
             ],
@@ -319,11 +324,18 @@ def _formats(lesson: _Lesson) -> list[PageBlock]:
         found.append(
             PageBars(
                 f"{kind}: the errors, in steps of {step:.2g}",
-                [(f"{at - 4:+d}", share, f"{share:.1%}") for at, share in enumerate(shares)],
+                [
+                    (f"{at - 4:+d}" if at != 4 else "0", share, f"{share:.1%}")
+                    for at, share in enumerate(shares)
+                ],
             )
         )
     torch.manual_seed(0)
     return found
+
+
+def _share(error: float) -> str:
+    return f"{error:.2%}" if error >= 1e-4 else f"{error:.1e}" if error else "0"
 
 
 def _largest_matrix(model: Model) -> tuple[str, Tensor]:
@@ -350,7 +362,7 @@ def _lora(lesson: _Lesson) -> list[PageBlock]:
     rows = [
         (
             kind,
-            f"{count} · {out:,} x {inner:,}",
+            f"{count} · {out:,} × {inner:,}",
             f"{count * out * inner:,}",
             f"{count * rank * (out + inner):,}",
         )
@@ -412,7 +424,7 @@ def _spectra(adapter: Path) -> list[PageBlock]:
     return [
         PageTable(
             "What the run learned: singular values of its change",
-            ("layer", "count", "largest", "directions with 90 %"),
+            ("layer", "count", "largest", "directions with 90%"),
             rows,
         ),
         PageBars(

@@ -6,6 +6,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Sequence
 from importlib import resources
+from pathlib import Path
 
 import msgspec
 
@@ -58,6 +59,12 @@ class LearnRequest(msgspec.Struct, frozen=True, kw_only=True):
     text: str = ""
     values: dict[str, float] = {}
     runs_dir: str = ""
+
+    @property
+    def model_name(self) -> str:
+        """What a sentence calls the model: of a folder its own name."""
+        path = Path(self.model)
+        return sanitize(path.name if path.is_absolute() else self.model)
 
     def page_and_values(self) -> tuple[Page, dict[str, float]]:
         """The page, and every value of it. Raises LabError."""

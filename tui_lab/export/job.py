@@ -18,6 +18,7 @@ from tui_lab.core import files, job_protocol
 from tui_lab.core.errors import LabError
 from tui_lab.core.job_protocol import OnProgress
 from tui_lab.core.paths import absolute
+from tui_lab.core.sanitize import sanitize
 from tui_lab.core.versions import versions_of
 from tui_lab.export import gguf, records, staging, weights
 from tui_lab.export.card import write_card
@@ -81,11 +82,12 @@ def _make(
 ) -> ExportResult:
     """Fills the folder with weights, README.md and, last, ``export.json``. ``changed``: accepted changes of
     what the run read, which are noted."""
+    from tui_lab.models.load_progress import report_load_progress
     from tui_lab.models.loading import quiet_libraries
 
     if request.kind != "adapter":
         weights.check_mergeable(source, request.kind)
-    with quiet_libraries():
+    with quiet_libraries(), report_load_progress(on_progress, sanitize(source.base_name)):
         on_progress("reading the run")
         task = ExportTask(request, source, target, source.tokenizer(), on_progress)
         outcome = _EXPORTERS[request.kind](task)

@@ -167,8 +167,7 @@ def write_whole_model(task: ExportTask, folder: Path, work: Path) -> WrittenMode
     reference, model = compute_reference(source, text, task.tokenizer, work, task.on_progress)
     outcome.commit = reference.commit
     _check_disk(task.target, sources.parameter_count(model) * BYTES_PER_WEIGHT[dtype])
-    task.on_progress("saving" if source.is_full_model else "merging")
-    model = weights.merge(model, source)
+    model = weights.merge(model, source, task.on_progress)
     # save_pretrained writes the model's own generation config, so it is set before and written after
     model.generation_config = weights.generation_config(model, task.tokenizer)
     weights.write_model(model, folder, dtype)

@@ -7,14 +7,17 @@ beside the weights.
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
 from tui_lab.core.errors import LabError
+from tui_lab.core.job_protocol import OnProgress
 from tui_lab.export.check import Model, Tokenizer
 from tui_lab.export.source import CONFIG, WEIGHTS, SavedRun
 
@@ -106,17 +109,37 @@ def check_mergeable(source: SavedRun, kind: str) -> None:
         )
 
 
-def merge(model: Model, source: SavedRun) -> Model:
+def merge(model: Model, source: SavedRun, on_progress: OnProgress) -> Model:
     """The whole model: the adapter is added to the weights of its base, in place. Raises LabError."""
     check_mergeable(source, "merged")
     if source.is_full_model:
         return model
+    _count_merges(model, on_progress)
     try:
         return model.merge_and_unload(safe_merge=True)  # raises where a weight would not be finite
     except ValueError as error:
         raise LabError(
             f"run {source.run.id}: its adapter cannot be merged ({str(error)[:200]}): export --as adapter"
         ) from None
+
+
+def _count_merges(model: Model, on_progress: OnProgress) -> None:
+    """Reports every layer that is merged; the layers that count are gone after it."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    layers = [each for each in model.modules() if isinstance(each, BaseTunerLayer)]
+    done = itertools.count(1)
+
+    def counted(merge: Callable[..., None]) -> Callable[..., None]:
+        def merge_and_report(*args: object, **kwargs: object) -> None:
+            merge(*args, **kwargs)
+            on_progress("merging layers", next(done), len(layers))
+
+        return merge_and_report
+
+    on_progress("merging layers", 0, len(layers))
+    for layer in layers:
+        vars(layer)["merge"] = counted(layer.merge)
 
 
 def write_model(model: Model, target: Path, dtype: str) -> None:

@@ -1,5 +1,5 @@
-"""Progress of loading a model: bytes downloaded from the hub, then weights in memory, counted by
-transformers' progress bar."""
+"""Progress of loading and saving a model: bytes downloaded from the hub, then weights in memory or files,
+counted by transformers' progress bars."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from tui_lab.models import download
 
 #: Seconds between two messages.
 INTERVAL_S = 0.25
+#: The first word of a progress bar of transformers: what happens to a model, and what is counted.
+STAGES = {"Loading": ("loading", "weights"), "Writing": ("saving", "files")}
 
 OnProgressText = Callable[[str], None]
 
@@ -27,6 +29,7 @@ class _Bar:
         self.total = total if total is not None else len(items) if hasattr(items, "__len__") else 0  # type: ignore[arg-type]
 
     def __iter__(self) -> Iterator[object]:
+        self.update(0)
         for item in self._items or ():
             yield item
             self.update(1)
@@ -53,25 +56,28 @@ def report_load_progress(
     revision: str = "",
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[None]:
-    """Downloads what is missing of a model, and reports the progress of loading it inside. ``location``: its
-    hub id or folder. Raises LabError."""
+    """Downloads what is missing of a model, and reports the progress of loading or saving it inside.
+    ``location``: its hub id or folder. Raises LabError."""
     from transformers.utils import logging
 
     if location:
         download.ensure(location, revision, lambda progress: on_progress(progress.text))
     last = -INTERVAL_S
 
-    def weights(done: int, total: int) -> None:
-        nonlocal last
-        now = clock()
-        if total and (now - last >= INTERVAL_S or done == total):
-            last = now
-            on_progress(f"loading {name}: {done} of {total} weights")
-
     def hook(factory: Callable[..., object], args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
-        if str(kwargs.get("desc") or "").startswith("Loading"):
-            return _Bar(weights, args[0] if args else kwargs.get("iterable"), kwargs.get("total"))
-        return factory(*args, **kwargs)
+        stage = STAGES.get(str(kwargs.get("desc") or "").partition(" ")[0])
+        if stage is None:
+            return factory(*args, **kwargs)
+        what, things = stage
+
+        def count(done: int, total: int) -> None:
+            nonlocal last
+            now = clock()
+            if total and (now - last >= INTERVAL_S or done == total):
+                last = now
+                on_progress(f"{what} {name}: {done} of {total} {things}")
+
+        return _Bar(count, args[0] if args else kwargs.get("iterable"), kwargs.get("total"))
 
     before = logging.set_tqdm_hook(hook)
     try:

@@ -52,6 +52,11 @@ async def test_pages_values_and_texts(asked: list[LearnRequest]) -> None:
         for _ in range(len(PAGES) - 2):
             await pilot.press("t")
         await until(lambda: "Learn 1/" in screen_text(app))
+        # a page that was seen is not computed again
+        count = len(asked)
+        await pilot.press("t")
+        await until(lambda: "page decoding" in screen_text(app) and "0.95}" in screen_text(app))
+        assert len(asked) == count
         await pilot.press("escape")
         await until(lambda: not isinstance(app.screen, LearnScreen))
 
@@ -64,3 +69,15 @@ async def test_an_error_is_one_sentence_on_the_page(asked: list[LearnRequest]) -
         await pilot.press("enter", "ctrl+u")
         await pilot.press(*"bad", "enter")
         await until(lambda: "too short: write a sentence" in screen_text(app))
+
+
+async def test_the_keys_of_every_page_fit_a_small_window(asked: list[LearnRequest]) -> None:
+    app = LabApp()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("L")
+        await until(lambda: isinstance(app.screen, LearnScreen))
+        for number in range(1, len(PAGES) + 1):
+            await until(lambda number=number: f"Learn {number}/" in screen_text(app))
+            top, *_, bottom = screen_text(app).splitlines()
+            assert "on pocket" in top and "closes" in bottom
+            await pilot.press("t")

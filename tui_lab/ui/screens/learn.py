@@ -12,6 +12,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from tui_lab.core.errors import LabError
+from tui_lab.core.records import to_json
 from tui_lab.core.sanitize import sanitize
 from tui_lab.evaluation.learn_records import (
     JOB_MODULE,
@@ -50,6 +51,7 @@ class LearnScreen(Dialog[None]):
         self.values = {page.name: {knob.name: knob.start for knob in page.knobs} for page in PAGES}
         self.texts = {page.name: page.text for page in PAGES}
         self.blocks: list[PageBlock] = []
+        self._computed: dict[str, list[PageBlock]] = {}  # so that a page that was seen is at once there
         self._status = ""
 
     @property
@@ -58,16 +60,16 @@ class LearnScreen(Dialog[None]):
 
     @property
     def heading(self) -> str:  # type: ignore[override]
-        return f"Learn {self.at + 1}/{len(PAGES)}: {self.page.title}"
+        return f"Learn {self.at + 1}/{len(PAGES)}: {self.page.title}, on {self._request().model_name}"
 
     def hint(self) -> str:
-        parts = [f"{self.keys('learn.next_page')} goes to the next page"]
+        parts = [f"{self.keys('learn.next_page')} turns the page"]
         if self.page.knobs:
             parts.append(f"{self.keys('learn.less')} {self.keys('learn.more')} change the value")
         if len(self.page.knobs) > 1:
-            parts.append(f"{self.keys('learn.next_value')} the other value")
+            parts.append(f"{self.keys('learn.next_value')} picks the other")
         if self.page.uses_text:
-            parts.append(f"{self.keys('learn.text')} the text")
+            parts.append(f"{self.keys('learn.text')} edits the text")
         return ", ".join([*parts, f"{self.keys('learn.close')} closes"])
 
     def compose_body(self) -> ComposeResult:
@@ -115,14 +117,21 @@ class LearnScreen(Dialog[None]):
 
     # ------------------------------------------------------------------ computing
 
+    def _request(self) -> LearnRequest:
+        page = self.page.name
+        return LearnRequest(
+            page=page, model=self.model, text=self.texts[page], values=dict(self.values[page])
+        )
+
     @work(exclusive=True, group="learn", description="compute a page", exit_on_error=False)
     async def _compute(self, settled_s: float) -> None:
         from tui_lab.core.job_client import run_job
 
-        page = self.page
-        request = LearnRequest(
-            page=page.name, model=self.model, text=self.texts[page.name], values=self.values[page.name]
-        )
+        page, request = self.page, self._request()
+        if seen := self._computed.get(to_json(request)):
+            self.blocks = seen
+            self._show("")
+            return
 
         def progress(text: str, _done: int | None, _total: int | None) -> None:
             self._show(f"{text} …")
@@ -139,7 +148,7 @@ class LearnScreen(Dialog[None]):
         except LabError as error:
             self._show(str(error))
             return
-        self.blocks = list(answer.blocks)
+        self.blocks = self._computed[to_json(request)] = list(answer.blocks)
         self._show("")
 
     def _show(self, status: str) -> None:
