@@ -26,7 +26,7 @@ class Rule:
     def __init__(self) -> None:
         self.questions: list[str] = []
 
-    def letter(self, question: str) -> str:
+    def letter(self, question: str, letters: object = ()) -> str:
         self.questions.append(question)
         first, _, second = question.partition("[Conversation with A]")[2].partition("[Conversation with B]")
         second = second.partition("Which assistant")[0]
@@ -43,7 +43,7 @@ def test_both_models_answer_each_turn_and_a_judge_compares_in_both_orders(
     runs_dir: Path, adapters: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rule = Rule()
-    monkeypatch.setattr(module, "_load_judge", lambda *_: rule)
+    monkeypatch.setattr(module, "judge_named", lambda *_: lambda _: rule)
     voted = VotedPair("Hi?", "a", "a longer answer", 1.0)
     found = measure(adapters["own"], votes=(voted,))
     first = found.items[0]

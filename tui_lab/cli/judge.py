@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 from pathlib import Path
 
 import msgspec
@@ -15,14 +16,12 @@ from tui_lab.core import format, input_files
 from tui_lab.core.errors import LabError
 from tui_lab.core.paths import expanded
 from tui_lab.core.sanitize import sanitize
-from tui_lab.evaluation.judging import MAX_TURNS, JudgePrompt, JudgeRequest, VotedPair
+from tui_lab.evaluation.judging import JUDGE, MAX_TURNS, JudgePrompt, JudgeRequest, VotedPair
 from tui_lab.evaluation.records import EvaluationRequest
 from tui_lab.playground import vote_rows, votes
 from tui_lab.retention.statistics import Interval
 from tui_lab.retention.stored import JudgeResult
 from tui_lab.runs import folder
-
-ENDPOINT = "endpoint"
 
 
 class JudgeAnswer(JudgeResult, tag_field="kind", tag="judge", kw_only=True, frozen=True):
@@ -38,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
         target=EvaluationRequest(
             run=str(found_run.path), allow_large=args.allow_large, runs_dir=str(args.runs_dir or "")
         ),
-        judge="" if args.judge == ENDPOINT else args.judge,
+        judge=judge_of(args.judge),
         rubric=args.rubric,
         limit=args.limit,
         max_new_tokens=args.max_new_tokens,
@@ -59,6 +58,13 @@ def run(args: argparse.Namespace) -> int:
         return 0
     _print(found)
     return 0
+
+
+def judge_of(asked: str) -> str:
+    """The judge of an option, else that of the settings. Raises LabError where neither names one."""
+    if found := asked or os.environ.get(JUDGE, ""):
+        return found
+    raise LabError("no judge was named: --judge MODEL, --judge endpoint, or the setting judge")
 
 
 def read_prompts(source: str) -> tuple[JudgePrompt, ...]:

@@ -99,6 +99,7 @@ wrote it.""",
   --suite mmlu@5                           a standard suite from the hub, with five examples
   --suite mine.jsonl                       your own: rows of question, choices, answer
   --suite perplexity:text.txt              perplexity of plain text
+  --suite refusals --judge MODEL           answers of safety suites scored by a judge or a --classifier
 An interrupted evaluation continues when the command is repeated; scores of a base model are cached.
 A run stores its results in its own folder.""",
     )
@@ -119,6 +120,9 @@ A run stores its results in its own folder.""",
     )
     retention.option("--revision", "NAME", "a commit or branch of a hub model")
     retention.flag("--no-acquisition", "skip the held-out rows of the run's own task")
+    retention.option("--judge", "MODEL", "a model, or `endpoint`, that scores answers of safety suites")
+    retention.option("--classifier", "FOLDER", "a sequence classifier that scores them")
+    retention.option("--classifier-label", "NAME", "its label for refusal or harm (default: by its name)")
 
     predict = commands.add(
         "predict",
@@ -205,8 +209,8 @@ continues when the command is repeated.""",
     add_cpu_option(judge)
     add_allow_large_option(judge)
     add_accept_option(judge)
-    judge.add_argument(
-        "--judge", metavar="MODEL", required=True, help="a model on this machine or the hub, or `endpoint`"
+    judge.option(
+        "--judge", "MODEL", "a model on this machine or the hub, or `endpoint` (default: the setting judge)"
     )
     judge.option("--prompts", "FILE", "your own prompts: lines of text, or JSON rows with prompt or turns")
     judge.option("--rubric", "TEXT", "what makes an answer better (default: by the kind of prompt)")

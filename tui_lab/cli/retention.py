@@ -64,6 +64,9 @@ def run(args: argparse.Namespace) -> int:
             "acquisition": not args.no_acquisition,
             "allow_large": args.allow_large,
             "runs_dir": str(args.runs_dir or ""),
+            "judge": args.judge,
+            "classifier": args.classifier,
+            "classifier_label": args.classifier_label,
         }
     )
     from tui_lab.retention.scoring.score import Cancelled

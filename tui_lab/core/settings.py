@@ -133,6 +133,18 @@ class Settings:
         "An address that a run sends a JSON message to at its end, such as one of Slack or Discord.",
         exported=True,
     )
+    judge: str = _setting(
+        "",
+        "TUI_LAB_JUDGE",
+        "The judge of `tui-lab judge` and of the lab: a model's name or folder, or endpoint.",
+        exported=True,
+    )
+    classifier: str = _setting(
+        "",
+        "TUI_LAB_CLASSIFIER",
+        "A folder with a sequence classifier that the lab offers to score answers of safety suites.",
+        exported=True,
+    )
     judge_url: str = _setting(
         "",
         "TUI_LAB_JUDGE_URL",

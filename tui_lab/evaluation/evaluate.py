@@ -22,7 +22,8 @@ from tui_lab.core.records import from_json, to_json
 from tui_lab.core.sanitize import sanitize
 from tui_lab.core.versions import versions_of
 from tui_lab.data.rows import Model, Tokenizer
-from tui_lab.evaluation import prompts, score_cache
+from tui_lab.evaluation import answer_scorers, prompts, score_cache
+from tui_lab.evaluation.answer_scorers import AnswerScorer
 from tui_lab.evaluation.records import EvaluationAnswer, EvaluationRequest
 from tui_lab.evaluation.request import EvaluationTarget, accepted_changes, resolve_target
 from tui_lab.evaluation.score_cache import LoadConfig, ScoreFile
@@ -34,6 +35,7 @@ from tui_lab.retention.scoring.metrics import ItemScore
 from tui_lab.retention.stored import ACQUISITION, FOLDER, AcquisitionResult
 from tui_lab.retention.suites import registry
 from tui_lab.retention.suites.records import Suite
+from tui_lab.retention.suites.scored import aspect_of, as_answers
 from tui_lab.runs.folder import Run
 from tui_lab.runs.references import ModelReference
 from tui_lab.runs.state import Watcher
@@ -62,8 +64,9 @@ def evaluate(
     """Measures everything that the request names. Raises Cancelled, and LabError."""
     request = request.validated()
     suites = [registry.load(name, request.limit) for name in request.suites]
+    load_scorer = answer_scorers.scorer_of(request, suites)
     target = resolve_target(request)
-    return _Evaluation(request, target, suites, ProgressReport(on_progress), cancelled).run()
+    return _Evaluation(request, target, suites, load_scorer, ProgressReport(on_progress), cancelled).run()
 
 
 class ProgressReport:
@@ -115,6 +118,11 @@ class TargetModels:
         self._is_tuned = True
         return self._model
 
+    def unload(self) -> None:
+        """Frees the weights; they are loaded again when they are needed."""
+        self._model, self._is_tuned = None, False
+        free_memory()
+
     def tokenizer(self) -> Tokenizer:
         """The tokenizer of the base, for both: the same items must be the same tokens."""
         if self._tokenizer is None:
@@ -135,10 +143,14 @@ class _Evaluation:
         request: EvaluationRequest,
         target: EvaluationTarget,
         suites: list[Suite],
+        load_scorer: Callable[[job_protocol.OnProgress], AnswerScorer] | None,
         progress: ProgressReport,
         cancelled: Callable[[], bool],
     ) -> None:
-        self._request, self._target, self._suites = request, target, suites
+        self._request, self._target, self._load_scorer = request, target, load_scorer
+        self._aspects = [aspect_of(suite) if load_scorer else None for suite in suites]
+        asked = zip(suites, self._aspects, strict=True)
+        self._suites = suites = [as_answers(suite) if aspect else suite for suite, aspect in asked]
         self._progress, self._cancelled = progress, cancelled
         self._models = TargetModels(target, request.allow_large, progress)
         self._seconds: dict[str, float] = {}  # of scoring, by the hash of the suite
@@ -160,12 +172,13 @@ class _Evaluation:
                 tuned_answers = task.answers(self._models.tuned())
                 self._store(ACQUISITION, task.result(base_answers, tuned_answers, self._weights_key()))
         suite_results = []
-        for at, suite in enumerate(self._suites):
+        scored = self._scored(before, after)
+        for suite, (shown, scores) in zip(self._suites, scored, strict=True):
             result = results.build(
-                suite,
+                shown,
                 self._info(suite),
-                before[at],
-                after[at] if after is not None else None,
+                scores[0],
+                scores[1] if after is not None else None,
                 self._target.threshold,
                 [*self._warnings[suite.sha256], *self._notes],
             )
@@ -173,6 +186,26 @@ class _Evaluation:
             suite_results.append(result)
         self._delete_partial_scores()
         return EvaluationAnswer(suite_results, self._stored_acquisition())
+
+    def _scored(
+        self, before: list[list[ItemScore]], after: list[list[ItemScore]] | None
+    ) -> list[tuple[Suite, list[list[ItemScore]]]]:
+        """Each suite with the scores of base and tuned model, of some by the classifier or judge."""
+        sides = [before] if after is None else [before, after]
+        found = [(suite, [side[at] for side in sides]) for at, suite in enumerate(self._suites)]
+        if self._load_scorer is None:
+            return found
+        self._models.unload()  # two models may not fit into memory
+        scorer = self._load_scorer(self._progress.report)
+        for at, (suite, scores) in enumerate(found):
+            if aspect := self._aspects[at]:
+                shown, scores, note = answer_scorers.rescore(
+                    suite, aspect, scores, scorer, self._progress.report, self._cancelled
+                )
+                found[at] = shown, scores
+                if note:
+                    self._warn(suite, note)
+        return found
 
     # ------------------------------------------------------------------ suites
 

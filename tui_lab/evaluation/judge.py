@@ -16,13 +16,11 @@ from tui_lab.data.rows import ChatMessage
 from tui_lab.evaluation import judging, predict, prompts
 from tui_lab.evaluation.cached_answers import CachedAnswers, HowAnswered
 from tui_lab.evaluation.evaluate import ProgressReport
-from tui_lab.evaluation.judges import AnswerJudge, EndpointJudge, ModelJudge
+from tui_lab.evaluation.judges import AnswerJudge, judge_named
 from tui_lab.evaluation.judging import Judged, JudgePrompt, JudgeRequest
 from tui_lab.evaluation.known_replies import KnownReplies
 from tui_lab.evaluation.prediction_rows import NO_REFERENCE
-from tui_lab.evaluation.records import EvaluationRequest
 from tui_lab.evaluation.request import EvaluationTarget, accepted_changes, resolve_target
-from tui_lab.evaluation.weights import load_weights
 from tui_lab.retention.stored import FOLDER, JUDGE, JudgedPair, JudgeResult
 
 
@@ -34,13 +32,13 @@ def judge(
     """Answers and judges what is not known yet, and stores the result in the run. Raises Interrupted, and
     LabError."""
     request = request.validated()
-    endpoint = EndpointJudge() if not request.judge else None  # says at once what is missing
+    found_judge = judge_named(request.judge, request.target)  # says at once what is missing
     target = resolve_target(request.target)
     if target.tuned is None:
         raise LabError("no tuned model was named: a run, or --adapter, is compared with its base")
     accepted_changes(target, data=False)
     answers = _answer(request, target, on_progress, cancelled)
-    asked = endpoint or _load_judge(request, on_progress)
+    asked = found_judge(on_progress)
     judgements = _Judgements(asked, ProgressReport(on_progress), cancelled)
     try:
         judged = judgements.of_prompts(request, answers)
@@ -146,18 +144,6 @@ class _Judgements:
         if self._cancelled():
             raise predict.Interrupted
         return self._known.reply(question, self._judge.letter)
-
-
-def _load_judge(request: JudgeRequest, on_progress: job_protocol.OnProgress) -> AnswerJudge:
-    wanted = EvaluationRequest(
-        model=request.judge, allow_large=request.target.allow_large, runs_dir=request.target.runs_dir
-    )
-    target = resolve_target(wanted)
-    if target.tuned is not None:
-        raise LabError(f"--judge {sanitize(request.judge)} is a run: a judge is a complete model")
-    tokenizer = prompts.measuring_tokenizer(target.base.location, target.base.revision, None)
-    model = load_weights(target.base, target.label, target.how, wanted.allow_large, on_progress)
-    return ModelJudge(target.label, f"{target.base_identity} {target.how}", model, tokenizer)
 
 
 def handle(request: JudgeRequest, on_progress: job_protocol.OnProgress) -> JudgeResult:

@@ -11,14 +11,20 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from tui_lab.core.errors import LabError
+from tui_lab.core.job_protocol import OnProgress
 from tui_lab.core.sanitize import sanitize
 from tui_lab.data.rows import ChatMessage, Model, Tokenizer
+from tui_lab.evaluation import prompts
 from tui_lab.evaluation.judging import LETTERS, letter_of
+from tui_lab.evaluation.records import EvaluationRequest
+from tui_lab.evaluation.request import resolve_target
+from tui_lab.evaluation.weights import load_weights
 
+ENDPOINT = "endpoint"
 URL, KEY, MODEL = "TUI_LAB_JUDGE_URL", "TUI_LAB_JUDGE_KEY", "TUI_LAB_JUDGE_MODEL"
 TIMEOUT_S, TRIES, WAIT_S = 60.0, 4, 1.0
 MAX_REPLY_BYTES, REPLY_TOKENS = 1 << 20, 16
@@ -32,8 +38,11 @@ class AnswerJudge(Protocol):
     name: str
     identity: str
 
-    def letter(self, question: str) -> str:
-        """A, B or C; "" for a reply that cannot be read. Raises LabError."""
+    def letter(self, question: str, letters: Sequence[str] = LETTERS) -> str:
+        """One of the letters; "" for a reply that cannot be read. Raises LabError."""
+
+    def text(self, question: str, max_new_tokens: int) -> str:
+        """The reply as text; "" for a question longer than the model's context. Raises LabError."""
 
 
 class ModelJudge:
@@ -42,23 +51,38 @@ class ModelJudge:
     def __init__(self, name: str, identity: str, model: Model, tokenizer: Tokenizer) -> None:
         self.name, self.identity = name, identity
         self._model, self._tokenizer = model.train(False), tokenizer
-        self._ids = [tokenizer.encode(letter, add_special_tokens=False)[-1] for letter in LETTERS]
 
-    def letter(self, question: str) -> str:
+    def letter(self, question: str, letters: Sequence[str] = LETTERS) -> str:
         import torch
 
+        if not (ids := self._prompt(question, 0)):
+            return ""
+        replies = [self._tokenizer.encode(letter, add_special_tokens=False)[-1] for letter in letters]
+        with torch.no_grad():
+            place = torch.tensor([ids], device=self._model.device)
+            logits = self._model(input_ids=place, logits_to_keep=1).logits[0, -1, replies]
+        return letters[int(logits.float().argmax())]
+
+    def text(self, question: str, max_new_tokens: int) -> str:
+        from tui_lab.data import row_tokens
+        from tui_lab.decoding.generate import generate_answers
+
+        if not (ids := self._prompt(question, max_new_tokens)):
+            return ""
+        stops = row_tokens.stop_ids(self._tokenizer, self._model, chat=bool(self._tokenizer.chat_template))
+        return generate_answers(
+            self._model, self._tokenizer, [ids], stop_ids=stops, max_new_tokens=max_new_tokens
+        )[0]
+
+    def _prompt(self, question: str, more: int) -> list[int]:
+        """The tokens of a question; none where they and ``more`` are longer than the context."""
         from tui_lab.data import row_tokens
         from tui_lab.decoding.context import context_length
 
         asked: ChatMessage = {"role": "user", "content": question}
         ids = row_tokens.prompt_ids(self._tokenizer, [asked])
         context = context_length(self._model.config)
-        if context is not None and len(ids) > context:
-            return ""
-        with torch.no_grad():
-            place = torch.tensor([ids], device=self._model.device)
-            logits = self._model(input_ids=place, logits_to_keep=1).logits[0, -1, self._ids]
-        return LETTERS[int(logits.float().argmax())]
+        return [] if context is not None and len(ids) + more > context else ids
 
 
 class EndpointJudge:
@@ -92,16 +116,19 @@ class EndpointJudge:
         self._key = variables.get(KEY, "").strip()
         self.identity = f"{self.name} at {parts.hostname}"
 
-    def letter(self, question: str) -> str:
+    def letter(self, question: str, letters: Sequence[str] = LETTERS) -> str:
+        return letter_of(self.text(question, REPLY_TOKENS), letters)
+
+    def text(self, question: str, max_new_tokens: int) -> str:
         body = {
             "model": self.name,
             "messages": [{"role": "user", "content": question}],
             "temperature": 0,
-            "max_tokens": REPLY_TOKENS,
+            "max_tokens": max_new_tokens,
         }
         reply = self._post(json.dumps(body).encode())
         try:
-            return letter_of(str(reply["choices"][0]["message"]["content"]))
+            return str(reply["choices"][0]["message"]["content"])
         except (KeyError, IndexError, TypeError):
             raise LabError(
                 f"the endpoint of {sanitize(self.name)} does not answer as OpenAI's protocol says"
@@ -133,6 +160,29 @@ class EndpointJudge:
         raise LabError(
             f"the judge {sanitize(self.name)} cannot be asked: {sanitize(problem)}; what was judged is kept"
         )
+
+
+#: Loads a judge; the argument reports progress.
+LoadJudge = Callable[[OnProgress], AnswerJudge]
+
+
+def judge_named(name: str, target: EvaluationRequest) -> LoadJudge:
+    """The judge of a name: :data:`ENDPOINT` (or "") is that of the settings, else a model. ``target``: whose
+    folders and limits it is found with. Raises LabError for one that does not exist."""
+    if name in ("", ENDPOINT):
+        endpoint = EndpointJudge()
+        return lambda _: endpoint
+    wanted = EvaluationRequest(model=name, allow_large=target.allow_large, runs_dir=target.runs_dir)
+    found = resolve_target(wanted)
+    if found.tuned is not None:
+        raise LabError(f"--judge {sanitize(name)} is a run: a judge is a complete model")
+
+    def load(on_progress: OnProgress) -> AnswerJudge:
+        tokenizer = prompts.measuring_tokenizer(found.base.location, found.base.revision, None)
+        model = load_weights(found.base, found.label, found.how, wanted.allow_large, on_progress)
+        return ModelJudge(found.label, f"{found.base_identity} {found.how}", model, tokenizer)
+
+    return load
 
 
 def _parsed(reply: bytes) -> Any:

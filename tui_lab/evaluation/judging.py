@@ -20,6 +20,8 @@ from tui_lab.retention.statistics import Interval, wilson
 from tui_lab.retention.stored import JudgedPair, JudgeResult
 
 TWO_TURN = "two-turn"
+#: The variable of the setting that names a judge.
+JUDGE = "TUI_LAB_JUDGE"
 #: What a judge may reply; the third is a tie.
 LETTERS = ("A", "B", "C")
 #: Characters of an answer that a judge reads, and turns of a prompt.
@@ -121,13 +123,14 @@ def rubric_of(kind: str, own: str) -> str:
     return own.strip() or RUBRICS.get(kind, GENERAL_RUBRIC)
 
 
-def letter_of(reply: str) -> str:
-    """A, B or C of a judge's reply: in brackets, or the first or last letter alone; "" without one."""
-    if found := re.findall(r"\[\[?([ABC])\]?\]", reply):
+def letter_of(reply: str, letters: Sequence[str] = LETTERS) -> str:
+    """One of the letters in a judge's reply: in brackets, or the first or last one alone; "" without one."""
+    one = f"([{''.join(letters)}])"
+    if found := re.findall(rf"\[\[?{one}\]?\]", reply):
         return str(found[-1])
-    if first := re.match(r"\s*\W*([ABC])\b", reply):
+    if first := re.match(rf"\s*\W*{one}\b", reply):
         return first[1]
-    alone = re.findall(r"\b([ABC])\b", reply)
+    alone = re.findall(rf"\b{one}\b", reply)
     return alone[-1] if alone else ""
 
 

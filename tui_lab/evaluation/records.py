@@ -36,6 +36,9 @@ class EvaluationRequest(msgspec.Struct, frozen=True):
     acquisition: bool = True
     allow_large: bool = False
     runs_dir: str = ""
+    judge: str = ""  # scores answers of safety suites: a model, or `endpoint`
+    classifier: str = ""  # the same: a folder
+    classifier_label: str = ""  # of the classifier, that says yes; "" finds it by its name
 
     def validated(self) -> EvaluationRequest:
         """The request with each suite once. Raises LabError for impossible values."""
@@ -47,6 +50,8 @@ class EvaluationRequest(msgspec.Struct, frozen=True):
             raise LabError(f"dtype is auto, float32, bfloat16 or float16, not {sanitize(self.dtype)!r}")
         if self.quantization not in ("auto", "none", "nf4"):
             raise LabError(f"quantization is auto, none or nf4, not {sanitize(self.quantization)!r}")
+        if self.judge and self.classifier:
+            raise LabError("--judge and --classifier both score the answers: use one of them")
         return msgspec.structs.replace(self, suites=tuple(dict.fromkeys(self.suites)))
 
 

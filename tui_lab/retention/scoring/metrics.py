@@ -100,6 +100,8 @@ def correct(suite: Suite, scores: Sequence[ItemScore]) -> list[bool]:
     Documents are not right or wrong: the list is empty."""
     if suite.kind == "perplexity":
         return []
+    if suite.scorer:
+        return [score.extra.get("passed", False) for score in scores]
     if suite.kind == "generate":
         return checks.passed(suite.items, [score.extra.get("text", "") for score in scores])
     if suite.kind == "agreement":

@@ -77,6 +77,7 @@ class Suite:
     sha256: str
     warnings: tuple[str, ...] = ()
     held_back: tuple[str, ...] = ()
+    scorer: str = ""  # the classifier or judge that scored the answers; "" for the suite's own rules
 
     @property
     def categories(self) -> tuple[str, ...]:

@@ -29,6 +29,8 @@ EFFECT = {
     "playground_idle_s": "takes effect when the playground's process starts next",
     "notify_command": NEXT_RUN,
     "notify_webhook": NEXT_RUN,
+    "judge": "takes effect with the next judgement",
+    "classifier": "takes effect with the next measurement",
     "judge_url": "takes effect with the next judgement",
     "judge_model": "takes effect with the next judgement",
     "notify_terminal": NEXT_RUN,
