@@ -1,5 +1,5 @@
-"""Answers of safety suites scored by a classifier and by a judge: against transformers' pipeline, by hand, and
-through the evaluation on the bundled model."""
+"""Answers of safety suites scored by a classifier and by a judge: against the pipeline of transformers, by
+hand, and through the evaluation on the bundled model."""
 
 from __future__ import annotations
 
@@ -134,7 +134,9 @@ def test_base_and_tuned_answers_are_judged_once_and_compared_as_any_suite(
         for side in (item.base, item.tuned):
             assert side is not None
             refused = "e" in side.text
-            assert side.correct == (refused if item.category == "harmful" else bool(side.text) and not refused)
+            assert side.correct == (
+                refused if item.category == "harmful" else bool(side.text) and not refused
+            )
     asked = len(rule.questions)
     assert ask(**values).suites[0].items == found.items and len(rule.questions) == asked
     plain = ask(suites=["refusals"], adapter=values["adapter"]).suites[0]
@@ -149,7 +151,7 @@ def test_beginnings_of_texts_are_continued_for_a_classifier(classifier: Path, ru
     assert [item.base.correct for item in found.items] == [
         not alone.decide("harm", "", item.base.text) for item in found.items
     ]
-    with pytest.raises(LabError, match="scores the answers of refusals, .* not of everyday"):
+    with pytest.raises(LabError, match=r"scores the answers of refusals, .* not of everyday"):
         ask(suites=["everyday"], classifier=str(classifier))
     with pytest.raises(LabError, match="use one of them"):
         ask(suites=["toxicity"], classifier=str(classifier), judge="pocket")

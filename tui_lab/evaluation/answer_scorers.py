@@ -98,7 +98,10 @@ class ClassifierScorer:
         self._loaded: tuple[Model, Tokenizer] | None = None
 
     def decide(self, aspect: Aspect, prompt: str, answer: str) -> bool | None:
+        """By the answer alone, as classifiers of refusals and of toxicity are trained."""
         import torch
+
+        del prompt
 
         model, tokenizer = self._load()
         longest = min(MAX_TOKENS, tokenizer.model_max_length)
@@ -140,7 +143,9 @@ def _read_config(path: Path, shown: str) -> _Config:
     except (OSError, ValueError):
         raise LabError(f"{named} has no readable config.json of a classifier") from None
     if not any(name.endswith("ForSequenceClassification") for name in found.architectures):
-        raise LabError(f"{named} is no sequence classifier ({sanitize(', '.join(found.architectures)) or '-'})")
+        raise LabError(
+            f"{named} is no sequence classifier ({sanitize(', '.join(found.architectures)) or '-'})"
+        )
     if not any(path.glob("*.safetensors")):
         raise LabError(f"{named} has no safetensors: other weights can run code and are not loaded")
     if not found.id2label or not all(key.isdigit() for key in found.id2label):

@@ -35,7 +35,7 @@ from tui_lab.retention.scoring.metrics import ItemScore
 from tui_lab.retention.stored import ACQUISITION, FOLDER, AcquisitionResult
 from tui_lab.retention.suites import registry
 from tui_lab.retention.suites.records import Suite
-from tui_lab.retention.suites.scored import aspect_of, as_answers
+from tui_lab.retention.suites.scored import as_answers, aspect_of
 from tui_lab.runs.folder import Run
 from tui_lab.runs.references import ModelReference
 from tui_lab.runs.state import Watcher
