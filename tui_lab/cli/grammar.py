@@ -214,6 +214,7 @@ def _add_queue_commands(commands: CommandGroup) -> None:
   tui-lab queue stop                       holds the queue; the current run continues
   tui-lab queue start                      starts it again, also after a restart of the machine
   tui-lab queue start --devices 0,1        a run on each of two GPUs
+  tui-lab queue start --on slurm --partition gpu --time 240
 The queue is a process of its own: it continues without the lab and the terminal.""",
     )
     actions = CommandGroup(queue, "actions")
@@ -233,6 +234,15 @@ The queue is a process of its own: it continues without the lab and the terminal
     start.flag("--beside", "do not wait for runs outside the queue: both share the device")
     start.count("--workers", "runs at the same time, each on its own GPU, else on the CPU")
     start.option("--devices", "0,1", "a worker on each of these, as in CUDA_VISIBLE_DEVICES, or cpu")
+    start.choice(
+        "--on",
+        ("", "here", "slurm", "local"),
+        "",
+        "submit the runs as jobs (docs/machines.md); here: no more",
+    )
+    start.option("--partition", "NAME", "the partition of Slurm")
+    start.count("--time", "the time limit of each job in minutes", metavar="MINUTES")
+    start.many("--sbatch", "NAME=VALUE", "a further option of sbatch, such as account=lab")
     actions.add("stop", "queue.stop", "start no more runs; the current run continues", runs_dir=True)
 
     sweep = commands.add(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from typing import Literal
 
 from tui_lab.cli.output import as_json, json_line, note, print_text, table
 from tui_lab.cli.queue_answers import (
@@ -23,7 +24,7 @@ from tui_lab.core.format import size
 from tui_lab.core.sanitize import sanitize
 from tui_lab.runs import index
 from tui_lab.runs.folder import Run
-from tui_lab.runs.queue import queue, sweep, workers
+from tui_lab.runs.queue import cluster, queue, sweep, workers
 from tui_lab.runs.queue.sweep_table import HEADERS, RIGHT, cells
 from tui_lab.runs.queue.workers import WorkerForecast
 from tui_lab.ui.views.states import state_text
@@ -93,8 +94,9 @@ def list_queue(args: argparse.Namespace) -> int:
     for number, each in enumerate(listed, start=1):
         state = state_text(each.state) + (f" ({each.outcome})" if each.outcome == "stopped" else "")
         what = f"{each.model.rpartition('/')[2]} · {each.preset or '–'} · {each.data}"
-        rows.append([str(number), each.run, state, what, sweep.describe(each.values), each.reason])
-    table(("", "run", "state", "recipe", "sweep", "reason"), rows, right=(0,))
+        place = f"job {each.job}" if each.job else f"device {each.device}" if each.device else ""
+        rows.append([str(number), each.run, state, what, sweep.describe(each.values), each.reason or place])
+    table(("", "run", "state", "recipe", "sweep", "reason or place"), rows, right=(0,))
     if text := queue.describe(args.runs_dir, found):
         waits = any(item.state == "queued" for item in found) and (now.held or not going)
         note(text + ("; `tui-lab queue start` starts it" if waits else ""))
@@ -117,10 +119,15 @@ def remove(args: argparse.Namespace) -> int:
 
 def start(args: argparse.Namespace) -> int:
     """``tui-lab queue start``."""
-    chosen = workers.parse(args.devices, args.workers)
-    queue.release(args.runs_dir, waits=not args.beside, workers=chosen)
+    on = cluster.choose(args.on, args.partition, args.time, args.workers, args.sbatch)
+    if on is not None and args.devices:
+        raise LabError(f"--devices are of this machine: leave it out with --on {args.on}")
+    chosen = None if on is not None else workers.parse(args.devices, args.workers)
+    here: Literal["here"] | None = "here" if args.on == "here" or chosen is not None else None
+    queue.release(args.runs_dir, waits=not args.beside, workers=chosen, on=on or here)
     waiting = [item.run for item in queue.items(args.runs_dir) if item.state == "queued"]
-    devices = queue.read(args.runs_dir).workers
+    now = queue.read(args.runs_dir)
+    devices = now.workers if now.cluster is None else ()
     forecasts = workers.forecasts(devices, waiting)  # before a run begins: it takes memory
     if waiting:
         queue.start_runner(args.runs_dir)

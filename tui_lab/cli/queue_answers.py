@@ -39,7 +39,7 @@ class QueueableRuns(Answer, tag="queue_dry_run", kw_only=True, frozen=True):
 
 class QueueRow(Struct, kw_only=True, frozen=True):
     """One run of ``queue list``; ``problem`` only where its recipe cannot be read. ``device``: of the worker
-    that started it, "" without workers."""
+    that started it, "" without workers; ``job``: as engine:number, "" without a cluster."""
 
     run: str
     state: str
@@ -52,7 +52,8 @@ class QueueRow(Struct, kw_only=True, frozen=True):
     problem: str | UnsetType = UNSET
     sweep: str | None
     values: SweepValues
-    device: str = ""
+    device: str
+    job: str
 
 
 class QueueList(Answer, tag="queue_list", kw_only=True, frozen=True):
@@ -108,6 +109,7 @@ def queue_row(item: QueueItem) -> QueueRow:
         sweep=place.sweep if place else None,
         values=place.values if place else {},
         device=item.entry.device,
+        job=item.entry.job,
     )
 
 

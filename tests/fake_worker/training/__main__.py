@@ -1,4 +1,5 @@
-"""Writes the log of a run of ``max_steps`` steps, one each FAKE_STEP_S seconds, heeding commands.
+"""Writes the log of a run of ``max_steps`` steps, one each FAKE_STEP_S seconds, heeding commands and
+SIGTERM.
 
 FAKE_END: finished (as a run does), failed (an end with its message), crash (killed at half of the steps),
 silent (gone before its first event). FAKE_REPORT_S: how long it writes its report afterwards.
@@ -52,6 +53,8 @@ def main() -> int:
     events.write(ScoreEvent(step=first, name="exact", value=0.25, rows=4, when="start", examples=[]))
     events.write(SampleEvent(step=first, prompt="[red]hi[/red]", text="\x1b]0;owned\x07\x9b2J\u202eevil"))
     paused, state, step = False, "finished", first
+    asked: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
     while step < total and state == "finished":
         for command in inbox.poll():
             events.write(
@@ -62,6 +65,8 @@ def main() -> int:
                 events.write(PausedEvent(step=step) if paused else ContinuedEvent(step=step))
             if command.name == "stop":
                 state = "stopped"
+        if asked:
+            state = "stopped"
         if paused:
             time.sleep(0.02)
             continue

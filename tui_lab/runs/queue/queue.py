@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 from msgspec.structs import replace
@@ -32,6 +32,8 @@ from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs import folder
 from tui_lab.runs.events import last_event
 from tui_lab.runs.folder import Run, is_locked
+from tui_lab.runs.queue import cluster
+from tui_lab.runs.queue.cluster import Cluster
 from tui_lab.runs.schema import EndEvent
 
 FOLDER = ".queue"
@@ -51,7 +53,8 @@ RUNNER_PATIENCE_S = 0.3
 class QueueEntry(Struct, frozen=True):
     """One run of the queue: its id, the time it was added (seconds since 1970), how often it was started, why
     it could not be started ("" if it could), CUDA_VISIBLE_DEVICES of the process that added it (None: unset),
-    and the device of the worker that started it ("" without workers)."""
+    the device of the worker that started it ("" without workers), and the job that executes it, see
+    :mod:`tui_lab.runs.queue.cluster`."""
 
     run: Annotated[str, Meta(pattern=r"^[^./][^/]*$")]
     added_at: float = 0.0
@@ -59,17 +62,20 @@ class QueueEntry(Struct, frozen=True):
     problem: str = ""
     gpus: str | None = None
     device: str = ""
+    job: str = ""
 
 
 class Queue(Struct, frozen=True):
     """The content of ``queue.json``. ``held``: no run is started. ``waits``: a run that was started by hand
     ends before the next one starts. ``workers``: the device of each, see :mod:`tui_lab.runs.queue.workers`;
-    () for one worker, whose runs have the device that each entry names."""
+    () for one worker, whose runs have the device that each entry names. ``cluster``: runs are submitted as
+    jobs instead."""
 
     entries: tuple[QueueEntry, ...] = ()
     held: bool = False
     waits: bool = True
     workers: tuple[str, ...] = ()
+    cluster: Cluster | None = None
     v: int = 1
 
 
@@ -92,6 +98,11 @@ class QueueItem:
 def root(directory: Path | None = None) -> Path:
     """The folder of the queue for a folder of runs."""
     return folder.runs_folder(directory) / FOLDER
+
+
+def jobs_folder(directory: Path | None = None) -> Path:
+    """The files of the jobs of a cluster."""
+    return root(directory) / "jobs"
 
 
 def _waiting(directory: Path | None) -> Path:
@@ -178,6 +189,8 @@ def item_of(entry: QueueEntry, directory: Path | None = None) -> QueueItem | Non
         )
     if state == "running":
         return QueueItem(entry, run, "running")
+    if state == "crashed" and entry.job:
+        reason += f"; the log of its job is {cluster.log_path(entry.job, jobs_folder(directory))}"
     return QueueItem(entry, run, "done" if state in ("finished", "stopped") else "failed", reason, state)
 
 
@@ -194,6 +207,11 @@ def live_others(queued: Sequence[QueueItem], directory: Path | None = None) -> l
 
 # --------------------------------------------------------------------------------------------------
 # changes
+
+
+def with_entry(queue: Queue, entry: QueueEntry) -> Queue:
+    """The queue with the entry of the same run replaced."""
+    return replace(queue, entries=tuple(entry if each.run == entry.run else each for each in queue.entries))
 
 
 def add(
@@ -249,6 +267,9 @@ def remove(names: Sequence[str], directory: Path | None = None) -> list[str]:
             # the entry is gone already: a kill here leaves a folder that is not listed
             if item.run.path.parent == _waiting(directory):
                 shutil.rmtree(item.run.path, ignore_errors=True)
+    for item in found:
+        if item.state == "queued" and item.entry.job:
+            cluster.cancel(item.entry.job)
     return [item.run.id for item in found]
 
 
@@ -269,14 +290,19 @@ def hold(directory: Path | None = None) -> None:
 
 
 def release(
-    directory: Path | None = None, waits: bool | None = None, workers: tuple[str, ...] | None = None
+    directory: Path | None = None,
+    waits: bool | None = None,
+    workers: tuple[str, ...] | None = None,
+    on: Cluster | Literal["here"] | None = None,
 ) -> None:
-    """Continues a held queue. ``waits``, ``workers``: see :class:`Queue`; None leaves them unchanged."""
+    """Continues a held queue. ``waits``, ``workers``: see :class:`Queue`; ``on``: its cluster, or this
+    machine; None leaves them unchanged."""
     with changing(directory) as write:
         queue = read(directory)
         waits = queue.waits if waits is None else waits
         workers = queue.workers if workers is None else workers
-        write(replace(queue, held=False, waits=waits, workers=workers))
+        where = queue.cluster if on is None else None if on == "here" else on
+        write(replace(queue, held=False, waits=waits, workers=workers, cluster=where))
 
 
 # --------------------------------------------------------------------------------------------------

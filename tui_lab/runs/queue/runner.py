@@ -23,8 +23,9 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.privacy import keep_private, mask_output
 from tui_lab.runs import launch
 from tui_lab.runs.folder import Run, is_locked
-from tui_lab.runs.queue import queue, workers
-from tui_lab.runs.queue.queue import Queue, QueueEntry, QueueItem
+from tui_lab.runs.queue import cluster, job, queue, workers
+from tui_lab.runs.queue.cluster import Cluster
+from tui_lab.runs.queue.queue import QueueEntry, QueueItem
 
 #: Interval of polling the current run, seconds: one try at its lock.
 POLL_S = 0.5
@@ -50,15 +51,22 @@ class Runner:
         self._children = [child for child in self._children if child.poll() is None]  # reaps those that ended
         found = queue.items(self.directory)
         now = queue.read(self.directory)
-        nothing = now.held or not any(item.state == "queued" for item in found)
-        if nothing:
-            return 0 if self._leave() else POLL_S
+        submitted = [item for item in found if item.entry.job and item.state in ("queued", "running")]
+        for each in submitted:
+            self._check_job(each.entry)
+        if now.held or _next(found) is None:
+            return 0 if not submitted and self._leave() else POLL_S
+        if now.cluster is not None:
+            if not now.cluster.jobs or len(submitted) < now.cluster.jobs:
+                self._submit(found, now.cluster)
+            return POLL_S
         running = [item for item in found if item.state == "running"]
         if len(running) >= max(1, len(now.workers)):
             return POLL_S
         if now.waits and queue.live_others(found, self.directory):
             return OTHERS_POLL_S
-        self._start(next(item for item in found if item.state == "queued"), [each.entry for each in running])
+        if (item := _next(found)) is not None:
+            self._start(item, [each.entry for each in running])
         return POLL_S
 
     def _leave(self) -> bool:
@@ -66,8 +74,10 @@ class Runner:
         that an added run is either seen here or starts a new runner."""
         with queue.changing(self.directory):
             now = queue.read(self.directory)
-            if not now.held and any(item.state == "queued" for item in queue.items(self.directory)):
+            found = queue.items(self.directory)
+            if not now.held and any(item.state == "queued" for item in found):
                 return False
+            cluster.tidy(queue.jobs_folder(self.directory), [item.entry.job for item in found])
             os.close(self.descriptor)
             return True
 
@@ -84,7 +94,7 @@ class Runner:
             if device is None:
                 return  # runs of former workers are in progress
             entry = replace(entry, starts=entry.starts + 1, device=device)
-            write(_with_entry(now, entry))
+            write(queue.with_entry(now, entry))
             try:
                 if item.run.path != run.path:
                     item.run.path.rename(run.path)
@@ -94,10 +104,46 @@ class Runner:
                 self._children.append(launch.start(run, environment=environment))
             except OSError as error:
                 problem = f"its folder cannot be moved ({error.strerror})"
-                write(_with_entry(now, replace(entry, problem=problem)))
+                write(queue.with_entry(now, replace(entry, problem=problem)))
             except LabError as error:
                 if not is_locked(run):  # otherwise the user has just started it by hand
-                    write(_with_entry(now, replace(entry, problem=str(error))))
+                    write(queue.with_entry(now, replace(entry, problem=str(error))))
+
+    # ------------------------------------------------------------------ jobs of a cluster
+
+    def _submit(self, found: Sequence[QueueItem], where: Cluster) -> None:
+        """Submits the next run. Raises LabError where it is refused, which ends the queue's process: the next
+        one would be refused too. An entry that was removed meanwhile is cancelled."""
+        if (item := _next(found)) is None:
+            return
+        recipe = item.run.recipe()
+        gpus = 0 if recipe.device == "cpu" else recipe.num_processes
+        folder = queue.jobs_folder(self.directory)
+        name = cluster.submit(where, folder, gpus, job.execute, str(self.directory), item.run.id)
+        with queue.changing(self.directory) as write:
+            now = queue.read(self.directory)
+            if any(each.run == item.run.id for each in now.entries):
+                write(queue.with_entry(now, replace(item.entry, job=name)))
+                return
+        cluster.cancel(name)
+
+    def _check_job(self, entry: QueueEntry) -> None:
+        """Marks a run that still waits although its job has ended."""
+        folder = queue.jobs_folder(self.directory)
+        if not cluster.has_ended(entry.job, folder):
+            return
+        with queue.changing(self.directory) as write:
+            now = queue.read(self.directory)
+            item = queue.item_of(entry, self.directory)
+            if entry in now.entries and item is not None and item.state == "queued":
+                log = cluster.log_path(entry.job, folder)
+                problem = f"its job {entry.job} ended before the run began; the log is {log}"
+                write(queue.with_entry(now, replace(entry, problem=problem)))
+
+
+def _next(found: Sequence[QueueItem]) -> QueueItem | None:
+    """The next run to start or submit."""
+    return next((item for item in found if item.state == "queued" and not item.entry.job), None)
 
 
 def _idle_device(devices: tuple[str, ...], running: Sequence[QueueEntry], run: Run) -> str | None:
@@ -106,11 +152,6 @@ def _idle_device(devices: tuple[str, ...], running: Sequence[QueueEntry], run: R
     except LabError:
         recipe = None  # its start says why
     return workers.free_device(devices, [entry.device for entry in running], recipe)
-
-
-def _with_entry(now: Queue, entry: QueueEntry) -> Queue:
-    """The queue with the entry of the same run replaced."""
-    return replace(now, entries=tuple(entry if each.run == entry.run else each for each in now.entries))
 
 
 def main(arguments: list[str]) -> int:
