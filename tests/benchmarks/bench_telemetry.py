@@ -15,6 +15,7 @@ import pytest
 
 from tests.benchmarks.figures import Figure
 from tests.hardware.fake_nvml import MIB, FakeDriver, install, rtx_4090, t4
+from tui_lab.hardware import cuda_memory
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.hardware.gpu import GpuMonitor
 from tui_lab.runs.events import EventWriter
@@ -30,8 +31,8 @@ LIMIT_PERCENT = 1.0
 def looks_cpu_s(uuids: list[str]) -> tuple[float, int]:
     """CPU seconds of a sampler's thread that looks LOOKS times, a record at every fifth; and their bytes."""
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(telemetry, "_uuids", lambda: uuids)
-        patch.setattr(telemetry, "_reserved_bytes", lambda: [500 * MIB] * len(uuids))
+        patch.setattr(cuda_memory, "cuda_uuids", lambda: uuids)
+        patch.setattr(cuda_memory, "reserved_bytes", lambda: [500 * MIB] * len(uuids))
         log = Path(folder) / "events.jsonl"
         one = TelemetrySampler(EventWriter(log), lambda: 1)
         watch = GpuMonitor(lambda cards: telemetry.match_uuids(cards, uuids, {})) if uuids else None

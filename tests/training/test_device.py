@@ -66,3 +66,9 @@ def test_the_peak_of_steps_is_theirs_alone(tmp_path: Path, monkeypatch: pytest.M
     assert recorder.peak_memory["cuda_peak"] == 40 and recorder.peak_memory["cuda_peak_outside"] == 90
     assert found.memory["cuda_peak"].values == [40, 40]
     assert not found.warnings  # a skipped step of float16 is none
+    # a step that is not logged is one of training, too
+    recorder.on_step_begin(arguments, state, None)  # type: ignore[arg-type]
+    use(95, 10)
+    recorder.on_step_end(arguments, state, SimpleNamespace(should_log=False))  # type: ignore[arg-type]
+    recorder.on_step_begin(arguments, state, None)  # type: ignore[arg-type]
+    assert recorder._peaks.by_label == {"cuda_peak": 95, "cuda_peak_outside": 90}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run
 from tui_lab.runs.state import RunState, Watcher
 from tui_lab.training import gpu_setup
+from tui_lab.training.gpu_setup import output_layer_problem
 
 CARD = DeviceFacts("cuda", "a card", 1 << 34, True, 1)
 
@@ -32,6 +34,32 @@ def prepared(folder: Path, optim: str, device: DeviceFacts = CARD) -> tuple[Reso
 def triton_in_trl(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logprob, "_TRITON_AVAILABLE", True)
     monkeypatch.setattr(gpu_setup, "triton_problem", lambda: "")
+    monkeypatch.setattr(gpu_setup, "output_layer_problem", lambda _: "")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_the_output_layer_is_tried_as_it_is_used(
+    dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert output_layer_problem(dtype, "cpu") == ""
+    right = logprob.ChunkedLogProbFunction.apply
+    wrong = SimpleNamespace(apply=lambda *args: tuple(
+        1.5 * each if each is not None and each.is_floating_point() else each for each in right(*args)
+    ))  # fmt: skip
+    with monkeypatch.context() as patch:
+        patch.setattr(gpu_setup, "ChunkedLogProbFunction", wrong)
+        assert output_layer_problem(dtype, "cpu") == "wrong values, relative error 0.50"
+
+    def fails(*_: object) -> None:
+        raise RuntimeError("PassManager::run failed\nmore")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(gpu_setup, "ChunkedLogProbFunction", SimpleNamespace(apply=fails))
+        patch.setattr(gpu_setup, "output_layer_problem", lambda _: output_layer_problem(dtype, "cpu"))
+        _, state = prepared(tmp_path, "adamw_torch_fused")
+    [warning] = state.warnings
+    assert "RuntimeError: PassManager::run failed)" in warning and "computed without them" in warning
+    assert not logprob._use_triton(torch.device("cuda"))
 
 
 def test_without_a_compiler_the_output_layer_needs_no_triton(

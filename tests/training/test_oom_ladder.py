@@ -457,8 +457,8 @@ def test_cuda_memory_limit(
 
 def test_memory_of_other_processes_is_the_cause_and_not_the_recipe() -> None:
     written: list[RunEvent] = []
-    held = "other processes (process 7) hold 10 GiB of this GPU: end them, then resume"
+    held = "other processes (process 7) hold 10 GiB of this GPU"
     ladder = Ladder(recipe_for(**SMALL), None, written.append, lambda: held)
     said = str(ladder.give_up(4, "on 2 rows", "step 3 is saved"))
-    assert said == f"out of memory at step 4 on 2 rows; step 3 is saved; {held}"
+    assert said == f"out of memory at step 4 on 2 rows; step 3 is saved; {held}: end them, then resume"
     assert "lower max_length" in str(Ladder(recipe_for(**SMALL)).give_up(4, "on 2 rows", "step 3 is saved"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,15 +13,18 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import TrainerCallback
 
 from tests.training.conftest import losses, recipe_for
+from tui_lab.recipes.resolve import unresolved
 from tui_lab.training import packed_attention
 from tui_lab.training.torch_internals import LOCAL_SCALAR
 from tui_lab.training.trainer import LabTrainer
+from tui_lab.training.trainer_config import training_arguments
 from tui_lab.training.trainer_seams import SeamTrainer
 
 
 class Reads(TorchDispatchMode):
     """Counts what makes the host wait for a device, while :attr:`on`: numbers that are read one by one
-    (``.item()``, ``float``, ``bool``), lists, and copies to the host or to numpy."""
+    (``.item()``, ``float``, ``bool``), lists, copies to the host or to numpy, and results whose size depends
+    on values (boolean masks, ``nonzero``)."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__()
@@ -39,6 +43,11 @@ class Reads(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if self.on and func is LOCAL_SCALAR:
             self.found.append("item")
+        name = func.overloadpacket.__name__
+        if self.on and (
+            name in ("nonzero", "masked_select", "_unique2") or (name in _INDEXING and _has_mask(args[1]))
+        ):
+            self.found.append("size")
         return func(*args, **(kwargs or {}))
 
     @contextmanager
@@ -48,6 +57,13 @@ class Reads(TorchDispatchMode):
             yield self.found
         finally:
             self.on = False
+
+
+_INDEXING = ("index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index_put")
+
+
+def _has_mask(indices: Any) -> bool:
+    return any(each is not None and each.dtype == torch.bool for each in indices)
 
 
 class Between(TrainerCallback):
@@ -70,7 +86,11 @@ CASES: dict[str, dict[str, Any]] = {
     "packed": {"packing": True, "per_device_train_batch_size": 2},
     "KL": {"method": "full", "kl_weight": 0.1},
     "penalties": {"l2_to_start": 0.1, "focal_gamma": 2.0},
+    "smoothing": {"label_smoothing_factor": 0.1},
 }
+#: trl's output layer selects the trained positions by a mask (hidden states, labels, and in the backward pass
+#: again); what a micro-batch adds to that.
+OF_TRL, ADDED = 3, {"smoothing": 1, "KL": 1}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -98,8 +118,10 @@ def test_a_step_reads_nothing_but_what_is_logged(
     trainer.add_callback(between)
     with reads:
         trainer.train()
-    assert [len(each) for each in after[:4:2]] == [0, 0], after[0]
-    assert 3 <= len(after[1]) <= 4, after[1]  # loss, gradient norm, tokens, all figures at once
+    sizes = recipe.gradient_accumulation_steps * (OF_TRL + ADDED.get(case, 0))
+    assert after[0] == after[2] == ["size"] * sizes, after[0]
+    read = [each for each in after[1] if each != "size"]
+    assert 3 <= len(read) <= 4, read  # loss, gradient norm, tokens, all figures at once
     assert len(between.of_steps) == 4
 
 
@@ -111,7 +133,19 @@ def test_the_counter_counts(monkeypatch: pytest.MonkeyPatch) -> None:
         bool(tensor[0])
         tensor.tolist()
         tensor.cpu()
-    assert found == ["item"] * 3 + ["tolist", "cpu"]
+        tensor[tensor > 0]
+        (tensor > 0).nonzero(as_tuple=True)
+        tensor[torch.tensor([1, 2])]
+    assert found == ["item"] * 3 + ["tolist", "cpu", "size", "size"]
+
+
+@pytest.mark.parametrize(("device", "waits"), [("cuda", False), ("cpu", True)])
+def test_batches_are_uploaded_without_waiting(device: str, waits: bool, tmp_path: Path) -> None:
+    arguments = training_arguments(
+        recipe_for(), tmp_path, device=device, values=unresolved(recipe_for(compute_dtype="float32"))
+    )
+    assert arguments.accelerator_config.non_blocking is not waits
+    assert arguments.dataloader_pin_memory is not waits
 
 
 def test_figures_are_those_of_trl(

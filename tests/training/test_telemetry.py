@@ -9,18 +9,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pynvml
 import pytest
 import torch
 
 from tests.hardware.fake_nvml import MIB, FakeDriver, a100_slices, install, rtx_4090, t4
 from tests.records import read_log
+from tui_lab.core.errors import LabError
+from tui_lab.hardware import cuda_memory
+from tui_lab.hardware.cuda_memory import memory_of_others
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.hardware.telemetry import plain_uuid
+from tui_lab.models import loading
+from tui_lab.playground import worker
+from tui_lab.pocket import MODEL_DIR
 from tui_lab.runs.events import EventTail, EventWriter
 from tui_lab.runs.schema import RunEvent, WarningEvent
 from tui_lab.training import telemetry
-from tui_lab.training.telemetry import TelemetrySampler, memory_of_others
+from tui_lab.training.telemetry import TelemetrySampler
 
 CUDA = DeviceFacts("cuda", "a card", 0, True, 1)
 CPU = DeviceFacts("cpu", "cpu", 0, True, 1)
@@ -39,8 +46,8 @@ def on_cuda(monkeypatch: pytest.MonkeyPatch, *uuids: str, held: int | None = Non
     """Lets torch have these devices."""
     bare = [uuid.removeprefix("GPU-") for uuid in uuids]
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(telemetry, "_uuids", lambda: bare)
-    monkeypatch.setattr(telemetry, "_reserved_bytes", lambda: [held] * len(uuids))
+    monkeypatch.setattr(cuda_memory, "cuda_uuids", lambda: bare)
+    monkeypatch.setattr(cuda_memory, "reserved_bytes", lambda: [held] * len(uuids))
 
 
 def sampler(log: Path, **changes: Any) -> TelemetrySampler:
@@ -113,7 +120,38 @@ def test_memory_of_others_names_who_holds_the_gpu(monkeypatch: pytest.MonkeyPatc
     install(monkeypatch, FakeDriver(card))
     on_cuda(monkeypatch, card.uuid, held=600 * MIB)
     said = memory_of_others()
-    assert said.startswith("other processes (process 1) hold 10.6 GiB") and said.endswith("then resume")
+    name = psutil.Process(1).name()
+    assert said == f"other processes (process 1, {name}) hold 10.6 GiB of this GPU"
+
+
+def test_memory_of_others_in_a_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver lists no process, or one of the host: what cannot be this process's is the others'."""
+    for compute in ([], [(4_711, 10_000 * MIB)]):
+        install(monkeypatch, FakeDriver(t4(used_mib=11_553, compute=compute)))
+        on_cuda(monkeypatch, t4().uuid, held=600 * MIB)
+        # 11,553 MiB in use, without 600 of torch's and 1,024 for the context
+        assert memory_of_others() == "other processes hold about 9.7 GiB of this GPU"
+    install(monkeypatch, FakeDriver(t4(used_mib=1_900, compute=[])))
+    assert memory_of_others() == ""
+    install(monkeypatch, FakeDriver(t4(compute=[])))
+    on_cuda(monkeypatch, t4().uuid, held=None)  # before this process has used the GPU everything is theirs
+    assert memory_of_others() == "other processes hold 1 GiB of this GPU"
+
+
+def test_what_does_not_fit_because_of_others_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, FakeDriver(t4(used_mib=11_553, compute=[(os.getpid(), 9), (1, 10_853 * MIB)])))
+    on_cuda(monkeypatch, t4().uuid, held=0)
+    error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+    said = str(worker.out_of_memory_message(error))
+    assert "the GPU ran out of memory: other processes" in said and "end them, or load the model in 4" in said
+    monkeypatch.setattr(loading, "_from_files", lambda *_: raise_(error))
+    with pytest.raises(LabError, match=r"free memory: other processes .* hold .* GiB of this GPU; end them"):
+        source = loading.ModelSource(str(MODEL_DIR))
+        loading.load_model(source, loading.Precision("float16"), device="cuda")
+
+
+def raise_(error: Exception) -> None:
+    raise error
 
 
 def test_memory_of_others_is_silent_about_a_small_share(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,8 +293,8 @@ def test_threads_write_whole_lines(log: Path) -> None:
 def test_torch_is_queried_only_after_cuda_is_initialised() -> None:
     count = torch.cuda.device_count()
     if not torch.cuda.is_initialized():
-        assert telemetry._reserved_bytes() == [None] * count
-    assert len(telemetry._uuids()) == count
+        assert cuda_memory.reserved_bytes() == [None] * count
+    assert len(cuda_memory.cuda_uuids()) == count
 
 
 @pytest.mark.gpu

@@ -23,6 +23,7 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.out_of_memory import is_out_of_memory
 from tui_lab.core.sanitize import first_line, sanitize
 from tui_lab.hardware import precision as precisions
+from tui_lab.hardware.cuda_memory import memory_of_others
 from tui_lab.hardware.cuda_support import torch_device
 from tui_lab.hardware.gpu import BF16_CAPABILITY
 from tui_lab.models import accounting, catalog, checkpoint, download, shapes
@@ -157,13 +158,7 @@ def load_model(
             quantize(model, precision, dtype)
     except Exception as error:
         if is_out_of_memory(error):
-            where = "the GPU's" if device == "cuda" else "the machine's"
-            smaller = (
-                "take a smaller model" if precision.four_bit else "load it in 4 bits or take a smaller model"
-            )
-            raise LabError(
-                f"model {sanitize(source.location)} does not fit {where} free memory: {smaller}"
-            ) from error
+            raise _does_not_fit(source, device, precision.four_bit) from error
         raise load_error(source, error) from error
     if problem := accounting.problem(model, info):
         raise LabError(f"model {sanitize(source.location)} cannot be used: {problem}")
@@ -171,6 +166,14 @@ def load_model(
         disable_cpu_repacking(model)
     model.eval()
     return model
+
+
+def _does_not_fit(source: ModelSource, device: str, four_bit: bool) -> LabError:
+    where = "the GPU's" if device == "cuda" else "the machine's"
+    others = memory_of_others() if device == "cuda" else ""
+    smaller = "take a smaller model" if four_bit else "load it in 4 bits or take a smaller model"
+    remedy = f"{others}; end them, or {smaller}" if others else smaller
+    return LabError(f"model {sanitize(source.location)} does not fit {where} free memory: {remedy}")
 
 
 def _check_config(source: ModelSource, config: PreTrainedConfig, allow_large: bool) -> StoredForm:

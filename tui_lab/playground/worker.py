@@ -29,6 +29,7 @@ from tui_lab.decoding.records import (
 )
 from tui_lab.decoding.score_tokens import score_tokens
 from tui_lab.decoding.session import BASE, DecodingSession
+from tui_lab.hardware.cuda_memory import memory_of_others
 from tui_lab.hardware.cuda_support import torch_device
 from tui_lab.hardware.memory_budget import free_bytes
 from tui_lab.models import catalog
@@ -344,6 +345,8 @@ def out_of_memory_message(error: BaseException, four_bit: bool = False) -> str |
         torch.cuda.empty_cache()
         free = f" ({size(free_bytes('cuda') or 0)} are free now)"
     smaller = "load a smaller model" if four_bit else "load the model in 4 bits (quantization nf4)"
+    if cuda and (others := memory_of_others()):
+        return f"the GPU ran out of memory{free}: {others}; end them, or {smaller}"
     return (
         f"the {'GPU' if cuda else 'machine'} ran out of memory{free}: take fewer lanes or beams, fewer new "
         f"tokens or a shorter prompt, or {smaller}"

@@ -159,11 +159,13 @@ def _work(run: Run, events: EventWriter, reserve: Reserve) -> int:
                 "set gradient_checkpointing = true, or lower max_length"
             )
         elif is_out_of_memory(error):
-            from tui_lab.training.telemetry import memory_of_others
+            from tui_lab.hardware.cuda_memory import memory_of_others
 
+            others = memory_of_others()
             message = "out of memory before the first step, where nothing can be split: " + (
-                memory_of_others()
-                or "close what else uses this card or machine, or take a smaller model, a base in 4 bits "
+                f"{others}: end them, then resume"
+                if others
+                else "close what else uses this card or machine, or take a smaller model, a base in 4 bits "
                 "(quantization = 'nf4') or a lower max_length"
             )
         elif message := gpu_errors.explain(error):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from msgspec.structs import replace
 
 from tui_lab.data.prepare import PreparedData
@@ -10,6 +9,7 @@ from tui_lab.forecast import fill_card as planned
 from tui_lab.forecast import memory
 from tui_lab.forecast.cost import DataFacts
 from tui_lab.forecast.fill_card import Filled
+from tui_lab.hardware.memory_budget import free_bytes
 from tui_lab.recipes.resolve import ResolvedValues
 from tui_lab.runs.schema import ChoiceEvent, PhaseEvent
 from tui_lab.training import fill_card
@@ -42,13 +42,14 @@ def plan(context: AttemptContext, resolved: ResolvedRecipe, prepared: PreparedDa
             )
         )
         return Filled(earlier, values, (), (earlier,))
-    free_bytes = torch.cuda.mem_get_info()[0] if resolved.device.type == "cuda" else None
+    free = free_bytes("cuda") if resolved.device.type == "cuda" else None
     found = planned.fill(
         recipe,
         with_real_length(values, recipe.packing, prepared),
         resolved.entry.shape,
         resolved.device,
-        free_bytes,
+        # what this process has of the card already is part of the forecast
+        None if free is None else free + memory.CONTEXT_BYTES[0],
         facts_of(prepared),
     )
     values.optim = found.values.optim

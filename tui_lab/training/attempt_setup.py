@@ -24,6 +24,7 @@ from tui_lab.data.source_counts import source_names
 from tui_lab.data.store import TokenRows
 from tui_lab.forecast import cost, memory
 from tui_lab.forecast.fill_card import Filled
+from tui_lab.hardware.cuda_memory import memory_of_others
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.models import catalog, download, loading, module_stats, shapes, target_modules
 from tui_lab.models.download import DownloadProgress
@@ -68,7 +69,6 @@ from tui_lab.training.callbacks import OnTrainBegin
 from tui_lab.training.class_weights import class_weights
 from tui_lab.training.oom_ladder import Ladder
 from tui_lab.training.samples import TaskEvaluator
-from tui_lab.training.telemetry import memory_of_others
 from tui_lab.training.trainer import LabTrainer, save_weights
 from tui_lab.training.trainer_config import steps_planned
 from tui_lab.training.types import Model, Tokenizer

@@ -3,16 +3,22 @@ Triton kernel for trl's fused output layer, and managed memory for paged optimis
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 
+import torch
+from trl.kernels.chunked_logprob import ChunkedLogProbFunction
+
+from tui_lab.core.sanitize import first_line
 from tui_lab.core.subprocesses import child_environment
 from tui_lab.hardware.device import DeviceFacts
-from tui_lab.hardware.gpu_trial import COMPILER_ADVICE, triton_problem
+from tui_lab.hardware.gpu_trial import COMPILER_ADVICE, TOLERANCE, triton_problem
+from tui_lab.models.loading import DTYPES
 from tui_lab.recipes.resolve import ResolvedValues
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.schema import ChoiceEvent, WarningEvent
-from tui_lab.training.trainer_seams import disable_triton
+from tui_lab.training.trainer_seams import DEFAULT_LOSS_TILE, disable_triton
 
 #: Optimisers that take the place of paged ones.
 UNPAGED = {"paged_adamw_8bit": "adamw_8bit", "paged_adamw_32bit": "adamw_torch_fused"}
@@ -35,10 +41,45 @@ def prepare_gpu(events: EventWriter, device: DeviceFacts, values: ResolvedValues
         disable_triton()
         text = f"Triton runs no kernel here ({problem}): the output layer is computed without it, more slowly"
         events.write(WarningEvent(text=f"{text}; {COMPILER_ADVICE}"))
+    elif problem := output_layer_problem(values.compute_dtype):
+        disable_triton()
+        text = f"trl's kernels of the output layer do not work on this card ({problem})"
+        events.write(WarningEvent(text=f"{text}: it is computed without them, more slowly"))
     if values.optim in UNPAGED and not works_paged():
         values.optim = UNPAGED[values.optim]
         reason = "this driver refuses managed memory, so that states stay on the GPU"
         events.write(ChoiceEvent(field="optim", value=values.optim, reason=reason))
+
+
+def output_layer_problem(dtype: str, device: str = "cuda") -> str:
+    """Why trl's fused output layer cannot be trusted in this type, forward and backward; "" where it
+    computes what the plain one does. Triton may support a kernel of one line on a card and not these."""
+    generator = torch.Generator().manual_seed(0)
+    states, weight = (torch.randn(rows, 64, generator=generator) / 8 for rows in (16, 3_000))
+    labels = torch.randint(3_000, (16,), generator=generator)
+    plain = [each.to(DTYPES[dtype]).float().requires_grad_() for each in (states, weight)]
+    expected = (8 * plain[0] @ plain[1].T).log_softmax(-1).gather(1, labels[:, None])[:, 0]
+    expected.sum().backward()
+    try:
+        mine = [each.detach().to(device, DTYPES[dtype]).requires_grad_() for each in (states, weight)]
+        found = ChunkedLogProbFunction.apply(
+            *mine, None, labels.to(device), 1.0, DEFAULT_LOSS_TILE[1], None, 8.0, ("entropy", "is_top1")
+        )[0]
+        found.sum().backward()
+        pairs = [
+            (found.detach(), expected.detach()),
+            *zip((each.grad for each in mine), (each.grad for each in plain), strict=True),
+        ]
+        errors = [_relative_error(one, other) for one, other in pairs]
+    except Exception as error:  # noqa: BLE001 (any failure of a library is the finding)
+        return f"{type(error).__name__}: {first_line(error)}"[:300]
+    return "" if max(errors) < TOLERANCE else f"wrong values, relative error {max(errors):.2f}"
+
+
+def _relative_error(found: torch.Tensor | None, expected: torch.Tensor | None) -> float:
+    if found is None or expected is None:
+        return math.inf
+    return float((found.float().cpu() - expected).norm() / expected.norm())
 
 
 def works_paged(code: str = _TRY_PAGED) -> bool:

@@ -238,21 +238,23 @@ class Objective:
         share: PartShare,
     ) -> Tensor:
         recipe, mask = self._recipe, outputs.label_mask  # (B, T - 1)
-        log_probs = outputs.log_probs[mask]  # (n,)
+        log_probs = outputs.log_probs  # (B, T - 1), 0 where nothing is trained
         if recipe.label_smoothing_factor:
-            spread = losses.mean_negative_log_probability(states[:, :-1][mask], head)
-            each = losses.label_smoothed(log_probs, spread, recipe.label_smoothing_factor)
+            places = mask.nonzero(as_tuple=True)  # once: a GPU waits for it
+            spread = losses.mean_negative_log_probability(states[:, :-1][places], head)
+            smoothed = losses.label_smoothed(log_probs[places], spread, recipe.label_smoothing_factor)
+            each = torch.zeros_like(log_probs).index_put(places, smoothed.to(log_probs.dtype))
         elif recipe.focal_gamma:
             each = losses.focal(log_probs, recipe.focal_gamma)
         else:
             each = -log_probs
         if self._class_weights is not None and tasks is not None:
-            of_row = self._class_weights[tasks.cpu()].to(each.device)  # (B,)
-            each = each * of_row[:, None].expand_as(mask)[mask]
+            self._class_weights = self._class_weights.to(each.device)
+            each = each * self._class_weights[tasks.to(each.device)][:, None]
         if self.raw_sigma is None or tasks is None:
             count = mask.sum() if tokens is None else tokens
-            return each.sum() / torch.as_tensor(count).clamp(min=1).to(each.device)
-        of_token = tasks.to(mask.device)[:, None].expand_as(mask)[mask]  # (n,)
+            return each.sum() / torch.as_tensor(count).clamp(min=1)
+        of_token, each = tasks.to(mask.device)[:, None].expand_as(mask)[mask], each[mask]  # (n,)
         present = of_token.unique()
         if not len(present):  # a part without trained tokens
             return each.sum() + 0 * self.raw_sigma.sum()
@@ -268,9 +270,13 @@ class Objective:
         length = inputs["input_ids"].shape[1]
         states = states[:, -length:]  # virtual tokens come first
         mask = inputs.get("attention_mask")
-        real = mask.bool() if mask is not None else torch.ones_like(inputs["input_ids"], dtype=torch.bool)
+        if mask is None:
+            states, base = states.flatten(0, 1), base.flatten(0, 1)
+        else:
+            real = mask.nonzero(as_tuple=True)  # once: a GPU waits for it
+            states, base = states[real], base[real]
         of_base = losses.output_head(self._frozen) if self._frozen is not None else head
-        return losses.kl_from_base(states[real], head, base[real], of_base).mean()
+        return losses.kl_from_base(states, head, base, of_base).mean()
 
     # ------------------------------------------------------------------ forward passes
 

@@ -183,7 +183,8 @@ class Ladder:
 
     def give_up(self, step: int, where: str, saved: str) -> OutOfMemory:
         """The error that ends the run, after its event. ``saved``: what is saved, in words."""
-        advice = self._memory_of_others() or self._advice()
+        others = self._memory_of_others()
+        advice = f"{others}: end them, then resume" if others else self._advice()
         text = f"out of memory at step {step} {where}; {saved}; {advice}"
         self._write_rung("give_up", step, self.state, text, "")
         return OutOfMemory(text)

@@ -88,9 +88,9 @@ class EventRecorder(TrainerCallback):
         self.step = state.global_step
         on_gpu = self.device is not None and self.device.type == "cuda"
         timed = control.should_log or not on_gpu
+        self._peaks.end_phase(self.device, "cuda_peak")  # the allocator counts on the host
         if timed:  # else the GPU works on while the next step is prepared
             synchronize(self.device)
-            self._peaks.end_phase(self.device, "cuda_peak")
         now = time.monotonic()
         seconds = now - self._step_began
         self._between_began = now

@@ -11,9 +11,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 
-import torch
-
-from tui_lab.core.format import size
+from tui_lab.hardware import cuda_memory
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.hardware.gpu import Gpu, GpuMonitor, ProcessSampler
 from tui_lab.hardware.telemetry import EnergyMeter, TelemetryWindow, match_uuids, memory_shares
@@ -25,8 +23,6 @@ INTERVAL_S = 1.0
 RECORD_S = 5.0
 #: Seconds that the end of a run waits for a sample in progress: a hanging driver may take minutes.
 PATIENCE_S = 1.0
-#: Memory of other processes from which they are named as a cause when memory runs out.
-OTHERS_FROM_BYTES = 512 << 20
 
 
 class TelemetrySampler:
@@ -62,7 +58,7 @@ class TelemetrySampler:
         """Starts sampling; GPUs only where the run computes on them."""
         self._cuda = device.type == "cuda"
         if self._cuda:
-            self._watch = GpuMonitor(lambda cards: match_uuids(cards, _uuids(), os.environ))
+            self._watch = GpuMonitor(lambda cards: match_uuids(cards, cuda_memory.cuda_uuids(), os.environ))
         self._recorded_s = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="telemetry", daemon=True)
         self._thread.start()
@@ -102,7 +98,7 @@ class TelemetrySampler:
 
     def _sample(self, process: ProcessSampler, pcie: bool) -> None:
         cards: Sequence[Gpu] = self._watch.read(pcie) if self._watch is not None else ()
-        reserved = _reserved_bytes() if self._cuda else []
+        reserved = cuda_memory.reserved_bytes() if self._cuda else []
         owned = [
             memory_shares(card, (os.getpid(),), reserved[i] if i < len(reserved) else None)
             for i, card in enumerate(cards)
@@ -136,37 +132,3 @@ class TelemetrySampler:
                 seconds=round(seconds, 2),
             )
         )
-
-
-def _uuids() -> list[str]:
-    """The UUIDs of the devices that CUDA shows this process, in CUDA's order; "" where it has none."""
-    properties = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
-    return [str(getattr(one, "uuid", "")) for one in properties]
-
-
-def _reserved_bytes() -> list[int | None]:
-    """Bytes that torch has reserved on each device; None for all before CUDA is initialised."""
-    count = torch.cuda.device_count()
-    if not torch.cuda.is_initialized():
-        return [None] * count
-    return [torch.cuda.memory_reserved(i) for i in range(count)]
-
-
-def memory_of_others() -> str:
-    """What other processes hold of the GPUs of this process, in a sentence for an out-of-memory error; ""
-    when they hold under :data:`OTHERS_FROM_BYTES`, when it is unknown, or without CUDA."""
-    if not torch.cuda.is_available():
-        return ""
-    monitor = GpuMonitor(lambda cards: match_uuids(cards, _uuids(), os.environ))
-    reserved = _reserved_bytes()
-    pid = os.getpid()
-    held, pids = 0, set[int]()
-    for i, card in enumerate(monitor.read()):
-        _, others = memory_shares(card, (pid,), reserved[i] if i < len(reserved) else None)
-        if others is not None and others >= OTHERS_FROM_BYTES:
-            held += others
-            pids |= {process.pid for process in card.processes or () if process.pid != pid}
-    if not held:
-        return ""
-    named = f" (process {', '.join(map(str, sorted(pids)))})" if 0 < len(pids) <= 4 else ""
-    return f"other processes{named} hold {size(held)} of this GPU: end them, then resume"

@@ -209,8 +209,9 @@ class LabTrainer(SeamTrainer):
             if by_source:
                 sums, counts = outputs.log_probs.double().sum(-1), outputs.label_mask.sum(-1)
                 each.extend(zip((-sums).tolist(), counts.tolist(), strict=True))
-            counted = int(outputs.label_mask.sum())
-            return -float(outputs.log_probs.double().sum()), counted, int(outputs.is_top1.sum())
+            found = (outputs.log_probs, outputs.label_mask, outputs.is_top1)
+            loss, counted, top = torch.stack([each.double().sum() for each in found]).tolist()
+            return -loss, int(counted), int(top)
 
         total, tokens, likeliest = 0.0, 0, 0
         with preserve_rng_state(self.model), self.compute_loss_context_manager():

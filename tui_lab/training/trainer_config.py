@@ -41,6 +41,8 @@ def training_arguments(
         packing_strategy="bfd",
         eval_packing=recipe.packing,
         dataloader_pin_memory=not on_cpu,
+        # from pinned memory: else the host waits at each upload until the GPU has done all work before it
+        accelerator_config={"non_blocking": device == "cuda"},
         # optimisation
         learning_rate=recipe.learning_rate,
         lr_scheduler_type=recipe.lr_scheduler_type,
