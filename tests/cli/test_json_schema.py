@@ -57,6 +57,7 @@ ELSEWHERE = {
     "prediction_settings": "test_predict.py",
     "predictions": "test_predict.py",
     "queued": "test_queue.py",
+    "redteam": "test_redteam.py",
     "result": "test_main.py",
     "retention": "test_retention.py",
     "search": "test_search.py",

@@ -218,6 +218,29 @@ continues when the command is repeated.""",
     judge.count("--limit", "prompts at most (default all 48 bundled ones)", 0)
     judge.count("--max-new-tokens", "tokens of an answer at most (default 128)", 128)
 
+    redteam = commands.add(
+        "redteam",
+        "redteam.run",
+        "let a judge rewrite requests that a run refuses, and compare it with its base",
+        examples="""\
+  tui-lab redteam latest --judge Qwen/Qwen2.5-7B-Instruct
+  tui-lab redteam latest --judge endpoint --rounds 2 --goals 10 --file mine.txt
+Only a run on this machine is attacked, with 5 messages a goal and 50 goals at most. The goals are the harmful
+requests of the suite `refusals`, or the lines of a file. An interrupted job continues when the command is
+repeated; Retention shows the result as a suite.""",
+        run=True,
+    )
+    add_cpu_option(redteam)
+    add_allow_large_option(redteam)
+    add_accept_option(redteam)
+    redteam.option(
+        "--judge", "MODEL", "a model on this machine or the hub, or `endpoint` (default: the setting judge)"
+    )
+    redteam.count("--rounds", "messages a goal, at most 5 (default 3)", 3)
+    redteam.count("--goals", "goals, at most 50 (default 20)", 20)
+    redteam.option("--file", "FILE", "a text file with your own goals, one a line")
+    redteam.count("--max-new-tokens", "tokens of a reply at most (default 96)", 96)
+
     strength = commands.add(
         "strength",
         "strength.run",

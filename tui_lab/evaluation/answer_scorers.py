@@ -23,7 +23,6 @@ from tui_lab.evaluation.judging import MAX_ANSWER_CHARS
 from tui_lab.evaluation.known_replies import KnownReplies
 from tui_lab.evaluation.records import EvaluationRequest
 from tui_lab.models import digests
-from tui_lab.retention.scoring.generate import Cancelled
 from tui_lab.retention.scoring.metrics import ItemScore
 from tui_lab.retention.suites import scored
 from tui_lab.retention.suites.records import Suite
@@ -204,6 +203,8 @@ def rescore(
 ) -> tuple[Suite, list[list[ItemScore]], str]:
     """The suite and the scores of each side as ``scorer`` finds them, and a sentence about answers that it
     could not decide. Raises Cancelled, and LabError."""
+    from tui_lab.retention.scoring.generate import Cancelled
+
     undecided, done, total = 0, 0, len(suite.items) * len(sides)
     replies = {True: "yes", False: "no", None: ""}
     found: list[list[ItemScore]] = []
