@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.paths import SHARED
 from tui_lab.core.errors import LabError
 from tui_lab.export import gguf, job, llama_cpp, modelfile, records
-from tui_lab.export.records import ExportRequest
+from tui_lab.export.records import ExportRequest, GgufInfo
 from tui_lab.pocket import MODEL_DIR
 from tui_lab.retention.suites import registry
 
@@ -36,6 +37,7 @@ parser.add_argument("--outtype", choices=["bf16", "f32", "f16"])
 args = parser.parse_args()
 config = json.loads((args.folder / "config.json").read_text())
 tokens = json.loads((args.folder / "tokenizer.json").read_text())
+broken = os.environ.get("BREAK", "")
 writer = gguf.GGUFWriter(args.outfile, "llama")
 writer.add_block_count(config["num_hidden_layers"])
 writer.add_context_length(config["max_position_embeddings"])
@@ -55,9 +57,7 @@ writer.add_token_list([names.get(at, f"[PAD{at}]") for at in range(config["vocab
 special = {token["id"] for token in tokens["added_tokens"]}
 writer.add_token_types([3 if at in special else 1 for at in range(config["vocab_size"])])
 writer.add_token_merges([" ".join(m) if isinstance(m, list) else m for m in tokens["model"]["merges"]])
-broken = os.environ.get("BREAK", "")
-if broken != "end":
-    writer.add_eos_token_id(config["eos_token_id"])
+writer.add_eos_token_id(config["eos_token_id"])
 if broken == "beginning":
     writer.add_bos_token_id(config["eos_token_id"])
     writer.add_add_bos_token(True)
@@ -196,7 +196,6 @@ def test_a_run_becomes_gguf_with_its_modelfile(
     ("broken", "sentence"),
     [
         ("template", "the chat template in the GGUF file is not the run's"),
-        ("end", "its end token is not one that ends a turn of the run"),
         ("beginning", "llama.cpp splits 10 of 10 conversations"),
     ],
 )
@@ -216,6 +215,25 @@ def test_a_file_that_would_be_prompted_otherwise_is_refused(
     monkeypatch.setenv("BREAK", broken)
     with pytest.raises(LabError, match=f"is not exported: {sentence}"):
         job.handle(ExportRequest(run=run.id, kind="gguf"), quiet)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({}, ""),
+        ({"chat_template": "{{ messages[0]['content'] }}"}, "template in the GGUF file is not the run's"),
+        ({"chat_template": None}, "template in the GGUF file is not the run's"),
+        ({"eos": None}, "its end token is not one that ends a turn of the run"),
+        ({"eos": 0}, "its end token is not one"),
+        ({"architecture": "qwen2"}, "its architecture is qwen2, and should be llama"),
+    ],
+)
+def test_wrong_metadata_of_a_file_are_found(wrong: dict[str, Any], sentence: str) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
+    right = GgufInfo("llama", tokenizer.chat_template, tokenizer.eos_token_id)
+    checks = gguf.metadata_checks(replace(right, **wrong), "LlamaForCausalLM", tokenizer)
+    failed = [check.text for check in checks if not check.passed]
+    assert len(checks) == 3 and len(failed) == bool(sentence) and sentence in "".join(failed)
 
 
 @needs_llama_cpp

@@ -3,6 +3,10 @@ interpreter of Go's text/template (tests/export/go_template.py) and compared wit
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,7 @@ from tui_lab.data.masks import template_variables
 from tui_lab.export import modelfile
 from tui_lab.export.check import Conversation
 from tui_lab.export.source import CONVERSATIONS
+from tui_lab.models import catalog
 from tui_lab.pocket import MODEL_DIR
 
 trl = pytest.importorskip("trl")
@@ -186,3 +191,36 @@ def test_the_renderer_reads_go(template: str, expected: str) -> None:
 def test_the_renderer_refuses_what_it_does_not_know(template: str) -> None:
     with pytest.raises(go_template.UnreadableTemplateError):
         go_template.render(template, [])
+
+
+# --------------------------------------------------------------------------------------------------
+# the table of architectures
+
+
+def test_the_table_has_every_architecture_of_the_catalog(tmp_path: Path) -> None:
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CLASSES
+
+    wanted = {CLASSES[entry.model_type] for entry in catalog.load(tmp_path) if entry.model_type}
+    assert wanted and wanted <= modelfile.architectures().keys()
+
+
+def test_the_table_has_llama_cpp_s_names() -> None:
+    gguf = pytest.importorskip("gguf", reason="needs the package gguf")
+    names = set(gguf.MODEL_ARCH_NAMES.values())
+    assert {row.gguf for row in modelfile.architectures().values()} <= names
+
+
+def test_the_converter_gives_each_architecture_the_name_of_the_table() -> None:
+    folder = os.environ.get("LLAMA_CPP_DIR", "")
+    if not (Path(folder) / "conversion").is_dir():
+        pytest.skip("LLAMA_CPP_DIR names no clone of llama.cpp")
+    program = (
+        "import sys, json; sys.path[:0] = ['.', './gguf-py']; import gguf\n"
+        "from conversion import get_model_class\n"
+        "print(json.dumps({c: gguf.MODEL_ARCH_NAMES[get_model_class(c).model_arch] for c in sys.argv[1:]}))"
+    )
+    table = modelfile.architectures()
+    done = subprocess.run(
+        [sys.executable, "-c", program, *table], cwd=folder, capture_output=True, check=True
+    )
+    assert json.loads(done.stdout) == {name: row.gguf for name, row in table.items()}

@@ -12,7 +12,9 @@ import msgspec
 
 from tui_lab.core.out_of_memory import free_memory
 from tui_lab.core.sanitize import sanitize
+from tui_lab.data import row_tokens
 from tui_lab.export import check, compare, llama_cpp, modelfile, shipped
+from tui_lab.export.check import Tokenizer
 from tui_lab.export.kinds import (
     ExportOutcome,
     ExportTask,
@@ -22,7 +24,7 @@ from tui_lab.export.kinds import (
     write_modelfile,
     write_whole_model,
 )
-from tui_lab.export.records import ExportCheck
+from tui_lab.export.records import ExportCheck, GgufInfo
 from tui_lab.export.source import ANSWER_TOKENS, CONVERSATIONS, TEXTS
 
 if TYPE_CHECKING:
@@ -73,31 +75,34 @@ def _write_gguf(task: ExportTask, converter: Path, merged: Path, file: Path, ggu
     unrounded.unlink()
 
 
+def metadata_checks(info: GgufInfo, architecture: str, tokenizer: Tokenizer) -> list[ExportCheck]:
+    """Whether llama.cpp would prompt the file as the run was: its template and end token; and its name for
+    the architecture, where the table has one."""
+    same = info.chat_template == tokenizer.chat_template
+    is_end = info.eos in row_tokens.stop_ids(tokenizer)
+    template = "the run's, byte for byte" if same else "not the run's"
+    end = "one that ends a turn of the run"
+    checks = [
+        ExportCheck("gguf_template", same, f"the chat template in the GGUF file is {template}"),
+        ExportCheck("gguf_end", is_end, f"its end token is {end if is_end else f'not {end}'}"),
+    ]
+    if known := modelfile.architectures().get(architecture):
+        text = f"its architecture is {sanitize(info.architecture or 'not named')}"
+        same = info.architecture == known.gguf
+        checks.append(
+            ExportCheck("gguf_architecture", same, text if same else f"{text}, and should be {known.gguf}")
+        )
+    return checks
+
+
 def _check_gguf(task: ExportTask, outcome: ExportOutcome, converter: Path, file: Path, merged: Path) -> None:
     """Reads the GGUF file back and checks its metadata and weights. Raises LabError."""
-    from tui_lab.data import row_tokens
-
     task.on_progress("reading the GGUF file back")
     info = outcome.figures.gguf = llama_cpp.read_back(converter, file, merged)
     if info.problem:
         outcome.notes.append(f"the GGUF file was not read back: {sanitize(info.problem)[:200]}")
         return
-    checks = [
-        ExportCheck(
-            "gguf_template",
-            info.chat_template == task.tokenizer.chat_template,
-            "the chat template in the GGUF file is the run's, byte for byte"
-            if info.chat_template == task.tokenizer.chat_template
-            else "the chat template in the GGUF file is not the run's",
-        ),
-        ExportCheck(
-            "gguf_end",
-            info.eos in row_tokens.stop_ids(task.tokenizer),
-            "its end token is one that ends a turn of the run"
-            if info.eos in row_tokens.stop_ids(task.tokenizer)
-            else "its end token is not one that ends a turn of the run",
-        ),
-    ]
+    checks = metadata_checks(info, outcome.figures.architecture, task.tokenizer)
     if task.request.gguf_type:
         require(task.source, checks, outcome)
         return  # its weights are rounded; llama.cpp's logits are compared

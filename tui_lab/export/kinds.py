@@ -108,7 +108,8 @@ def export_modelfile(task: ExportTask) -> ExportOutcome:
         written = write_whole_model(task, task.target, work)
     write_modelfile(task, written, ".")
     architecture = written.outcome.figures.architecture
-    if architecture not in modelfile.OLLAMA_ARCHITECTURES:
+    known = modelfile.architectures().get(architecture)
+    if known is None or not known.ollama:
         written.outcome.notes.append(
             f"`ollama create` is not known to import {sanitize(architecture)} from safetensors: "
             "use export --as gguf"

@@ -2,31 +2,46 @@
 system message, stop strings and sampling parameters.
 
 Most chat templates put fixed text around the messages. :func:`fixed_text` finds that text by rendering marker
-strings through the run's own Jinja template; this works for any template, known or not, so no table of
-architectures is needed. The fixed text is then compared with the run's template on conversations and written
-as a Go template. A template that does more is left out, with the reason. This module imports no torch.
+strings through the run's own Jinja template; this works for any template, known or not. The fixed text is
+then compared with the run's template on conversations and written as a Go template. A template that does more
+is left out, with the reason. What Ollama and llama.cpp make of an architecture is in ``architectures.toml``.
+This module imports no torch.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import TypeAlias
 
+from msgspec import Struct
+
+from tui_lab.core.records import from_plain
 from tui_lab.core.sanitize import sanitize
 from tui_lab.export.check import Conversation
 
 #: Renders messages through the run's template. Raises an error where the template refuses them.
 Render: TypeAlias = Callable[[Conversation], str]
-#: Architectures whose safetensors ``ollama create`` converts itself (its convert/convert.go, 2026).
-OLLAMA_ARCHITECTURES = (
-    "LlamaForCausalLM", "MixtralForCausalLM", "Ministral3ForCausalLM", "GemmaForCausalLM",
-    "Gemma2ForCausalLM", "Gemma3ForCausalLM", "Phi3ForCausalLM", "Qwen2ForCausalLM", "Olmo3ForCausalLM",
-    "CohereForCausalLM", "Lfm2ForCausalLM",
-)  # fmt: skip
 _USER, _ASSISTANT, _USER_2, _SYSTEM = "qzxuserqzx", "qzxassistantqzx", "qzxnextqzx", "qzxsystemqzx"
+
+
+class Architecture(Struct, frozen=True, forbid_unknown_fields=True):
+    """A row of ``architectures.toml``."""
+
+    gguf: str
+    ollama: bool
+
+
+@cache
+def architectures() -> dict[str, Architecture]:
+    """What is known of each architecture, by its class in transformers."""
+    text = Path(__file__).with_name("architectures.toml").read_text(encoding="utf-8")
+    return from_plain(tomllib.loads(text), dict[str, Architecture], "architectures.toml")
 
 
 @dataclass(frozen=True)
