@@ -117,6 +117,21 @@ def test_a_card_without_kernels_is_known_before_torch_is_imported(machine: Any) 
     assert memory_budget.current().problem == ""
 
 
+def test_a_card_newer_than_the_build(machine: Any) -> None:
+    blackwell = rtx_4090(name="NVIDIA GeForce RTX 5090", capability=(12, 0))
+    machine(blackwell)
+    assert memory_budget.current().problem == ""
+    machine(blackwell, build=TorchBuild("2.13.0+cu126", "12.6"))
+    said = memory_budget.current().problem
+    assert "no kernels for the NVIDIA GeForce RTX 5090" in said and "`make clean setup`" in said
+    machine(blackwell, cuda=12_080)
+    assert "TORCH_INDEX=cu128" in memory_budget.current().problem
+    machine(blackwell, cuda=12_080, build=TorchBuild("2.11.0+cu128", "12.8"))
+    assert memory_budget.current().problem == ""
+    machine(blackwell, cuda=12_080, build=TorchBuild("2.13.0+cu126", "12.6"))
+    assert "TORCH_INDEX=cu128" in memory_budget.current().problem
+
+
 def test_of_several_cards_the_one_that_works_is_taken(machine: Any) -> None:
     machine(a_v100(total_mib=32_768), t4())
     assert [bool(budget.problem) for budget in memory_budget.detect()] == [True, False]

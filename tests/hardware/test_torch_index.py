@@ -42,6 +42,10 @@ def smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> object:
         ("580.65.06", "CUDA Version: 13.0", "9.0\\n7.0\\n", 0, "cu126", "compute capability 7.0"),
         ("470.82", "CUDA Version: 11.4", "7.5\\n", 1, "", "update the driver to 580"),
         ("580.65.06", "CUDA Version: 13.0", "[N/A]\\n", 0, "", ""),
+        # cu126 has no kernels for Blackwell
+        ("570.86.15", "CUDA Version: 12.8", "12.0\\n", 0, "cu128", "torch 2.11, the last"),
+        ("570.86.15", "CUDA Version: 12.8", "8.9\\n12.0\\n", 0, "cu128", "CUDA up to 12.8"),
+        ("580.65.06", "CUDA Version: 13.0", "12.0\\n7.0\\n", 0, "", ""),
     ],
 )
 def test_driver_and_cards_decide(

@@ -174,10 +174,16 @@ def _build_problem(
             f"update the driver to {torch_index.DEFAULT_DRIVER} or later {older}".rstrip(),
         )
     if capability is not None and not _has_kernels(capability, build, view):
-        older = f"use an older build of torch ({install}), or " if install else ""
+        is_default = build is None or _major(build.cuda or "") >= torch_index.DEFAULT_CUDA
+        if install:
+            remedy = f"use a build of torch that has ({install})"
+        elif index.name == "" and not is_default:
+            remedy = "install torch's default build, which has (`make clean setup`)"
+        else:
+            remedy = "use a newer card"
         return Problem(
             f"this torch has no kernels for the {name} (compute capability {capability[0]}.{capability[1]})",
-            f"{older}use a newer card",
+            remedy,
         )
     if view is not None and not view.available:
         reason = f" ({view.reason})" if view.reason else ""
@@ -192,9 +198,14 @@ def _build_problem(
 def _has_kernels(capability: tuple[int, int], build: TorchBuild | None, view: TorchView | None) -> bool:
     if view is not None and view.architectures:
         return has_kernels(capability, view.architectures)
-    # before torch is imported: the builds for CUDA 13 begin at Turing
-    newest = build is not None and build.cuda is not None and _major(build.cuda) >= torch_index.DEFAULT_CUDA
-    return not newest or capability >= torch_index.DEFAULT_CAPABILITY
+    if build is None or build.cuda is None:
+        return True
+    # before torch is imported: the builds for CUDA 13 begin at Turing, those before CUDA 12.8 end with Hopper
+    if _major(build.cuda) >= torch_index.DEFAULT_CUDA:
+        return capability >= torch_index.DEFAULT_CAPABILITY
+    minor = build.cuda.split(".")[1:2]
+    version = _major(build.cuda), int(minor[0]) if minor and minor[0].isdecimal() else 0
+    return version >= torch_index.BLACKWELL_CUDA or capability < torch_index.BLACKWELL_CAPABILITY
 
 
 def _major(version: str) -> int:

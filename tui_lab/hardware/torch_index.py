@@ -15,8 +15,11 @@ URL = "https://download.pytorch.org/whl/"
 DEFAULT_CUDA, DEFAULT_DRIVER = 13, 580
 #: The oldest compute capability of that build: it has no kernels for Volta, Pascal and older cards.
 DEFAULT_CAPABILITY = (7, 5)
-#: The build for older drivers (every CUDA 12) and older cards (compute capability 5.0 and later).
+#: The build for older drivers (every CUDA 12) and older cards: compute capability 5.0 to 9.0.
 OLDER_INDEX, OLDER_CUDA = "cu126", 12
+#: Blackwell and later have no kernels there. The last build for CUDA 12 that has is torch 2.11 of this index
+#: (7.5 to 12.0; torch 2.12 dropped it). By the support matrix in pytorch's RELEASE.md; not tried on a card.
+BLACKWELL_INDEX, BLACKWELL_CAPABILITY, BLACKWELL_CUDA = "cu128", (10, 0), (12, 8)
 _TIMEOUT_S = 20
 
 Version = tuple[int, int]
@@ -33,7 +36,9 @@ class TorchIndex(NamedTuple):
 def fitting(cuda: Version | None, capabilities: Iterable[Version] = ()) -> TorchIndex:
     """The index for a driver that supports CUDA up to ``cuda`` (None: unknown) and for cards of these
     compute capabilities."""
-    oldest = min(capabilities, default=None)
+    capabilities = list(capabilities)
+    oldest, newest = min(capabilities, default=None), max(capabilities, default=None)
+    is_newer = newest is not None and newest >= BLACKWELL_CAPABILITY
     if cuda is not None and cuda[0] < OLDER_CUDA:
         return TorchIndex(
             None,
@@ -41,12 +46,14 @@ def fitting(cuda: Version | None, capabilities: Iterable[Version] = ()) -> Torch
             f"with runs on it: update the driver to {DEFAULT_DRIVER} or later",
         )
     if cuda is not None and cuda[0] < DEFAULT_CUDA:
+        name = BLACKWELL_INDEX if is_newer else OLDER_INDEX
+        last = " (torch 2.11, the last; a newer driver gets a newer torch)" if is_newer else ""
         return TorchIndex(
-            OLDER_INDEX,
+            name,
             f"the NVIDIA driver supports CUDA up to {_text(cuda)} and torch's default build needs "
-            f"{DEFAULT_CUDA}.0 (driver {DEFAULT_DRIVER} or later): the build {OLDER_INDEX} fits",
+            f"{DEFAULT_CUDA}.0 (driver {DEFAULT_DRIVER} or later): the build {name} fits{last}",
         )
-    if oldest is not None and oldest < DEFAULT_CAPABILITY:
+    if oldest is not None and oldest < DEFAULT_CAPABILITY and not is_newer:
         return TorchIndex(
             OLDER_INDEX,
             f"torch's default build has no kernels for compute capability {_text(oldest)} "
