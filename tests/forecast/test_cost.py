@@ -49,6 +49,18 @@ def measured(**values: Any) -> Calibration:
     return Calibration(**{**plain, **values})
 
 
+def test_figures_that_were_not_read_in_the_source_say_so() -> None:
+    def texts(card: str) -> str:
+        found = cost.estimate(QWEN, recipe(compute_dtype="bfloat16"), None, card, 1e9, tariff=FREE)
+        return "; ".join((found.basis, *found.notes))
+
+    assert "165.2 TFLOP/s bfloat16)" in texts("RTX 4090") and "not verified" not in texts("RTX 4090")
+    assert "70 TFLOP/s bfloat16, not verified)" in texts("A10G")
+    assert "limit of 300 W (not verified)" in texts("A10G")
+    # bfloat16 is computed as float32 on a card without it
+    assert "8.1 TFLOP/s bfloat16)" in texts("T4")
+
+
 def test_hours_from_a_data_sheet() -> None:
     """Long rows in large batches: operations rule, and the arithmetic is one division."""
     asked = recipe(max_length=1024, per_device_train_batch_size=64, compute_dtype="bfloat16")

@@ -50,6 +50,11 @@ class GpuSpec:
             return self.bf16_flops or self.fp32_flops
         return self.fp16_flops if compute_dtype == "float16" else self.fp32_flops
 
+    def rate_is_verified(self, compute_dtype: str) -> bool:
+        """Whether the rate in a type was read in the source of the card's figures."""
+        short = {"bfloat16": "bf16", "float16": "fp16"}.get(compute_dtype, "fp32")
+        return (short if short != "bf16" or self.bf16_flops else "fp32") not in self.unverified
+
     def device_facts(self, threads: int = 1) -> DeviceFacts:
         """The card as a device that a recipe can be resolved for."""
         return DeviceFacts("cuda", self.name, self.usable_bytes, self.bf16_flops is not None, threads)
