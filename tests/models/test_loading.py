@@ -53,6 +53,7 @@ DAMAGES = [
     ("tokenizer.json", _cut(0.5), "tokenizer.json is not complete JSON"),
     ("tokenizer.json", _cut(0.0), "tokenizer.json is empty"),
     ("tokenizer.json", lambda data: POINTER, "tokenizer.json .*git lfs pull"),
+    ("tokenizer.json", lambda data: b"../other/tokenizer.json", "a link that was copied as text"),
     ("tokenizer_config.json", _cut(0.5), "tokenizer_config.json is not valid JSON"),
     ("model.safetensors.index.json", lambda _: b"{", "model.safetensors.index.json is not valid JSON"),
     ("model.safetensors.index.json", lambda _: b'{"weight_map": {"a": "gone.safetensors"}}', "gone"),

@@ -20,6 +20,7 @@ from tui_lab.data.chat_template import TEMPLATE_ERRORS
 from tui_lab.data.masks import Renderer, template_variables
 from tui_lab.data.prompt_settings import PromptSettings
 from tui_lab.data.rows import ChatMessage, Tokenizer
+from tui_lab.decoding.adapter_files import own_tokenizer
 from tui_lab.models import catalog, checkpoint
 
 if TYPE_CHECKING:
@@ -164,6 +165,7 @@ def _probe(tokenizer: Tokenizer, what: str) -> None:
 
 _settings: weakref.WeakKeyDictionary[Any, PromptSettings] = weakref.WeakKeyDictionary()
 _replaced: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
+_vocabularies: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()  # of adapters' own tokens
 _renderers: weakref.WeakKeyDictionary[Any, Renderer] = weakref.WeakKeyDictionary()
 
 
@@ -217,8 +219,20 @@ def use_saved(tokenizer: Tokenizer, folder: Path | None) -> bool:
 
 
 def load_for(location: str, revision: str = "", saved: Path | None = None) -> Tokenizer:
-    """The tokenizer of a base, asking as what was saved in a folder (an adapter, a tuned model) was trained.
-    Raises LabError."""
+    """The tokenizer of a base, asking as what was saved in a folder (an adapter, a tuned model) was trained;
+    that of the adapter itself where it has tokens of its own. Raises LabError."""
+    own = own_tokenizer(saved) if saved is not None else None
+    if own is None:
+        return load_for_base(location, revision, saved)
+    tokenizer = load_tokenizer(own)
+    use_saved(tokenizer, own)
+    _vocabularies[tokenizer] = prompt_settings.digest(tokenizer.backend_tokenizer.to_str())
+    return tokenizer
+
+
+def load_for_base(location: str, revision: str = "", saved: Path | None = None) -> Tokenizer:
+    """The tokenizer of a base with the tokens of the base, asking as what was saved was trained. Raises
+    LabError."""
     tokenizer = load_tokenizer(location, revision or None)
     use_saved(tokenizer, saved or Path(location))
     return tokenizer
@@ -241,7 +255,7 @@ def identity(tokenizer: Tokenizer) -> str:
     """What of a tokenizer's prompts differs from those of the bare model, for the keys of cached scores: ""
     where nothing does."""
     settings = settings_of(tokenizer)
-    parts = [_replaced[tokenizer]] if tokenizer in _replaced else []
+    parts = [known[tokenizer] for known in (_replaced, _vocabularies) if tokenizer in known]
     parts += ["thinking"] if settings.thinking else []
     if settings.date and prompt_settings.writes_date(tokenizer.chat_template or ""):
         parts.append(settings.date)

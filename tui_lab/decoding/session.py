@@ -48,7 +48,7 @@ class DecodingSession:
         self.decode_text = decoder_of(tokenizer)
         self.adapters: dict[str, Adapter] = {}
         self.others: dict[str, CausalModel] = {}  # whole models
-        self.decoders: dict[str, Decode] = {}  # of those with a tokenizer of their own
+        self.tokenizers: dict[str, SupportsDecode] = {}  # of those with one of their own
         self.speed: DecodingSpeed | None = None  # of the last request that was decoded
         self.graphs = GraphCache(lambda: free_bytes(self._device.type))
 
@@ -88,13 +88,17 @@ class DecodingSession:
             self.add_model(name, load_in_place(load(), folder, name), is_adapted=True)
 
     def use_tokenizer(self, name: str, tokenizer: SupportsDecode) -> None:
-        """Decodes the tokens of another model by a tokenizer of its own."""
+        """Asks another model, and decodes its tokens, by a tokenizer of its own."""
         if name in self.others:
-            self.decoders[name] = decoder_of(tokenizer)
+            self.tokenizers[name] = tokenizer
+
+    def tokenizer_of(self, name: str) -> SupportsDecode:
+        """The tokenizer of a model."""
+        return self.tokenizers.get(name, self.tokenizer)
 
     def decoder(self, name: str) -> Decode:
         """How tokens of a model become text."""
-        return self.decoders.get(name, self.decode_text)
+        return decoder_of(self.tokenizers[name]) if name in self.tokenizers else self.decode_text
 
     def remove(self, name: str) -> None:
         """Removes an adapter or a model. Raises LabError if there is none of this name."""
@@ -103,7 +107,7 @@ class DecodingSession:
         self.graphs.clear()
         self.adapters.pop(name, None)
         self.others.pop(name, None)
-        self.decoders.pop(name, None)
+        self.tokenizers.pop(name, None)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -62,9 +62,9 @@ def advise(
     notes = accepted_changes(target, data=not request.data)
     recipe = _recipe(request, target)
     on_progress(f"reading {sanitize(recipe.data)}")
-    base, tuned = target.base, target.tuned
-    tokenizer = prompts.measuring_tokenizer(base.location, base.revision, tuned.saved if tuned else None)
-    task = _task(request, recipe, target, tokenizer)
+    tuned = target.tuned
+    tokenizers = prompts.Tokenizers.of(target.base, tuned)
+    task = _task(request, recipe, target, tokenizers.base)
     arms = {
         advice.ZERO_SHOT: (task.zero_shot, ""),
         advice.few_shot(request.shots): (task.few_shot, ""),
@@ -81,7 +81,7 @@ def advise(
         TIMED_ROWS,
         (shots.BETWEEN,) if task.is_text else (),
     )
-    asking = CachedAnswers(target, how, tokenizer, on_progress, cancelled)
+    asking = CachedAnswers(target, how, tokenizers, on_progress, cancelled)
     answers = {name: asking.answers(name, rows, side) for name, (rows, side) in arms.items()}
     scores = _common_scores(answers)
     methods = [_method(name, answers[name], asking.files[name], scores, tariff) for name in arms]

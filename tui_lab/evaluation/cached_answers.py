@@ -15,10 +15,10 @@ from tui_lab.core.paths import cache_dir
 from tui_lab.core.records import to_json
 from tui_lab.core.sanitize import sanitize
 from tui_lab.data.examples import Example
-from tui_lab.data.rows import Tokenizer
 from tui_lab.decoding import strategies
 from tui_lab.evaluation import predict, prompts
 from tui_lab.evaluation.prediction_file import Prediction, PredictionFile, PredictionSettings
+from tui_lab.evaluation.prompts import Tokenizers
 from tui_lab.evaluation.request import EvaluationTarget
 
 if TYPE_CHECKING:
@@ -49,11 +49,11 @@ class CachedAnswers:
         self,
         target: EvaluationTarget,
         how: HowAnswered,
-        tokenizer: Tokenizer,
+        tokenizers: Tokenizers,
         on_progress: job_protocol.OnProgress,
         cancelled: Callable[[], bool],
     ) -> None:
-        self._target, self._how, self._tokenizer = target, how, tokenizer
+        self._target, self._how, self._tokenizers = target, how, tokenizers
         self._on_progress, self._cancelled = on_progress, cancelled
         self._session: DecodingSession | None = None
         self.files: dict[str, str] = {}
@@ -100,7 +100,7 @@ class CachedAnswers:
             max_new_tokens=how.max_new_tokens,
             metric=how.metric,
             loaded=str(target.how),
-            base_sha256=prompts.with_prompts(weights, self._tokenizer),
+            base_sha256=prompts.with_prompts(weights, self._tokenizers.side(side)),
             tuned_sha256="",
             data_sha256=asked.hexdigest(),
         )
@@ -108,7 +108,7 @@ class CachedAnswers:
     def _predictor(self, name: str, settings: PredictionSettings, side: str) -> predict.Predictor:
         if self._session is None:
             self._session = predict.load_session(
-                self._target, self._how.allow_large, self._tokenizer, self._on_progress
+                self._target, self._how.allow_large, self._tokenizers, self._on_progress
             )
 
         def report(text: str, done: int | None = None, total: int | None = None) -> None:

@@ -92,7 +92,7 @@ class TargetModels:
         self._target, self._allow_large, self._progress = target, allow_large, progress
         self._model: Model = None  # a transformers or peft model
         self._is_tuned = False
-        self._tokenizer: Tokenizer = None
+        self._tokenizers: prompts.Tokenizers | None = None
 
     def base(self) -> Model:
         """The base; not after :meth:`tuned`."""
@@ -123,13 +123,11 @@ class TargetModels:
         self._model, self._is_tuned = None, False
         free_memory()
 
-    def tokenizer(self) -> Tokenizer:
-        """The tokenizer of the base, for both: the same items must be the same tokens."""
-        if self._tokenizer is None:
-            base, tuned = self._target.base, self._target.tuned
-            saved = tuned.saved if tuned is not None else None
-            self._tokenizer = prompts.measuring_tokenizer(base.location, base.revision, saved)
-        return self._tokenizer
+    def tokenizer(self, tuned: bool) -> Tokenizer:
+        """How the base or the tuned model is asked."""
+        if self._tokenizers is None:
+            self._tokenizers = prompts.Tokenizers.of(self._target.base, self._target.tuned)
+        return self._tokenizers.side(tuned)
 
     def _load(self, source: ModelReference, label: str) -> Model:
         return load_weights(source, label, self._target.how, self._allow_large, self._progress.report)
@@ -215,7 +213,7 @@ class _Evaluation:
         if not tuned and not Path(target.base.location).is_dir():
             self._models.base()  # the commit of a hub id is known once it is downloaded
         weights = target.tuned_identity if tuned else target.base_identity
-        identity = prompts.with_prompts(weights, self._models.tokenizer())
+        identity = prompts.with_prompts(weights, self._models.tokenizer(tuned))
         directory = self._partial_folder() if tuned else score_cache.folder()
         side = "tuned" if tuned else "base"
         with ScoreFile(directory, identity, target.how, suite) as cached:
@@ -225,9 +223,12 @@ class _Evaluation:
                 total = len(suite.items)
                 self._progress.report(f"{suite.name}: {side} is known", total, total, now=True)
                 return [cached.done[item.id] for item in suite.items]
-            return self._score(suite, side, cached, self._models.tuned() if tuned else self._models.base())
+            model = self._models.tuned() if tuned else self._models.base()
+            return self._score(suite, side, cached, (model, self._models.tokenizer(tuned)))
 
-    def _score(self, suite: Suite, side: str, cached: ScoreFile, model: Model) -> list[ItemScore]:
+    def _score(
+        self, suite: Suite, side: str, cached: ScoreFile, asked: tuple[Model, Tokenizer]
+    ) -> list[ItemScore]:
         from tui_lab.models.loading import quiet_libraries
         from tui_lab.retention.scoring.score import score
 
@@ -246,8 +247,7 @@ class _Evaluation:
         try:
             with quiet_libraries():
                 return score(
-                    model,
-                    self._models.tokenizer(),
+                    *asked,
                     suite,
                     done=dict(cached.done),
                     on_score=on_score,
@@ -317,7 +317,7 @@ class _Evaluation:
 
     def _weights_key(self) -> str:
         """The weights, how they are asked and how they are loaded."""
-        weights = prompts.with_prompts(self._target.tuned_identity, self._models.tokenizer())
+        weights = prompts.with_prompts(self._target.tuned_identity, self._models.tokenizer(True))
         return f"{weights} {self._target.how}"
 
     # ------------------------------------------------------------------ files
@@ -364,7 +364,7 @@ class _Evaluation:
             return
         folder = self._partial_folder()
         for suite in self._suites:
-            identity = prompts.with_prompts(self._target.tuned_identity, self._models.tokenizer())
+            identity = prompts.with_prompts(self._target.tuned_identity, self._models.tokenizer(True))
             cached = ScoreFile(folder, identity, self._target.how, suite)
             cached.path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # scores of other suites may be in it

@@ -66,12 +66,9 @@ def _answer(
     cancelled: Callable[[], bool],
 ) -> dict[str, list[list[str]]]:
     """The answers to each turn of each prompt, by side."""
-    tuned = target.tuned
-    tokenizer = prompts.measuring_tokenizer(
-        target.base.location, target.base.revision, tuned.saved if tuned else None
-    )
+    tokenizers = prompts.Tokenizers.of(target.base, target.tuned)
     how = HowAnswered(request.name, "exact", request.max_new_tokens, request.target.allow_large)
-    asking = CachedAnswers(target, how, tokenizer, on_progress, cancelled)
+    asking = CachedAnswers(target, how, tokenizers, on_progress, cancelled)
     found: dict[str, list[list[str]]] = {}
     for side in ("", predict.TUNED):
         found[side] = [[] for _ in request.prompts]

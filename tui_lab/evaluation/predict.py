@@ -22,7 +22,6 @@ from tui_lab.core.paths import expanded
 from tui_lab.core.sanitize import sanitize
 from tui_lab.data import code_tests, scoring
 from tui_lab.data.examples import Example
-from tui_lab.data.rows import Tokenizer
 from tui_lab.decoding import strategies
 from tui_lab.decoding.strategies import MAX_SEED, Lane
 from tui_lab.evaluation import prompts
@@ -104,11 +103,12 @@ class PredictionRequest(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class _Row:
-    """A row with the tokens that ask for its answer; ``skipped``: why it cannot be asked, "" where it can."""
+    """A row with the tokens that ask for its answer, by tokenizer; ``skipped``: why it cannot be asked, ""
+    where it can."""
 
     number: int
     example: Example
-    ids: tuple[int, ...] = ()
+    ids: tuple[tuple[int, ...], ...] = ()
     skipped: str = ""
 
 
@@ -128,8 +128,8 @@ def predict(
     if opened.scorer == code_tests.PASS and (note := code_tests.note()):
         notes.append(note)
     total = min(count, request.limit or count)
-    base, tuned = target.base, target.tuned
-    tokenizer = prompts.measuring_tokenizer(base.location, base.revision, tuned.saved if tuned else None)
+    tuned = target.tuned
+    tokenizers = prompts.Tokenizers.of(target.base, tuned)
     settings = PredictionSettings(
         model=target.label,
         tuned=target.name if tuned else "",
@@ -138,15 +138,15 @@ def predict(
         max_new_tokens=request.max_new_tokens or _new_tokens(target),
         metric=task_metric(opened.scorer, opened.plan.format, rows_of(opened, request.split, SNIFFED_ROWS)),
         loaded=str(target.how),
-        base_sha256=prompts.with_prompts(target.base_identity, tokenizer),
-        tuned_sha256=target.tuned_identity if tuned else "",
+        base_sha256=prompts.with_prompts(target.base_identity, tokenizers.base),
+        tuned_sha256=_tuned_key(target.tuned_identity, tokenizers) if tuned else "",
         data_sha256=digest,
         samples=request.samples,
     )
     with PredictionFile(expanded(Path(request.out)), settings, request.force) as file:
         done_before = len(file)
         if any(number not in file for number in range(1, total + 1)):
-            session = load_session(target, request.target.allow_large, tokenizer, on_progress)
+            session = load_session(target, request.target.allow_large, tokenizers, on_progress)
             sides = ("", TUNED) if tuned is not None else ("",)
             predictor = Predictor(session, sides, lane, settings, on_progress, cancelled)
             predictor.answer(rows_of(opened, request.split, total), total, file, request.batch_rows)
@@ -170,6 +170,12 @@ def task_metric(scorer: str | None, data_format: str, rows: Iterable[Example]) -
     expected = [found for row in rows if (found := reference(row)) is not None]
     is_worked = bool(expected) and all(scoring.worked_result(text) for text in expected)
     return "result" if is_worked else "exact"
+
+
+def _tuned_key(weights: str, tokenizers: prompts.Tokenizers) -> str:
+    """The key of tuned weights; how they are asked is in that of the base, unless they have added tokens."""
+    own = tokenizers.tuned is not tokenizers.base
+    return prompts.with_prompts(weights, tokenizers.tuned) if own else weights
 
 
 def _new_tokens(target: EvaluationTarget) -> int:
@@ -197,7 +203,14 @@ class Predictor:
         self._stop_strings = stop_strings
         self._session, self._sides, self._lane, self._settings = session, sides, lane, settings
         self._on_progress, self._cancelled = on_progress, cancelled
-        self._stop_ids = frozenset(row_tokens.stop_ids(session.tokenizer, session.model))
+        by_tokenizer: dict[int, list[str]] = {}
+        for side in sides:
+            by_tokenizer.setdefault(id(session.tokenizer_of(side)), []).append(side)
+        self._asked = [(sides, session.tokenizer_of(sides[0])) for sides in by_tokenizer.values()]
+        self._stop_ids = [
+            frozenset(row_tokens.stop_ids(tokenizer, session.model_of(sides[0])))
+            for sides, tokenizer in self._asked
+        ]
         self._batch_rows = 1
         self._done = self._total = self._timed = 0
         self._reported_at = 0.0
@@ -219,12 +232,12 @@ class Predictor:
         for window in windows(rows):
             if all(number in file for number, _ in window):
                 continue
-            by_length: dict[tuple[int, int], list[_Row]] = {}
+            by_length: dict[tuple[tuple[int, ...], int], list[_Row]] = {}
             for number, example in window:
                 row = self._encoded(number, example)
                 if not row.skipped:
                     alone = number if number <= timed else 0
-                    by_length.setdefault((len(row.ids), alone), []).append(row)
+                    by_length.setdefault((tuple(map(len, row.ids)), alone), []).append(row)
                 elif number not in file:
                     file.add(self._skipped(row))
                     self._count()
@@ -237,16 +250,15 @@ class Predictor:
         try:
             # a row is asked as it is trained, thinking or not; one without an answer as a run's prompts are
             bare = reference(example) is None and not example.tools
-            ids = tuple(
-                row_tokens.prompt_ids(self._session.tokenizer, example.generation_prompt if bare else example)
-            )
+            asked = example.generation_prompt if bare else example
+            ids = tuple(tuple(row_tokens.prompt_ids(tokenizer, asked)) for _, tokenizer in self._asked)
         except LabError as error:
             return _Row(number, example, skipped=str(error))
-        if not ids:
+        if not all(ids):
             return _Row(number, example, skipped="the prompt has no tokens")
-        context = self._session.context_of(self._sides)
-        if context is not None and len(ids) >= context:
-            reason = f"the prompt has {len(ids)} tokens and the model's context is {context}"
+        context, longest = self._session.context_of(self._sides), max(map(len, ids))
+        if context is not None and longest >= context:
+            reason = f"the prompt has {longest} tokens and the model's context is {context}"
             return _Row(number, example, ids, reason)
         return _Row(number, example, ids)
 
@@ -280,31 +292,36 @@ class Predictor:
         from tui_lab.decoding.session import NotEnoughMemoryError
 
         samples = self._settings.samples
-        asked = [(row, side, sample) for side in self._sides for row in batch for sample in range(samples)]
-        request = DecodingRequest(
-            batch[0].ids,
-            tuple(self._lane_of(row, side, sample) for row, side, sample in asked),
-            self._settings.max_new_tokens,
-            self._stop_ids,
-            self._stop_strings,
-            lane_prompts=tuple(row.ids for row, *_ in asked),
-        )
-        try:
-            results = self._session.decode(request, lambda _: self._report(), self._cancelled)
-        except Exception as error:
-            if not (isinstance(error, NotEnoughMemoryError) or is_out_of_memory(error)):
-                raise
-            if len(batch) == 1:
-                raise LabError(
-                    f"{batch[0].example.place} does not fit into memory, even alone: take fewer "
-                    "--max-new-tokens or --samples, or --quantization nf4; the file has all earlier answers"
-                ) from None
-            error.__traceback__ = None  # it holds the tensors of the batch
-        else:
+        found: dict[str, list[list[LaneResult]]] = {}
+        for at, (sides, _) in enumerate(self._asked):
+            asked = [(row, side, sample) for side in sides for row in batch for sample in range(samples)]
+            request = DecodingRequest(
+                batch[0].ids[at],
+                tuple(self._lane_of(row, side, sample) for row, side, sample in asked),
+                self._settings.max_new_tokens,
+                self._stop_ids[at],
+                self._stop_strings,
+                lane_prompts=tuple(row.ids[at] for row, *_ in asked),
+            )
+            try:
+                results = self._session.decode(request, lambda _: self._report(), self._cancelled)
+            except Exception as error:
+                if not (isinstance(error, NotEnoughMemoryError) or is_out_of_memory(error)):
+                    raise
+                if len(batch) == 1:
+                    raise LabError(
+                        f"{batch[0].example.place} does not fit into memory, even alone: take fewer "
+                        "--max-new-tokens or --samples, or --quantization nf4; the file has all earlier "
+                        "answers"
+                    ) from None
+                error.__traceback__ = None  # it holds the tensors of the batch
+                break
             if any(result.finish_reason == "cancelled" for result in results.values()):
                 raise Interrupted
             ordered = iter(results.values())
-            return {side: [list(itertools.islice(ordered, samples)) for _ in batch] for side in self._sides}
+            found |= {side: [list(itertools.islice(ordered, samples)) for _ in batch] for side in sides}
+        else:
+            return found
         free_memory()
         return None
 
@@ -328,7 +345,7 @@ class Predictor:
             row=row.number,
             place=row.example.place,
             prompt=last_turn(row.example),
-            prompt_tokens=len(row.ids),
+            prompt_tokens=len(row.ids[0]) if row.ids else 0,
             expected=reference(row.example),
             turns=max(0, len(row.example.generation_messages) - 1) if row.example.messages is not None else 0,
             raw=row.example.messages is None,
@@ -368,14 +385,17 @@ class Predictor:
 
 
 def load_session(
-    target: EvaluationTarget, allow_large: bool, tokenizer: Tokenizer, on_progress: job_protocol.OnProgress
+    target: EvaluationTarget,
+    allow_large: bool,
+    tokenizers: prompts.Tokenizers,
+    on_progress: job_protocol.OnProgress,
 ) -> DecodingSession:
     """The base, and under the name :data:`TUNED` what was made of it. Raises LabError."""
     from tui_lab.decoding.session import DecodingSession
 
     base, tuned = target.base, target.tuned
     session = DecodingSession(
-        load_weights(base, target.label, target.how, allow_large, on_progress), tokenizer
+        load_weights(base, target.label, target.how, allow_large, on_progress), tokenizers.base
     )
     if tuned is None:
         return session
@@ -387,6 +407,8 @@ def load_session(
         tuned.adapter,
         lambda: load_weights(base, target.label, target.how, allow_large, on_progress),
     )
+    if tokenizers.tuned is not tokenizers.base:
+        session.use_tokenizer(TUNED, tokenizers.tuned)
     return session
 
 

@@ -329,9 +329,11 @@ def _check_tokenizer(folder: Path) -> None:
         if not start or not end:
             raise _Bad("its tokenizer.json is empty; get the file again")
         if not start.startswith(b"{") or not end.endswith(b"}"):
-            what = (
-                "a git-lfs pointer: run `git lfs pull`" if start.startswith(b"version http") else "truncated"
-            )
+            what = "truncated"
+            if start.startswith(b"version http"):
+                what = "a git-lfs pointer: run `git lfs pull`"
+            elif start.startswith((b"../", b"./", b"/")):
+                what = "a link that was copied as text: copy the file that it names"
             raise _Bad(f"its tokenizer.json is not complete JSON ({what}); get the file again")
 
 

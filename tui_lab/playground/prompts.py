@@ -70,10 +70,7 @@ class Prompters:
         LabError."""
         if saved is None:
             return
-        own = own_tokenizer(saved)
-        if own is not None:  # of an adapter with added tokens
-            self.saved[name] = Prompter.of(templates.load_for(str(own)))
-        elif templates.has_saved(saved):
+        if own_tokenizer(saved) is not None or templates.has_saved(saved):
             self.saved[name] = Prompter.of(templates.load_for(base.location, base.revision, saved))
 
     def of(self, name: str = BASE) -> Prompter:
