@@ -11,7 +11,7 @@ from tui_lab.core import files, job_protocol
 from tui_lab.core.errors import LabError
 from tui_lab.core.records import to_json
 from tui_lab.core.sanitize import sanitize
-from tui_lab.data.rows import Model
+from tui_lab.data.rows import Model, Tokenizer
 from tui_lab.evaluation import judges, prompts, red_teaming
 from tui_lab.evaluation.evaluate import ProgressReport, TargetModels
 from tui_lab.evaluation.judges import AnswerJudge
@@ -69,7 +69,7 @@ class _RedTeam:
         """The attempts on the base or the tuned model."""
         target, request = self._target, self._request
         weights = target.base_identity if side == "base" else target.tuned_identity
-        asked = prompts.with_prompts(weights, self._models.tokenizer())
+        asked = prompts.with_prompts(weights, self._models.tokenizer(side != "base"))
         identity = f"replies {asked} {target.how} {request.max_new_tokens}"
         with KnownReplies(identity) as replies, KnownReplies(judge.identity) as judged:
 
@@ -79,7 +79,7 @@ class _RedTeam:
                     title = f"{side}, round {number}"
                     self._progress.report(f"{title}: answering", now=True)
                     model = self._models.base() if side == "base" else self._models.tuned()
-                    self._answer(model, missing, replies, title)
+                    self._answer((model, self._models.tokenizer(side != "base")), missing, replies, title)
                 return [replies.find(each) or "" for each in messages]
 
             def rate(goal: str, message: str, reply: str) -> int:
@@ -97,7 +97,9 @@ class _RedTeam:
 
             return red_teaming.attack(request.goals, request.rounds, answer, rate, rewrite)
 
-    def _answer(self, model: Model, messages: Sequence[str], replies: KnownReplies, title: str) -> None:
+    def _answer(
+        self, asked: tuple[Model, Tokenizer], messages: Sequence[str], replies: KnownReplies, title: str
+    ) -> None:
         """Answers messages, as items of a suite, and keeps each reply."""
         suite = _suite([_item(each, self._request.max_new_tokens) for each in dict.fromkeys(messages)], "")
         done: list[str] = []
@@ -108,7 +110,8 @@ class _RedTeam:
             self._progress.report(f"{title}: answering", len(done), len(suite.items))
 
         waiting = range(len(suite.items))
-        answer_items(model.train(False), self._models.tokenizer(), suite, waiting, ready, self._cancelled)
+        model, tokenizer = asked
+        answer_items(model.train(False), tokenizer, suite, waiting, ready, self._cancelled)
 
     def _check_cancelled(self) -> None:
         if self._cancelled():
