@@ -21,6 +21,7 @@ from tui_lab.core.job_protocol import OnProgress
 from tui_lab.core.records import from_json, to_json
 from tui_lab.evaluation import search_plan as plan
 from tui_lab.evaluation.search_plan import Choice, Pilot, SearchResult
+from tui_lab.evaluation.search_settings import SearchSettings, SearchValues
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -36,7 +37,7 @@ class Measure(Protocol):
 
     def __call__(
         self,
-        values: dict[str, float | int | str],
+        values: SearchValues,
         steps: int,
         seed: int,
         strengths: tuple[float, ...],
@@ -46,26 +47,11 @@ class Measure(Protocol):
     ) -> Pilot | None: ...
 
 
-class SearchSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What is searched. ``steps``: of the pilots of the first rung; ``learning_rate``: of the preset, around
-    which rates are proposed; ``targets``: values of target_modules."""
-
-    search: str
-    model: str
-    data: str
-    keep: float
-    budget_s: float
-    suite: str
-    steps: int
-    learning_rate: float
-    seed: int = 0
-
-
 #: Strengths of the adapter that every pilot measures beside the base.
 STRENGTHS = (0.25, 0.5, 0.75, 1.0)
 
 
-def propose(trial: Trial, learning_rate: float) -> dict[str, float | int | str]:
+def propose(trial: Trial, learning_rate: float) -> SearchValues:
     """The recipe of a trial: recipe fields with their values."""
     return {
         "learning_rate": trial.suggest_float("learning_rate", learning_rate / 5, learning_rate * 5, log=True),
@@ -128,7 +114,7 @@ class Search:
                 return
             study.tell(trial, found)
 
-    def _climb(self, trial: Trial, values: dict[str, float | int | str]) -> float | None:
+    def _climb(self, trial: Trial, values: SearchValues) -> float | None:
         """Measures a trial at each rung until it is pruned; its worth, None where the budget ended first."""
         found: float | None = None
         for rung, factor in enumerate(plan.RUNGS):
@@ -148,9 +134,7 @@ class Search:
                 return found
         return found
 
-    def _pilot(
-        self, number: int, rung: int, values: dict[str, float | int | str], steps: int
-    ) -> Pilot | None:
+    def _pilot(self, number: int, rung: int, values: SearchValues, steps: int) -> Pilot | None:
         before = plan.choose(self.result.pilots, self._settings.keep)
         best = f", best gain {before.point.gain:.3f}" if before is not None and before.kept else ""
         left = max(0.0, self._deadline - self._clock())
@@ -166,7 +150,7 @@ class Search:
 
     def _timed(
         self,
-        values: dict[str, float | int | str],
+        values: SearchValues,
         steps: int,
         seed: int,
         strengths: tuple[float, ...],

@@ -33,21 +33,25 @@ class PilotPoint(msgspec.Struct, frozen=True):
     strength: float
     gain: float
     retention: Interval
+    gain_interval: Interval = Interval(math.nan, math.nan, math.nan)
 
 
 class Pilot(msgspec.Struct, frozen=True, kw_only=True):
     """One measured run. ``trial`` has ``values`` of the recipe; ``rung`` counts from 0; ``seed`` is the
-    run's. ``problem``: why it has no points."""
+    run's. ``base``: the held-out score of the base; ``energy_j``: of its run, where power is measured.
+    ``problem``: why it has no points."""
 
     trial: int
     rung: int
     steps: int
     seed: int
-    values: dict[str, float | int | str]
+    values: dict[str, float | int | str | bool]
     run: str
     seconds: float
     points: list[PilotPoint] = []
     problem: str = ""
+    base: float = math.nan
+    energy_j: float | None = None
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,7 +5,10 @@ again."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
+import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +20,7 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.job_protocol import OnProgress
 from tui_lab.evaluation.records import SweepRequest
 from tui_lab.evaluation.search_plan import Pilot, PilotPoint
-from tui_lab.recipes.recipe import Recipe
+from tui_lab.evaluation.search_settings import SearchSettings, SearchValues
 from tui_lab.retention.stored import StrengthCurve
 from tui_lab.runs import commands, folder, launch
 from tui_lab.runs.folder import Run
@@ -26,31 +29,27 @@ from tui_lab.runs.state import ENDED, Watcher
 
 STRENGTH_JOB = "tui_lab.evaluation.strength_sweep"
 POLL_S = 0.5
-#: Seconds that a run gets to end after it was asked to stop.
-STOPPING_S = 30.0
+#: A run that was asked to stop gets this share of the budget, and at most these seconds; then it is killed.
+STOPPING_SHARE, STOPPING_S = 0.01, 30.0
 
 
 class SearchRuns:
-    """Measures pilots of the search ``search``. ``recipe``: makes the recipe of values, steps and seed;
-    ``items``: of the suite for a pilot, 0 for all; a confirmation always has all."""
+    """Measures pilots of a search. ``clock`` counts what its budget counts: seconds."""
 
     def __init__(
         self,
-        search: str,
-        recipe: Callable[[dict[str, object]], Recipe],
-        suite: str,
-        items: int,
-        keep: float,
+        settings: SearchSettings,
         directory: Path | None,
         on_progress: OnProgress,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._search, self._recipe, self._suite, self._items = search, recipe, suite, items
-        self._keep, self._directory, self._on_progress = keep, directory, on_progress
+        self._settings, self._directory = settings, directory
+        self._on_progress, self._clock = on_progress, clock
         self._count = 0
 
     def __call__(
         self,
-        values: dict[str, float | int | str],
+        values: SearchValues,
         steps: int,
         seed: int,
         strengths: tuple[float, ...],
@@ -59,46 +58,57 @@ class SearchRuns:
         confirms: bool,
     ) -> Pilot | None:
         """As :class:`tui_lab.evaluation.search.Measure`. Raises LabError where no run can be made."""
-        changes: dict[str, object] = {**values, "max_steps": steps, "seed": seed}
-        run = self._train(changes, deadline)
+        settings = self._settings
+        run = self._train({**values, "max_steps": steps, "seed": seed}, deadline)
         if run is None:
             return None
-        pilot = Pilot(trial=-1, rung=0, steps=steps, seed=seed, values=values, run=run.id, seconds=0.0)
+        state = Watcher(run).read_all()
+        energy_j = state.end.energy_j if state.end is not None else None
+        pilot = Pilot(
+            trial=-1, rung=0, steps=steps, seed=seed, values=values, run=run.id, seconds=0.0,
+            energy_j=energy_j,
+        )  # fmt: skip
         if not run.adapter_path.is_dir() and not run.model_path.is_dir():
-            state = Watcher(run).read_all()
             message = state.end.message if state.end is not None else "it ended without weights"
             return msgspec.structs.replace(pilot, problem=f"run {run.id}: {message}")
-        try:
-            curve = self._measured(run, strengths, 0 if confirms else self._items, deadline)
-        except TimeoutError:
+        request = SweepRequest(
+            run=str(run.path),
+            suite=settings.suite,
+            strengths=strengths,
+            keep=settings.keep,
+            limit=0 if confirms else settings.items,
+        )
+        curve = asyncio.run(self._measured(request, deadline))
+        if curve is None:
             return None
         points = [
-            PilotPoint(point.strength, point.acquisition, point.headline)
+            PilotPoint(point.strength, point.acquisition, point.headline, point.acquisition_interval)
             for point in curve.points
             if point.strength in strengths
         ]
         if all(math.isnan(point.retention.low) for point in points):
             raise LabError(
-                f"the base is too near to guessing on {self._suite}, so no promise about it can be kept; "
+                f"the base is too near to guessing on {settings.suite}, so no promise about it can be kept; "
                 "name another suite with --suite"
             )
-        return msgspec.structs.replace(pilot, points=points)
+        base = next((point.acquisition for point in curve.points if point.strength == 0), math.nan)
+        return msgspec.structs.replace(pilot, points=points, base=base)
 
     def _train(self, changes: dict[str, object], deadline: float) -> Run | None:
         """The trained run; None where the deadline came first. A run of an earlier process is used."""
         self._count += 1
         run = self._earlier(changes)
+        pid = 0
         if run is None:
-            recipe = self._recipe({**changes, "stop_on_retention": True, "retention_threshold": self._keep})
-            run, process = launch.create_and_start(recipe, self._directory)
-            sweep.write_place(run, sweep.SweepPlace(self._search, self._count, 0, changes))
-            wait = process.poll
+            run, process = launch.create_and_start(self._settings.recipe(changes), self._directory)
+            sweep.write_place(run, sweep.SweepPlace(self._settings.search, self._count, 0, changes))
+            pid, wait = process.pid, process.poll
         else:
             found = run
             wait = lambda: None if folder.is_locked(found) else 0  # noqa: E731
         while wait() is None:
-            if time.monotonic() >= deadline:
-                self._stop(run, wait)
+            if self._clock() >= deadline:
+                self._stop(run, pid, wait)
                 return None
             time.sleep(POLL_S)
         return run
@@ -107,28 +117,34 @@ class SearchRuns:
         """A run of this search with the same values that ended well or is in progress."""
         for run in folder.list_runs(self._directory):
             place = sweep.place_of(run)
-            if place is None or place.sweep != self._search or place.values != changes:
+            if place is None or place.sweep != self._settings.search or place.values != changes:
                 continue
             ended = Watcher(run).status in ENDED
             if folder.is_locked(run) or (ended and run.adapter_path.is_dir()):
                 return run
         return None
 
-    def _stop(self, run: Run, wait: Callable[[], int | None]) -> None:
-        """Ends a run because the budget has ended; it saves what it learned."""
+    def _stop(self, run: Run, pid: int, wait: Callable[[], int | None]) -> None:
+        """Ends a run because the budget has ended: it may save what it learned, for a moment."""
         self._on_progress(f"the budget has ended: stopping run {run.id}")
         commands.send(run, "stop")
-        until = time.monotonic() + STOPPING_S
+        until = time.monotonic() + min(STOPPING_S, STOPPING_SHARE * self._settings.budget_s)
         while wait() is None and time.monotonic() < until:
-            time.sleep(POLL_S)
+            time.sleep(min(POLL_S, 0.1))
+        if wait() is None and pid:
+            with contextlib.suppress(OSError):
+                os.killpg(pid, signal.SIGKILL)
+            wait()
 
-    def _measured(self, run: Run, strengths: tuple[float, ...], items: int, deadline: float) -> StrengthCurve:
-        request = SweepRequest(
-            run=str(run.path), suite=self._suite, strengths=strengths, keep=self._keep, limit=items
-        )
-
-        async def measure() -> StrengthCurve:
-            async with asyncio.timeout(max(0.1, deadline - time.monotonic())):
-                return await job_client.run_job(STRENGTH_JOB, request, answer=StrengthCurve)
-
-        return asyncio.run(measure())
+    async def _measured(self, request: SweepRequest, deadline: float) -> StrengthCurve | None:
+        """The curve; None where the deadline came first: the job is killed."""
+        job = asyncio.create_task(job_client.run_job(STRENGTH_JOB, request, answer=StrengthCurve))
+        while True:
+            done, _ = await asyncio.wait({job}, timeout=POLL_S)
+            if done:
+                return job.result()
+            if self._clock() >= deadline:
+                job.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await job
+                return None
