@@ -33,7 +33,7 @@ KEEP, SUITE, PRESET = 0.9, "everyday", "minute"
 MODEL, DATA = "pocket", "support"
 RATES, RANKS, REPLAYS, STEPS = (1e-3, 3e-3, 9e-3), (4, 16), (0.0, 0.25), (30, 90)
 SEED, FRESH_SEEDS = 0, (101, 102, 103)
-OVERRIDES: dict[str, object] = {"model": MODEL, "data": DATA, "score_rows": 120}
+OVERRIDES: dict[str, object] = {"model": MODEL, "data": DATA, "score_rows": 120, "quantization": "none"}
 
 
 class TimedPilot(msgspec.Struct, frozen=True):
