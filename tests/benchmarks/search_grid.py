@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import math
 import os
 import resource
 import time
@@ -25,9 +24,10 @@ from tui_lab.core.files import write_atomically
 from tui_lab.core.records import from_json, to_json
 from tui_lab.evaluation import search_plan as plan
 from tui_lab.evaluation.search import STRENGTHS, Search
-from tui_lab.evaluation.search_plan import Choice, Pilot, SearchResult
+from tui_lab.evaluation.search_plan import Pilot, SearchResult
 from tui_lab.evaluation.search_runs import SearchRuns
 from tui_lab.evaluation.search_settings import SearchSettings, SearchValues
+from tui_lab.evaluation.search_space import METHODS
 
 KEEP, SUITE, PRESET = 0.9, "everyday", "minute"
 MODEL, DATA = "pocket", "support"
@@ -60,6 +60,7 @@ def settings(search: str, budget_s: float) -> SearchSettings:
     return SearchSettings(
         search=search, model=MODEL, data=DATA, keep=KEEP, budget_s=budget_s, suite=SUITE, steps=STEPS[0],
         learning_rate=5e-3, seed=SEED, items=0, preset=PRESET, overrides=OVERRIDES,
+        methods=tuple(METHODS),
     )  # fmt: skip
 
 
@@ -71,14 +72,16 @@ def cells() -> list[tuple[SearchValues, int]]:
     ]
 
 
-def measure(folder: Path, name: str, values: SearchValues, steps: int, seed: int) -> TimedPilot:
+def measure(
+    folder: Path, name: str, values: SearchValues, steps: int, seed: int, strengths: tuple[float, ...]
+) -> TimedPilot:
     """A run and its measurement, stored under ``name``; taken from there if it was measured before."""
     path = folder / "pilots" / f"{name}.json"
     if path.exists():
         return read(path)
-    runs = SearchRuns(settings("grid", math.inf), folder / "runs", show)
+    runs = SearchRuns(settings("grid", 1e9), folder / "runs", show)
     cpu, wall = cpu_seconds(), time.monotonic()
-    pilot = runs(values, steps, seed, STRENGTHS, math.inf, confirms=True)
+    pilot = runs(values, steps, seed, strengths, lambda: False, confirms=True)
     assert pilot is not None
     timed = TimedPilot(pilot, cpu_seconds() - cpu, time.monotonic() - wall)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -101,7 +104,7 @@ def grid(folder: Path, part: str) -> None:
     every = list(enumerate(cells()))
     order = every[::5] + every[1::5] + every[2::5] + every[3::5] + every[4::5]  # any part of it is mixed
     for number, (values, steps) in order[at::of]:
-        measure(folder, f"cell-{number:02}", values, steps, SEED)
+        measure(folder, f"cell-{number:02}", values, steps, SEED, STRENGTHS)
 
 
 def measured_cells(folder: Path) -> list[TimedPilot]:
@@ -110,7 +113,7 @@ def measured_cells(folder: Path) -> list[TimedPilot]:
 
 def search(folder: Path, budget_s: float) -> None:
     found = settings("search", budget_s)
-    runs = SearchRuns(found, folder / "runs", show, cpu_seconds)
+    runs = SearchRuns(found, folder / "runs", show)
     wall = time.monotonic()
     result = Search(found, folder / "search", runs, show, cpu_seconds).run()
     with (folder / "search" / "wall").open("a") as file:
@@ -122,68 +125,82 @@ def searched(folder: Path) -> SearchResult:
     return from_json((folder / "search" / "search.json").read_bytes(), SearchResult, "search.json")
 
 
-def chosen_of(folder: Path) -> dict[str, Choice]:
-    """The choice of the search, and the best cell that keeps the promise."""
-    found = {
-        "search": searched(folder).chosen,
-        "grid": plan.choose([each.pilot for each in measured_cells(folder)], KEEP),
-    }
-    return {name: choice for name, choice in found.items() if choice is not None}
+def chosen_of(folder: Path) -> dict[str, tuple[Pilot, float]]:
+    """The choice of the search, and the best cell that keeps the promise, each with its strength."""
+    result = searched(folder)
+    best = plan.choose([each.pilot for each in measured_cells(folder)], KEEP)
+    assert result.chosen is not None and best is not None
+    strength = result.chosen.point.strength
+    if result.confirmations:
+        strength = result.confirmations[-1].points[-1].strength
+    return {"search": (result.chosen.pilot, strength), "grid": (best.pilot, best.point.strength)}
 
 
 def confirm(folder: Path, part: str) -> None:
     at, of = (int(each) for each in part.split("/"))
-    jobs = [(name, choice, seed) for seed in FRESH_SEEDS for name, choice in chosen_of(folder).items()]
-    for name, choice, seed in jobs[at::of]:
-        measure(folder, f"{name}-{seed}", choice.pilot.values, choice.pilot.steps, seed)
+    jobs = [(name, *found, seed) for seed in FRESH_SEEDS for name, found in chosen_of(folder).items()]
+    for name, pilot, strength, seed in jobs[at::of]:
+        measure(folder, f"{name}-{seed}", pilot.values, pilot.steps, seed, (strength,))
 
 
 def table(folder: Path) -> str:
     """The result as Markdown."""
-    every, result, chosen = measured_cells(folder), searched(folder), chosen_of(folder)
-    lines = ["| rate | rank | replay | steps | strength | gain | retention | keeps | CPU s | wall s |",
-             "|---|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
-    for each in every:
-        choice = plan.best_point(each.pilot, KEEP)
-        assert choice is not None
-        values, point = each.pilot.values, choice.point
-        lines.append(
-            f"| {values['learning_rate']:g} | {values['lora_r']} | {values['replay_fraction']:g} | "
-            f"{each.pilot.steps} | {point.strength:g} | {point.gain:.3f} | {_interval(point.retention)} | "
-            f"{'yes' if choice.kept else 'no'} | {each.cpu_s:.0f} | {each.wall_s:.0f} |"
-        )
+    every, result = measured_cells(folder), searched(folder)
     total = sum(each.cpu_s for each in every)
-    lines += ["", f"Grid: {len(every)} runs, {total:.0f} s of processors. Search: {len(result.pilots)} pilots and "
-              f"{len(result.confirmations)} confirmations, {result.spent_s:.0f} s ({result.spent_s / total:.0%}).",
-              "", f"Search: {result.sentence}", "",
-              "| recipe | seed | strength | base | score | gain | retention |", "|---|---|---|---|---|---|---|"]  # fmt: skip
-    scores: dict[str, list[float]] = {}
+    lines = [
+        *cell_lines(every),
+        "",
+        f"Grid: {len(every)} runs, {total:.0f} s of processors. Search: {len(result.pilots)} pilots and "
+        f"{len(result.confirmations)} confirmations, {result.spent_s:.0f} s ({result.spent_s / total:.0%}).",
+        "",
+        f"Search: {result.sentence}",
+        "",
+        "| recipe | seed | strength | base | score | gain | retention |",
+        "|---|---|---|---|---|---|---|",
+    ]
     gains: dict[str, list[float]] = {}
     lows: dict[str, list[float]] = {}
-    for name, choice in chosen.items():
+    for name, (_, strength) in chosen_of(folder).items():
         for seed in FRESH_SEEDS:
             path = folder / "pilots" / f"{name}-{seed}.json"
             if not path.exists():
                 continue
             pilot = read(path).pilot
-            point = next(each for each in pilot.points if each.strength == choice.point.strength)
-            scores.setdefault(name, []).append(point.gain)
+            (point,) = pilot.points
             gains.setdefault(name, []).append(point.gain - pilot.base)
             lows.setdefault(name, []).append(point.retention.low)
             lines.append(
-                f"| {name} | {seed} | {point.strength:g} | {pilot.base:.3f} | {point.gain:.3f} | "
-                f"{point.gain - pilot.base:.3f} | {_interval(point.retention)} |"
+                f"| {name} | {seed} | {strength:g} | {pilot.base:.3f} | {point.gain:.3f} | "
+                f"{point.gain - pilot.base:.3f} | {plan.interval_text(point.retention)} |"
             )
-    if len(scores) == 2:
-        ratio = mean(gains["search"]) / mean(gains["grid"])
-        lines += ["", f"Mean score {mean(scores['search']):.3f} of the search, {mean(scores['grid']):.3f} of the "
-                  f"grid's best; gain over the base {ratio:.1%} of the grid's (goal: 95 %). Least lower end of "
-                  f"retention {min(lows['search']):.3f} (goal: {KEEP})."]  # fmt: skip
+    if len(gains) == 2:
+        search, cell = mean(gains["search"]), mean(gains["grid"])
+        lines += [
+            "",
+            f"Mean gain over the base {search:.3f} of the search, {cell:.3f} of the grid's best: "
+            f"{search / cell:.1%} (goal: 95 %). Least lower end of retention {min(lows['search']):.3f} of the "
+            f"search (goal: {KEEP}), {min(lows['grid']):.3f} of the grid's best.",
+        ]
     return "\n".join(lines)
 
 
-def _interval(value: plan.Interval) -> str:
-    return f"{value.value:.2f} ({value.low:.2f} to {value.high:.2f})"
+def cell_lines(every: list[TimedPilot]) -> list[str]:
+    """The table of the grid, each cell at its best strength."""
+    lines = [
+        "| rate | rank | replay | steps | strength | score | retention | keeps | CPU s | wall s |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for each in every:
+        choice = plan.best_point(each.pilot, KEEP)
+        assert choice is not None
+        values, point = each.pilot.values, choice.point
+        recipe = " | ".join(str(values[key]) for key in ("learning_rate", "lora_r", "replay_fraction"))
+        retention, kept = plan.interval_text(point.retention), "yes" if choice.kept else "no"
+        lines.append(
+            f"| {recipe} | {each.pilot.steps} | {point.strength:g} | {point.gain:.3f} | {retention} | {kept} | "
+            f"{each.cpu_s:.0f} | {each.wall_s:.0f} |"
+        )
+    return lines
 
 
 def main() -> None:
@@ -191,8 +208,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("phase", choices=("grid", "search", "confirm", "table"))
     parser.add_argument("--part", default="0/1", help="AT/OF: this process's share of the runs")
-    parser.add_argument("--budget", type=float, default=0.0, help="of the search, in seconds of processors; "
-                        "default: a third of the grid's")  # fmt: skip
+    text = "of the search, in seconds of processors; default: a third of the grid's"
+    parser.add_argument("--budget", type=float, default=0.0, help=text)
     args = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     folder = args.folder.resolve()

@@ -357,16 +357,16 @@ def add_search(commands: CommandGroup) -> None:
         examples="""\
   tui-lab search --data support --keep 0.9 --budget 40min
   tui-lab search --model Qwen/Qwen2.5-0.5B --data rows.jsonl --keep 0.95 --budget 3$
-  tui-lab search --resume search-20261130-210000 --data support --keep 0.9 --budget 60min
+  tui-lab search --resume search-20261130-210000 --budget 60min
   tui-lab search --show latest
-Rate, rank, layers, replay and KL weight are varied; the strength of the adapter is chosen last. The best
-recipe is trained again with fresh seeds before it is called confirmed.""",
+Method, rate, rank, layers, steps, replay and KL weight are varied; the strength of the adapter is chosen
+last. The best recipe is trained again with fresh seeds before it is called confirmed.""",
     )
     add_recipe_options(search)
     search.option(
-        "--keep", "SHARE", "the lower end of retention must stay above it (default 0.9)", 0.9, float
+        "--keep", "SHARE", "the lower end of retention must stay above it (default 0.9)", None, float
     )
-    search.option("--budget", "TIME", "40min, 2h, or money (default 30min)", "30min")
+    search.option("--budget", "TIME", "40min, 2h, money (3$) or energy (0.3kWh) (default 30min)")
     search.option("--suite", "NAME", "the suite of the promise (default everyday)", "everyday")
     search.count("--items", "items of the suite for a pilot; 0: all (default 200)", 200)
     search.count("--steps", "steps of the first pilots (default: a third of the preset's)")

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import time
 from pathlib import Path
 
 from msgspec.structs import asdict
 
 from tui_lab.cli.output import Progress, as_json, print_text, table
 from tui_lab.cli.recipe_args import overrides_of
-from tui_lab.core import input_files
 from tui_lab.core.errors import LabError
 from tui_lab.core.format import duration, plural
-from tui_lab.core.records import from_json
-from tui_lab.core.sanitize import sanitize
 from tui_lab.evaluation import search_plan as plan
-from tui_lab.evaluation.search import RESULT, Search, SearchSettings
+from tui_lab.evaluation import search_start
+from tui_lab.evaluation import search_store as store
+from tui_lab.evaluation.search import Search
 from tui_lab.evaluation.search_plan import Choice, SearchResult
 from tui_lab.evaluation.search_runs import SearchRuns
+from tui_lab.evaluation.search_settings import SearchSettings
+from tui_lab.evaluation.search_start import DEFAULT_BUDGET, DEFAULT_KEEP
 from tui_lab.forecast import cost
-from tui_lab.models import catalog
-from tui_lab.recipes.presets import DEFAULT_PRESET, make_recipe
-from tui_lab.recipes.recipe import Recipe
+from tui_lab.recipes.presets import DEFAULT_PRESET
 from tui_lab.runs import folder
-
-FOLDER = ".searches"
 
 
 class SearchAnswer(SearchResult, tag_field="kind", tag="search", kw_only=True, frozen=True):
@@ -36,60 +32,54 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command; the exit code: 0 where the promise is kept and confirmed. Raises LabError."""
     directory = folder.runs_folder(args.runs_dir)
     if args.show:
-        return _print(args, _read(directory, args.show))
-    keep = plan.check_keep(args.keep)
-    budget_s = plan.parse_budget(args.budget, cost.prices())
-    if args.steps is not None and args.steps < 1:
-        raise LabError(f"--steps must be at least 1, not {args.steps}")
-    preset, overrides = args.preset or DEFAULT_PRESET, overrides_of(args)
-    base = make_recipe(preset, **overrides)
-    if base.method not in ("lora", "loha"):
-        raise LabError(f"search varies LoRA, and the method is {base.method}: --set method=lora")
-    catalog.find(base.model, allow_large=base.allow_large)  # an unknown model is refused here
-    search = args.resume or f"search-{time.strftime('%Y%m%d-%H%M%S')}"
+        place = store.find(directory, args.show)
+        return _print(args, store.read_result(place))
+    settings = _resumed(args, directory) if args.resume else _new(args)
     progress = Progress()
-
-    def recipe(changes: dict[str, object]) -> Recipe:
-        return make_recipe(preset, **{**overrides, **_with_alpha(changes, base)})
-
-    runs = SearchRuns(search, recipe, args.suite, args.items, keep, directory, progress.on_progress)
-    settings = SearchSettings(
-        search=search,
-        model=base.model,
-        data=base.data,
-        keep=keep,
-        budget_s=budget_s,
-        suite=args.suite,
-        steps=args.steps or max(10, (base.max_steps or 60) // 3),
-        learning_rate=float(base.learning_rate),
-        seed=args.seed,
-    )
+    runs = SearchRuns(settings, directory, progress.on_progress)
     try:
-        found = Search(settings, directory / FOLDER / search, runs, progress.on_progress).run()
+        found = Search(settings, store.root(directory) / settings.search, runs, progress.on_progress).run()
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"interrupted; --resume {search} goes on") from None
+        raise KeyboardInterrupt(f"interrupted; --resume {settings.search} goes on") from None
     finally:
         progress.close()
     return _print(args, found)
 
 
-def _with_alpha(changes: dict[str, object], base: Recipe) -> dict[str, object]:
-    """The changes with lora_alpha at the ratio of the preset, so that a rank is not also another rate."""
-    rank = changes.get("lora_r")
-    if not isinstance(rank, int):
-        return changes
-    return {**changes, "lora_alpha": max(1, round(rank * base.lora_alpha / base.lora_r))}
+def _new(args: argparse.Namespace) -> SearchSettings:
+    keep = plan.check_keep(DEFAULT_KEEP if args.keep is None else args.keep)
+    budget = plan.parse_budget(args.budget or DEFAULT_BUDGET, cost.prices(), search_start.watts())
+    if args.steps is not None and args.steps < 1:
+        raise LabError(f"--steps must be at least 1, not {args.steps}")
+    return search_start.settings(
+        args.preset or DEFAULT_PRESET,
+        overrides_of(args),
+        keep,
+        budget,
+        suite=args.suite,
+        items=args.items,
+        steps=args.steps,
+        seed=args.seed,
+    )
 
 
-def _read(directory: Path, name: str) -> SearchResult:
-    """A stored search by its name or a part of it; "latest" is the newest. Raises LabError."""
-    every = sorted(path.parent for path in (directory / FOLDER).glob(f"*/{RESULT}"))
-    found = every[-1:] if name == "latest" else [path for path in every if name in path.name]
-    if len(found) != 1:
-        known = ", ".join(path.name for path in every[-5:]) or "none yet"
-        which = "there are several searches" if found else "there is no search"
-        raise LabError(f"{which} with {sanitize(name)} in its name; the newest: {known}")
-    return from_json(input_files.read_bytes(found[0] / RESULT), SearchResult, RESULT)
+def _resumed(args: argparse.Namespace, directory: Path) -> SearchSettings:
+    """The stored settings, with the budget of the command where it has one. Raises LabError."""
+    settings = store.read_settings(store.find(directory, args.resume))
+    for name, given in (
+        ("keep", args.keep),
+        ("data", args.data),
+        ("model", args.model),
+    ):
+        if given is not None and given != getattr(settings, name):
+            raise LabError(
+                f"search {settings.search} has another {name} ({getattr(settings, name)}): go on with it, or "
+                "start a new search"
+            )
+    if args.budget:
+        budget = plan.parse_budget(args.budget, cost.prices(), search_start.watts())
+        settings = search_start.with_budget(settings, budget)
+    return settings
 
 
 def _print(args: argparse.Namespace, found: SearchResult) -> int:
@@ -103,22 +93,26 @@ def _print(args: argparse.Namespace, found: SearchResult) -> int:
                 [_row(choice) for choice in found.front],
                 right=(1, 2, 3),
             )
-        print_text(f"{found.sentence} {plural(len(found.pilots), 'pilot')} in {duration(found.spent_s)}.")
+        print_text(
+            f"{found.sentence} {plural(len(found.pilots), 'pilot')} in {duration(found.spent_s)}{_energy(found)}."
+        )
         if found.chosen is not None and found.chosen.kept:
             chosen = found.chosen
+            strength = (
+                found.confirmations[-1].points[-1].strength if found.confirmed else chosen.point.strength
+            )
             print_text(
-                f"`tui-lab strength {chosen.pilot.run} --save {chosen.point.strength:g}` saves its adapter "
-                "at this strength."
+                f"`tui-lab strength {chosen.pilot.run} --save {strength:g}` saves its adapter at this strength."
             )
     return 0 if found.confirmed else 1
 
 
+def _energy(found: SearchResult) -> str:
+    return f", {found.spent_kwh:.3g} kWh" if found.budget_kwh is not None else ""
+
+
 def _row(choice: Choice) -> tuple[str, ...]:
     pilot, point = choice.pilot, choice.point
-    low, high = point.retention.low, point.retention.high
-    values = " ".join(
-        f"{key}={value:.2g}" if isinstance(value, float) else f"{key}={value}"
-        for key, value in pilot.values.items()
-    )
-    retention = f"{point.retention.value:.2f} ({low:.2f} to {high:.2f})"
-    return pilot.run, str(pilot.steps), f"{point.strength:g}", f"{point.gain:.3f}", retention, values
+    retention = plan.interval_text(point.retention)
+    strength, gain = f"{point.strength:g}", f"{point.gain:.3f}"
+    return pilot.run, str(pilot.steps), strength, gain, retention, plan.values_text(pilot)

@@ -108,6 +108,13 @@ class Settings:
         example=445.0,
         unset="world average",
     )
+    machine_watts: float | None = _setting(
+        None,
+        "TUI_LAB_MACHINE_WATTS",
+        "Watts of this machine in training, for a budget in kWh where no card measures its power.",
+        exported=True,
+        example=120.0,
+    )
     playground_idle_s: float = _setting(
         600.0,
         "TUI_LAB_PLAYGROUND_IDLE_S",

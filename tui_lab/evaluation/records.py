@@ -80,6 +80,7 @@ class SweepRequest(msgspec.Struct, frozen=True):
     limit: int = 0  # items of the suite; 0 for all
     save: float | None = None
     runs_dir: str = ""
+    until_kept: bool = False  # from the highest on, until the lower end of retention is at least ``keep``
 
     def validated(self) -> SweepRequest:
         """The request with its strengths in order and strength 0, the base, first. Raises LabError."""
@@ -94,7 +95,8 @@ class SweepRequest(msgspec.Struct, frozen=True):
         if self.save is not None:
             strength_grid.check_strength(self.save)
         strengths = self.strengths or strength_grid.STRENGTHS
-        ordered = sorted({0.0, *(strength_grid.check_strength(strength) for strength in strengths)})
+        above = {strength_grid.check_strength(strength) for strength in strengths} - {0.0}
+        ordered = [0.0, *sorted(above, reverse=self.until_kept)]
         return msgspec.structs.replace(self, strengths=tuple(ordered), limit=max(0, self.limit))
 
 

@@ -8,32 +8,37 @@ from __future__ import annotations
 import contextlib
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from tui_lab.core import input_files
 from tui_lab.core.errors import LabError
 from tui_lab.core.files import FileLock, write_atomically
 from tui_lab.core.job_protocol import OnProgress
-from tui_lab.core.records import from_json, to_json
+from tui_lab.core.records import to_json
 from tui_lab.evaluation import search_plan as plan
+from tui_lab.evaluation import search_store as store
 from tui_lab.evaluation.search_plan import Choice, Pilot, SearchResult
 from tui_lab.evaluation.search_settings import SearchSettings, SearchValues
+from tui_lab.evaluation.search_space import propose, sampler
 
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import Trial
 
-RESULT, JOURNAL, LOCK = "search.json", "journal.log", "search.lock"
 #: The most trials: a search that proposes for ever has a budget that is never used up.
 MOST_TRIALS = 200
+#: The time that was spent is stored at least after this share of the budget, and after these seconds.
+STORED_SHARE, STORED_S = 0.005, 10.0
+#: Strengths of the adapter that a pilot may be measured at, the first that keeps the promise from above.
+STRENGTHS = (0.25, 0.5, 0.75, 1.0)
 
 
 class Measure(Protocol):
-    """Trains and measures one pilot. Returns None when ``deadline`` (of the clock) came first."""
+    """Trains and measures one pilot at the strengths from the highest on, until one keeps the promise.
+    Returns None when ``is_over`` first; it is to be asked twice a second."""
 
     def __call__(
         self,
@@ -41,25 +46,10 @@ class Measure(Protocol):
         steps: int,
         seed: int,
         strengths: tuple[float, ...],
-        deadline: float,
+        is_over: Callable[[], bool],
         *,
         confirms: bool,
     ) -> Pilot | None: ...
-
-
-#: Strengths of the adapter that every pilot measures beside the base.
-STRENGTHS = (0.25, 0.5, 0.75, 1.0)
-
-
-def propose(trial: Trial, learning_rate: float) -> SearchValues:
-    """The recipe of a trial: recipe fields with their values."""
-    return {
-        "learning_rate": trial.suggest_float("learning_rate", learning_rate / 5, learning_rate * 5, log=True),
-        "lora_r": trial.suggest_categorical("lora_r", [4, 8, 16, 32]),
-        "replay_fraction": trial.suggest_categorical("replay_fraction", [0.0, 0.1, 0.25, 0.5]),
-        "kl_weight": trial.suggest_categorical("kl_weight", [0.0, 0.1, 0.5]),
-        "target_modules": trial.suggest_categorical("target_modules", ["attention", "all"]),
-    }
 
 
 class Search:
@@ -75,32 +65,81 @@ class Search:
     ) -> None:
         self._settings, self._folder, self._measure = settings, folder, measure
         self._on_progress, self._clock = on_progress, clock
+        self._counted = self._stored_s = 0.0
+        self._stopped = False
         self.result = SearchResult(
             search=settings.search,
             model=settings.model,
             data=settings.data,
             keep=settings.keep,
             budget_s=settings.budget_s,
+            budget_kwh=settings.budget_kwh,
+            watts=settings.watts,
             suite=settings.suite,
         )
 
     def run(self) -> SearchResult:
-        """Searches until the budget is used. Raises LabError, also when another process searches here."""
-        try:
+        """Searches until the budget is used. Raises LabError, also when another process searches here and on
+        a full disk; measured pilots are kept."""
+        with self._disk():
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = FileLock.acquire(self._folder / LOCK)
-        except OSError as error:
-            raise LabError(f"the folder of the search cannot be written ({error.strerror})") from None
+            lock = FileLock.acquire(self._folder / store.LOCK)
         if lock is None:
             raise LabError(f"search {self._settings.search} is in progress in another process")
-        with lock:
-            self._read()
-            self._deadline = self._clock() + self._settings.budget_s - self.result.spent_s
+        with lock, self._disk():
+            self.result = store.earlier(self._folder, self.result)
+            (self._folder / store.STOP).unlink(missing_ok=True)
+            write_atomically(self._folder / store.SETTINGS, to_json(self._settings) + "\n")
+            self._stored_s = self.result.spent_s
+            self._counted = self._clock()
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # Optuna's notes on experimental parts
                 self._pilots()
             self._confirm()
             return self.result
+
+    @contextlib.contextmanager
+    def _disk(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise LabError(
+                f"the folder of search {self._settings.search} cannot be written "
+                f"({error.strerror or error}); free some space, and --resume {self._settings.search} goes on: "
+                "measured pilots are kept"
+            ) from None
+
+    # --- the budget -------------------------------------------------------------------------------
+
+    @property
+    def _budget_s(self) -> float:
+        """The budget in seconds; one in energy, at the power that was measured until now."""
+        return plan.budget_seconds(self.result)
+
+    def _count(self) -> None:
+        """Counts the time since the last count as spent."""
+        now = self._clock()
+        spent = self.result.spent_s + now - self._counted
+        self.result, self._counted = msgspec.structs.replace(self.result, spent_s=spent), now
+
+    def _left(self) -> float:
+        self._count()
+        return self._budget_s - self.result.spent_s
+
+    def _is_over(self) -> bool:
+        """Whether the pilot in progress has to end: the budget is used, or the user stopped the search.
+        Stores what was spent now and then, so that the time before a kill counts."""
+        left = self._left()
+        if self.result.spent_s - self._stored_s >= min(STORED_S, STORED_SHARE * self._budget_s):
+            self._store()
+        self._stopped = self._stopped or (self._folder / store.STOP).exists()
+        return left <= 0 or self._stopped
+
+    def _has_time(self, steps: int, *, confirms: bool = False) -> bool:
+        if self._is_over():
+            return False
+        reserved = 0.0 if confirms else plan.reserve(self.result.pilots, self._settings.keep, steps)
+        return plan.fits(self.result.pilots, steps, self._left(), reserved)
 
     # --- pilots -----------------------------------------------------------------------------------
 
@@ -108,19 +147,23 @@ class Search:
         study = self._study()
         while len(study.trials) < MOST_TRIALS + 1 and self._has_time(self._settings.steps):
             trial = self._next_trial(study)
-            values = propose(trial, self._settings.learning_rate)
-            found = self._climb(trial, values)
+            values, factor = propose(trial, self._settings)
+            found = self._climb(trial, values, factor)
             if found is None:  # the budget ended: the trial stays open for a search that goes on
                 return
             study.tell(trial, found)
 
-    def _climb(self, trial: Trial, values: SearchValues) -> float | None:
-        """Measures a trial at each rung until it is pruned; its worth, None where the budget ended first."""
+    def _climb(self, trial: Trial, values: SearchValues, factor: int) -> float | None:
+        """Measures a trial at each rung until it is pruned; its worth, None where the budget ended first. A
+        first rung that costs nearly as much as the last is left out."""
         found: float | None = None
-        for rung, factor in enumerate(plan.RUNGS):
-            steps = self._settings.steps * factor
+        last = len(plan.RUNGS) - 1
+        for rung, multiple in enumerate(plan.RUNGS):
+            steps = self._settings.steps * factor * multiple
             pilot = self._known(trial.number, rung)
             if pilot is None:
+                if rung < last and not plan.short_pays(self.result.pilots, steps):
+                    continue
                 if not self._has_time(steps):
                     return found
                 pilot = self._pilot(trial.number, rung, values, steps)
@@ -130,23 +173,27 @@ class Search:
             reported = trial.study._storage.get_trial(trial._trial_id).intermediate_values  # noqa: SLF001
             if rung + 1 not in reported:
                 trial.report(found, rung + 1)
-            if trial.should_prune():
+            if rung < last and trial.should_prune():
                 return found
         return found
 
     def _pilot(self, number: int, rung: int, values: SearchValues, steps: int) -> Pilot | None:
         before = plan.choose(self.result.pilots, self._settings.keep)
         best = f", best gain {before.point.gain:.3f}" if before is not None and before.kept else ""
-        left = max(0.0, self._deadline - self._clock())
-        self._on_progress(
-            f"pilot {len(self.result.pilots) + 1}: {steps} steps{best}, {left / 60:.0f} min left"
-        )
+        self._progress(f"pilot {len(self.result.pilots) + 1}: {steps} steps{best}")
         found = self._timed(values, steps, self._settings.seed, STRENGTHS, confirms=False)
         if found is None:
             return None
         pilot = msgspec.structs.replace(found, trial=number, rung=rung)
         self._store(pilots=[*self.result.pilots, pilot])
+        self._store(front=plan.front(self.result.pilots), chosen=self._choice())
         return pilot
+
+    def _choice(self) -> Choice | None:
+        """The best pilot of those that fresh seeds did not refute."""
+        refuted = self.result.refuted
+        pilots = [each for each in self.result.pilots if each.run not in refuted]
+        return plan.choose(pilots or self.result.pilots, self._settings.keep)
 
     def _timed(
         self,
@@ -158,24 +205,19 @@ class Search:
         confirms: bool,
     ) -> Pilot | None:
         """Measures, and counts the seconds into the budget, also those of a pilot that it ended."""
-        began = self._clock()
-        found = self._measure(values, steps, seed, strengths, self._deadline, confirms=confirms)
-        seconds = self._clock() - began
-        self.result = msgspec.structs.replace(self.result, spent_s=self.result.spent_s + seconds)
+        self._count()
+        before = self.result.spent_s
+        found = self._measure(values, steps, seed, strengths, self._is_over, confirms=confirms)
+        self._count()
         if found is None:
             self._store()
             return None
         if found.problem and not self.result.pilots:
             raise LabError(f"the first pilot could not be measured: {found.problem}")
-        return msgspec.structs.replace(found, seconds=seconds)
+        return msgspec.structs.replace(found, seconds=self.result.spent_s - before)
 
     def _known(self, trial: int, rung: int) -> Pilot | None:
         return next((p for p in self.result.pilots if (p.trial, p.rung) == (trial, rung)), None)
-
-    def _has_time(self, steps: int) -> bool:
-        left = self._deadline - self._clock()
-        reserved = plan.reserve(self.result.pilots, self._settings.keep)
-        return left > 0 and plan.fits(self.result.pilots, steps, left, reserved)
 
     # --- Optuna -----------------------------------------------------------------------------------
 
@@ -185,7 +227,8 @@ class Search:
         from optuna.storages.journal import JournalFileBackend
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        storage = JournalStorage(JournalFileBackend(str(self._folder / JOURNAL)))
+        store.cut_torn_line(self._folder / store.JOURNAL)
+        storage = JournalStorage(JournalFileBackend(str(self._folder / store.JOURNAL)))
         return optuna.create_study(
             storage=storage,
             study_name=self._settings.search,
@@ -195,15 +238,13 @@ class Search:
         )
 
     def _next_trial(self, study: Study) -> Trial:
-        """The trial that a killed search left open, else a new one. The sampler's seed follows from the
-        trial's number, so that a search that was killed proposes what it would have proposed."""
+        """The trial that a killed search left open, else a new one. The sampler follows from the trial's
+        number, so that a search that was killed proposes what it would have proposed."""
         import optuna
 
         open_trials = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,))
         number = open_trials[0].number if open_trials else len(study.trials)
-        study.sampler = optuna.samplers.TPESampler(
-            seed=self._settings.seed * 10_007 + number, n_startup_trials=5, multivariate=True
-        )
+        study.sampler = sampler(self._settings, number)
         if open_trials:
             return optuna.trial.Trial(study, open_trials[0]._trial_id)  # noqa: SLF001
         return study.ask()
@@ -211,52 +252,62 @@ class Search:
     # --- confirmation -----------------------------------------------------------------------------
 
     def _confirm(self) -> None:
-        """Trains the chosen recipe with fresh seeds and measures it on the whole suite."""
-        keep = self._settings.keep
-        chosen = plan.choose(self.result.pilots, keep)
-        known = self.result.confirmations if chosen == self.result.chosen else []
-        self._store(chosen=chosen, confirmations=known, front=plan.front(self.result.pilots))
-        if chosen is not None and chosen.kept:
-            for at in range(len(known), plan.CONFIRMATIONS):
-                if self._clock() >= self._deadline or not plan.fits(
-                    self.result.pilots, chosen.pilot.steps, self._deadline - self._clock(), 0.0
-                ):
-                    break
-                self._on_progress(f"confirming with fresh seed {at + 1} of {plan.CONFIRMATIONS}")
-                found = self._confirmation(chosen, at)
-                if found is None:
-                    break
-                self._store(confirmations=[*self.result.confirmations, found])
-        self._store(confirmed=plan.is_confirmed(self.result.confirmations, keep))
-        self._store(sentence=plan.sentence(self.result))
+        """Confirms the chosen recipe with fresh seeds; where they refute it, the next best, while the budget
+        lasts."""
+        chosen = self._choice()
+        known = self.result.confirmations
+        if any(chosen is None or each.values != chosen.pilot.values for each in known):
+            known = []
+        self._store(confirmations=known, front=plan.front(self.result.pilots), chosen=chosen)
+        while (chosen := self.result.chosen) is not None and chosen.kept and self._try_choice(chosen):
+            after = plan.choose(
+                [p for p in self.result.pilots if p.run not in {*self.result.refuted, chosen.pilot.run}],
+                self._settings.keep,
+            )
+            if after is None or not after.kept or not self._has_time(after.pilot.steps, confirms=True):
+                break
+            self._store(refuted=[*self.result.refuted, chosen.pilot.run], confirmations=[], chosen=after)
+        self._store(confirmed=plan.is_confirmed(self.result.confirmations, self._settings.keep))
+        self._store(stopped=self._stopped, progress="", sentence=plan.sentence(self.result))
 
-    def _confirmation(self, chosen: Choice, at: int) -> Pilot | None:
-        pilot = chosen.pilot
+    def _try_choice(self, chosen: Choice) -> bool:
+        """Trains the chosen recipe with fresh seeds and measures it on the whole suite, at its strength or
+        the next lower ones that all seeds keep the promise at. Returns whether they refute it."""
+        pilot, strength = chosen.pilot, chosen.point.strength
+        for done in self.result.confirmations:
+            strength = min(strength, done.points[-1].strength)
+        for at in range(len(self.result.confirmations), plan.CONFIRMATIONS):
+            if not self._has_time(pilot.steps, confirms=True):
+                return False
+            self._progress(f"confirming with fresh seed {at + 1} of {plan.CONFIRMATIONS}")
+            found = self._fresh(chosen, at, tuple(each for each in STRENGTHS if each <= strength))
+            if found is None:
+                return False
+            if not found.points or not plan.is_kept(found.points[-1], self._settings.keep):
+                self._store(confirmations=[*self.result.confirmations, found])
+                return True
+            strength = found.points[-1].strength
+            earlier = self.result.confirmations
+            for number, other in enumerate(earlier):
+                if other.points[-1].strength > strength:  # the same run, at the strength that serves all
+                    again = self._fresh(chosen, number, (strength,))
+                    if again is None:
+                        return False
+                    earlier = [*earlier[:number], again, *earlier[number + 1 :]]
+            self._store(confirmations=[*earlier, found])
+        return not plan.is_confirmed(self.result.confirmations, self._settings.keep)
+
+    def _fresh(self, chosen: Choice, at: int, strengths: tuple[float, ...]) -> Pilot | None:
         seed = self._settings.seed + 1000 + at
-        return self._timed(pilot.values, pilot.steps, seed, (chosen.point.strength,), confirms=True)
+        return self._timed(chosen.pilot.values, chosen.pilot.steps, seed, strengths, confirms=True)
 
     # --- files ------------------------------------------------------------------------------------
 
-    def _read(self) -> None:
-        """The result of an earlier process, with this budget. Raises LabError where it searched another
-        thing."""
-        with contextlib.suppress(FileNotFoundError):
-            text = input_files.read_bytes(self._folder / RESULT)
-            found = from_json(text, SearchResult, f"{RESULT} of search {self._settings.search}")
-            for name in ("model", "data", "keep", "suite"):
-                if getattr(found, name) != getattr(self.result, name):
-                    raise LabError(
-                        f"search {self._settings.search} has another {name} ({getattr(found, name)}): go on "
-                        "with it, or start a new search"
-                    )
-            self.result = msgspec.structs.replace(found, budget_s=self._settings.budget_s)
+    def _progress(self, text: str) -> None:
+        self._store(progress=text)
+        self._on_progress(f"{text}, {max(0.0, self._left()) / 60:.0f} min left")
 
     def _store(self, **changes: object) -> None:
         self.result = msgspec.structs.replace(self.result, **changes)
-        try:
-            write_atomically(self._folder / RESULT, to_json(self.result) + "\n")
-        except OSError as error:
-            raise LabError(
-                f"the result of the search cannot be written ({error.strerror}); free some space and repeat "
-                "the command: measured pilots are kept"
-            ) from None
+        self._stored_s = self.result.spent_s
+        write_atomically(self._folder / store.RESULT, to_json(self.result) + "\n")

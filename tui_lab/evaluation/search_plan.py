@@ -7,11 +7,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.format import duration, plural
+from tui_lab.core.format import JOULES_PER_KWH, duration, plural
 from tui_lab.core.sanitize import sanitize
 from tui_lab.forecast.cost import Prices
 from tui_lab.retention.statistics import Interval
@@ -21,6 +22,10 @@ RUNGS = (1, 3)
 REDUCTION = 3
 #: Fresh seeds that confirm the choice.
 CONFIRMATIONS = 2
+#: A pilot of the first rung that costs a larger share of one of the last is left out.
+SHORT_SHARE = 0.5
+#: More items than these times as many are not advised.
+MOST_ITEMS_TIMES = 10
 #: A pilot takes at most this times its prediction from the ones before it.
 SPREAD = 1.25
 _BUDGET = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(s|min|m|h|kwh)?\s*$", re.IGNORECASE)
@@ -38,8 +43,9 @@ class PilotPoint(msgspec.Struct, frozen=True):
 
 class Pilot(msgspec.Struct, frozen=True, kw_only=True):
     """One measured run. ``trial`` has ``values`` of the recipe; ``rung`` counts from 0; ``seed`` is the
-    run's. ``base``: the held-out score of the base; ``energy_j``: of its run, where power is measured.
-    ``problem``: why it has no points."""
+    run's. ``base``: the held-out score of the base; ``train_share``: of its seconds that went into steps of
+    training; ``power_w``: the mean of its run, where a card measures it. ``problem``: why it has no points.
+    """
 
     trial: int
     rung: int
@@ -51,7 +57,8 @@ class Pilot(msgspec.Struct, frozen=True, kw_only=True):
     points: list[PilotPoint] = []
     problem: str = ""
     base: float = math.nan
-    energy_j: float | None = None
+    train_share: float = math.nan
+    power_w: float | None = None
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,7 +71,9 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
 
 class SearchResult(msgspec.Struct, frozen=True, kw_only=True):
     """The content of ``search.json``. ``front``: the pilots that no other beats in gain and retention at
-    once; ``confirmations``: the chosen recipe with fresh seeds, at the chosen strength."""
+    once; ``confirmations``: the chosen recipe with fresh seeds, the last point of each at the strength that
+    serves all; ``refuted``: runs whose recipes fresh seeds did not confirm. ``progress``: what is done now;
+    ``problem``: why its process ended."""
 
     search: str
     model: str
@@ -79,31 +88,55 @@ class SearchResult(msgspec.Struct, frozen=True, kw_only=True):
     confirmations: list[Pilot] = []
     confirmed: bool = False
     sentence: str = ""
+    budget_kwh: float | None = None
+    watts: float = 0.0
+    refuted: list[str] = []
+    progress: str = ""
+    stopped: bool = False
+    problem: str = ""
     v: int = 1
 
+    @property
+    def spent_kwh(self) -> float:
+        """Energy so far at the mean power."""
+        return self.spent_s * mean_power_w(self) / JOULES_PER_KWH
 
-def parse_budget(text: str, prices: Prices) -> float:
-    """A budget in seconds: a time ("40min", "2h", "90s"; minutes without a unit) or an amount of money with
-    the currency of the settings before or after it. Raises LabError."""
+
+class Budget(NamedTuple):
+    """In seconds; ``kwh``: in energy, where it was given so, with the power that makes it those seconds."""
+
+    seconds: float
+    kwh: float | None = None
+    watts: float = 0.0
+
+
+def parse_budget(text: str, prices: Prices, watts: float = 0.0) -> Budget:
+    """A budget: a time ("40min", "2h", "90s"; minutes without a unit), an amount of money with the currency
+    of the settings before or after it, or an energy ("0.3kWh") at ``watts``, 0 where the power is not known.
+    Raises LabError."""
     money = text.replace(prices.currency, "", 1) if prices.currency and prices.currency in text else ""
     found = _BUDGET.match(money or text)
     unit = (found[2] or "").lower() if found else ""
     if found is None or (money and unit):
         raise LabError(
-            f"--budget is a time such as 40min or 2h, or money such as 3{prices.currency}; not "
-            f"{sanitize(text)[:40]!r}"
+            f"--budget is a time such as 40min or 2h, money such as 3{prices.currency}, or energy such as "
+            f"0.3kWh; not {sanitize(text)[:40]!r}"
         )
     amount = float(found[1])
+    if amount <= 0:
+        raise LabError("--budget must be more than nothing")
     if unit == "kwh":
-        raise LabError("an energy budget is not supported: give a time, such as --budget 40min")
+        if not watts:
+            raise LabError(
+                "a budget in energy needs the power of this machine, and no card here measures it: set "
+                "machine_watts in the settings"
+            )
+        return Budget(amount * JOULES_PER_KWH / watts, amount, watts)
     if money:
         if not prices.per_hour:
             raise LabError("a budget in money needs the price of an hour: set price_per_hour in the settings")
         amount, unit = amount / prices.per_hour, "h"
-    seconds = amount * _SECONDS[unit]
-    if seconds <= 0:
-        raise LabError("--budget must be more than nothing")
-    return seconds
+    return Budget(amount * _SECONDS[unit])
 
 
 def check_keep(keep: float) -> float:
@@ -176,15 +209,44 @@ def front(pilots: Sequence[Pilot]) -> list[Choice]:
 
 
 def predicted_seconds(pilots: Sequence[Pilot], steps: int) -> float | None:
-    """How long a pilot of ``steps`` takes: as the slowest of the shortest pilots that had as many steps, else
-    as the slowest of the longest, scaled by its steps. None without a pilot."""
+    """How long a pilot of ``steps`` takes: as the slowest of those whose steps are nearest, of which the part
+    that is training grows with the steps. None without a pilot."""
     measured = [pilot for pilot in pilots if not pilot.problem]
     if not measured:
         return None
-    enough = [pilot.steps for pilot in measured if pilot.steps >= steps]
-    nearest = min(enough) if enough else max(pilot.steps for pilot in measured)
-    slowest = max(pilot.seconds for pilot in measured if pilot.steps == nearest)
-    return slowest if enough else slowest * steps / max(1, nearest)
+    distance = {pilot.steps: abs(math.log(steps / pilot.steps)) for pilot in measured}
+    nearest = min(distance, key=lambda each: (distance[each], -each))
+    return max(_scaled(pilot, steps) for pilot in measured if pilot.steps == nearest)
+
+
+def _scaled(pilot: Pilot, steps: int) -> float:
+    """The seconds of ``pilot`` with as many ``steps``: start and measuring take the same. One whose share of
+    training is not known takes the same for fewer steps."""
+    times = steps / pilot.steps
+    if math.isnan(pilot.train_share):
+        return pilot.seconds * max(1.0, times)
+    return pilot.seconds * (1 + pilot.train_share * (times - 1))
+
+
+def short_pays(pilots: Sequence[Pilot], steps: int) -> bool:
+    """Whether a pilot of the first rung, of ``steps``, costs less than :data:`SHORT_SHARE` of one of the last
+    rung. It does until it is known."""
+    short, long = (predicted_seconds(pilots, steps * times) for times in (RUNGS[0], RUNGS[-1]))
+    return short is None or long is None or short <= SHORT_SHARE * long
+
+
+def mean_power_w(result: SearchResult) -> float:
+    """The mean power of the pilots' runs where a card measures it, else of the settings, else 0."""
+    measured = [(p.power_w, p.seconds) for p in [*result.pilots, *result.confirmations] if p.power_w]
+    seconds = sum(each for _, each in measured)
+    return sum(watts * each for watts, each in measured) / seconds if seconds else result.watts
+
+
+def budget_seconds(result: SearchResult) -> float:
+    """The budget in seconds; one in energy lasts as long as the mean power allows."""
+    if result.budget_kwh is None:
+        return result.budget_s
+    return result.budget_kwh * JOULES_PER_KWH / mean_power_w(result)
 
 
 def fits(pilots: Sequence[Pilot], steps: int, left_s: float, reserved_s: float) -> bool:
@@ -194,62 +256,105 @@ def fits(pilots: Sequence[Pilot], steps: int, left_s: float, reserved_s: float) 
     return predicted is None or predicted * SPREAD + reserved_s <= left_s
 
 
-def reserve(pilots: Sequence[Pilot], keep: float) -> float:
-    """Seconds that stay for the confirmations of what would be chosen now."""
+def reserve(pilots: Sequence[Pilot], keep: float, steps: int) -> float:
+    """Seconds that stay for the confirmations: of what would be chosen now, or of a pilot of ``steps`` that
+    may be chosen instead."""
     chosen = choose(pilots, keep)
-    if chosen is None:
-        return 0.0
-    return CONFIRMATIONS * SPREAD * (predicted_seconds(pilots, chosen.pilot.steps) or 0.0)
+    longest = max(steps, chosen.pilot.steps if chosen is not None and chosen.kept else 0)
+    return CONFIRMATIONS * SPREAD * (predicted_seconds(pilots, longest) or 0.0)
 
 
 # --- sentences ----------------------------------------------------------------------------------------
 
 
+def is_kept(point: PilotPoint, keep: float) -> bool:
+    """Whether the lower end of retention keeps the promise."""
+    return point.retention.low >= keep
+
+
 def is_confirmed(confirmations: Sequence[Pilot], keep: float) -> bool:
-    """Whether every fresh seed keeps the promise at the chosen strength; the one point of each decides."""
+    """Whether every fresh seed keeps the promise at the same strength, that of its last point."""
     measured = [pilot.points[-1] for pilot in confirmations if pilot.points]
-    return len(measured) == CONFIRMATIONS and all(point.retention.low >= keep for point in measured)
+    same = len({point.strength for point in measured}) == 1
+    return len(measured) == CONFIRMATIONS and same and all(is_kept(point, keep) for point in measured)
 
 
 def sentence(result: SearchResult) -> str:
     """The result in words: the choice and why, whether it was confirmed, or what was missing."""
     keep, chosen = result.keep, result.chosen
-    budget = duration(result.budget_s)
+    ended = "the search was stopped" if result.stopped else f"the budget of {budget_text(result)} ended"
     if chosen is None:
-        slowest = predicted_seconds(result.pilots, 1)
-        takes = f"; one takes about {duration(slowest)}" if slowest else ""
-        return f"The budget of {budget} ended before one pilot was measured{takes}: give more time."
-    values = ", ".join(f"{key} {_shown(value)}" for key, value in chosen.pilot.values.items())
-    at = f"{values}, {chosen.pilot.steps} steps, strength {chosen.point.strength:g}"
-    low = f"retention {_interval(chosen.point.retention)}"
+        failed = next((f" ({pilot.problem})" for pilot in result.pilots if pilot.problem), "")
+        more = "--resume goes on" if result.stopped else "give several times as much"
+        return f"{ended[0].upper()}{ended[1:]} before one pilot was measured{failed}: {more}."
+    at = f"{recipe_text(chosen.pilot)}, strength {chosen.point.strength:g}"
+    low = f"retention {interval_text(chosen.point.retention)}"
     if not chosen.kept:
         return (
-            f"No pilot kept {keep:.0%} for sure within {budget}. The nearest: {at}, gain "
-            f"{chosen.point.gain:.3f}, {low}. A lower --keep, a smaller learning rate, replay or more items "
-            "of the suite would be needed."
+            f"No pilot kept {keep:.0%} for sure before {ended}. The nearest: {at}, gain "
+            f"{chosen.point.gain:.3f}, {low}. {_would_take(chosen.point.retention, keep)}"
         )
     of = plural(len(result.pilots), "pilot")
     text = (
         f"Chosen: {at}. It has the highest gain ({chosen.point.gain:.3f}) of {of} whose {low} lies above "
         f"{keep:.0%}."
     )
+    if result.refuted:
+        text += f" Fresh seeds did not confirm {plural(len(result.refuted), 'better pilot')}."
     fresh = [pilot.points[-1] for pilot in result.confirmations if pilot.points]
-    if len(fresh) < CONFIRMATIONS:
-        return (
-            f"{text} It is not confirmed: the budget ended before {CONFIRMATIONS} fresh seeds were measured."
-        )
-    shown = " and ".join(f"gain {point.gain:.3f}, retention {_interval(point.retention)}" for point in fresh)
+    refuted = any(not is_kept(point, keep) for point in fresh)
+    if len(fresh) < CONFIRMATIONS and not refuted:
+        return f"{text} It is not confirmed: {ended} before {CONFIRMATIONS} fresh seeds were measured."
+    shown = " and ".join(f"gain {p.gain:.3f}, retention {interval_text(p.retention)}" for p in fresh)
     if result.confirmed:
-        return f"{text} Confirmed by {len(fresh)} fresh seeds on the whole suite: {shown}."
+        strength = fresh[0].strength
+        lower = "" if strength == chosen.point.strength else f" at strength {strength:g}"
+        return f"{text} Confirmed{lower} by {len(fresh)} fresh seeds on the whole suite: {shown}."
     return (
-        f"{text} Not confirmed: on fresh seeds and the whole suite it has {shown}. The best of many pilots "
-        "is partly luck (the winner's curse), so take a smaller strength or search longer."
+        f"{text} Not confirmed: with fresh seeds, on the whole suite, it has {shown}. The best of many pilots "
+        "is partly luck (the winner's curse), so search longer."
     )
 
 
-def _interval(value: Interval) -> str:
+def _would_take(retention: Interval, keep: float) -> str:
+    """What would keep the promise that was missed."""
+    if retention.value > keep and retention.value > retention.low:
+        times = ((retention.value - retention.low) / (retention.value - keep)) ** 2
+        if times < MOST_ITEMS_TIMES:
+            return f"About {times:.1f} times as many items of the suite (--items) would make it sure."
+    lower = f"--keep {math.floor(retention.low * 100) / 100:g} is kept" if retention.low > 0 else ""
+    return "; ".join(
+        filter(None, [lower, "a smaller learning rate, fewer steps or more replay would forget less."])
+    )
+
+
+def budget_text(result: SearchResult) -> str:
+    """The budget as it was given."""
+    if result.budget_kwh is not None:
+        return f"{result.budget_kwh:g} kWh"
+    return duration(result.budget_s)
+
+
+def recipe_text(pilot: Pilot) -> str:
+    """The values and steps of a pilot."""
+    return f"{values_text(pilot)}, {pilot.steps} steps"
+
+
+def values_text(pilot: Pilot) -> str:
+    """The recipe fields of a pilot."""
+    return ", ".join(f"{key} {_shown(value)}" for key, value in pilot.values.items())
+
+
+def interval_text(value: Interval) -> str:
+    """A figure with its interval."""
     return f"{value.value:.2f} ({value.low:.2f} to {value.high:.2f})"
 
 
-def _shown(value: float | int | str) -> str:
-    return f"{value:.2g}" if isinstance(value, float) else str(value)
+def _shown(value: float | int | str | bool) -> str:
+    return (
+        str(value).lower()
+        if isinstance(value, bool)
+        else f"{value:.2g}"
+        if isinstance(value, float)
+        else str(value)
+    )

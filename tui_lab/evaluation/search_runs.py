@@ -11,6 +11,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -25,7 +26,8 @@ from tui_lab.retention.stored import StrengthCurve
 from tui_lab.runs import commands, folder, launch
 from tui_lab.runs.folder import Run
 from tui_lab.runs.queue import sweep
-from tui_lab.runs.state import ENDED, Watcher
+from tui_lab.runs.schema import EndEvent
+from tui_lab.runs.state import Watcher
 
 STRENGTH_JOB = "tui_lab.evaluation.strength_sweep"
 POLL_S = 0.5
@@ -34,17 +36,10 @@ STOPPING_SHARE, STOPPING_S = 0.01, 30.0
 
 
 class SearchRuns:
-    """Measures pilots of a search. ``clock`` counts what its budget counts: seconds."""
+    """Measures pilots of a search."""
 
-    def __init__(
-        self,
-        settings: SearchSettings,
-        directory: Path | None,
-        on_progress: OnProgress,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._settings, self._directory = settings, directory
-        self._on_progress, self._clock = on_progress, clock
+    def __init__(self, settings: SearchSettings, directory: Path | None, on_progress: OnProgress) -> None:
+        self._settings, self._directory, self._on_progress = settings, directory, on_progress
         self._count = 0
 
     def __call__(
@@ -53,37 +48,35 @@ class SearchRuns:
         steps: int,
         seed: int,
         strengths: tuple[float, ...],
-        deadline: float,
+        is_over: Callable[[], bool],
         *,
         confirms: bool,
     ) -> Pilot | None:
         """As :class:`tui_lab.evaluation.search.Measure`. Raises LabError where no run can be made."""
         settings = self._settings
-        run = self._train({**values, "max_steps": steps, "seed": seed}, deadline)
+        began = time.monotonic()
+        run = self._train({**values, "max_steps": steps, "seed": seed}, is_over)
         if run is None:
             return None
-        state = Watcher(run).read_all()
-        energy_j = state.end.energy_j if state.end is not None else None
-        pilot = Pilot(
-            trial=-1, rung=0, steps=steps, seed=seed, values=values, run=run.id, seconds=0.0,
-            energy_j=energy_j,
-        )  # fmt: skip
-        if not run.adapter_path.is_dir() and not run.model_path.is_dir():
-            message = state.end.message if state.end is not None else "it ended without weights"
-            return msgspec.structs.replace(pilot, problem=f"run {run.id}: {message}")
+        end = Watcher(run).read_all().end or EndEvent()
+        pilot = Pilot(trial=-1, rung=0, steps=steps, seed=seed, values=values, run=run.id, seconds=0.0)
+        if not _has_weights(run):
+            problem = end.message or "it ended without weights"
+            return msgspec.structs.replace(pilot, problem=f"run {run.id}: {problem}")
         request = SweepRequest(
             run=str(run.path),
             suite=settings.suite,
             strengths=strengths,
             keep=settings.keep,
             limit=0 if confirms else settings.items,
+            until_kept=True,
         )
-        curve = asyncio.run(self._measured(request, deadline))
+        curve = asyncio.run(self._measured(request, is_over))
         if curve is None:
             return None
         points = [
             PilotPoint(point.strength, point.acquisition, point.headline, point.acquisition_interval)
-            for point in curve.points
+            for point in reversed(curve.points)
             if point.strength in strengths
         ]
         if all(math.isnan(point.retention.low) for point in points):
@@ -92,35 +85,42 @@ class SearchRuns:
                 "name another suite with --suite"
             )
         base = next((point.acquisition for point in curve.points if point.strength == 0), math.nan)
-        return msgspec.structs.replace(pilot, points=points, base=base)
+        took, ran = time.monotonic() - began, end.seconds or 0.0
+        return msgspec.structs.replace(
+            pilot,
+            points=points,
+            base=base,
+            train_share=min(1.0, (end.trained_s or 0.0) / took),
+            power_w=end.energy_j / ran if end.energy_j and ran else None,
+        )
 
-    def _train(self, changes: dict[str, object], deadline: float) -> Run | None:
-        """The trained run; None where the deadline came first. A run of an earlier process is used."""
+    def _train(self, changes: dict[str, object], is_over: Callable[[], bool]) -> Run | None:
+        """The trained run; None where the budget ended first. A run of an earlier process is used, and goes
+        on where it was stopped or killed."""
         self._count += 1
         run = self._earlier(changes)
-        pid = 0
         if run is None:
-            run, process = launch.create_and_start(self._settings.recipe(changes), self._directory)
+            run = folder.create(self._settings.recipe(changes), self._directory)
             sweep.write_place(run, sweep.SweepPlace(self._settings.search, self._count, 0, changes))
+        pid = 0
+        wait: Callable[[], int | None] = partial(_has_ended, run)
+        if not folder.is_locked(run) and not (Watcher(run).status == "finished" and _has_weights(run)):
+            process = launch.start(run)
             pid, wait = process.pid, process.poll
-        else:
-            found = run
-            wait = lambda: None if folder.is_locked(found) else 0  # noqa: E731
         while wait() is None:
-            if self._clock() >= deadline:
+            if is_over():
                 self._stop(run, pid, wait)
                 return None
             time.sleep(POLL_S)
         return run
 
     def _earlier(self, changes: dict[str, object]) -> Run | None:
-        """A run of this search with the same values that ended well or is in progress."""
+        """A run of this search with the same values that did not fail."""
         for run in folder.list_runs(self._directory):
             place = sweep.place_of(run)
             if place is None or place.sweep != self._settings.search or place.values != changes:
                 continue
-            ended = Watcher(run).status in ENDED
-            if folder.is_locked(run) or (ended and run.adapter_path.is_dir()):
+            if Watcher(run).status != "failed":
                 return run
         return None
 
@@ -136,15 +136,24 @@ class SearchRuns:
                 os.killpg(pid, signal.SIGKILL)
             wait()
 
-    async def _measured(self, request: SweepRequest, deadline: float) -> StrengthCurve | None:
-        """The curve; None where the deadline came first: the job is killed."""
+    async def _measured(self, request: SweepRequest, is_over: Callable[[], bool]) -> StrengthCurve | None:
+        """The curve; None where the budget ended first: the job is killed."""
         job = asyncio.create_task(job_client.run_job(STRENGTH_JOB, request, answer=StrengthCurve))
         while True:
             done, _ = await asyncio.wait({job}, timeout=POLL_S)
             if done:
                 return job.result()
-            if self._clock() >= deadline:
+            if is_over():
                 job.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await job
                 return None
+
+
+def _has_ended(run: Run) -> int | None:
+    """0 for a run that no process holds, as :meth:`subprocess.Popen.poll`."""
+    return None if folder.is_locked(run) else 0
+
+
+def _has_weights(run: Run) -> bool:
+    return run.adapter_path.is_dir() or run.model_path.is_dir()

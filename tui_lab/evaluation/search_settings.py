@@ -16,8 +16,10 @@ SearchValues: TypeAlias = dict[str, float | int | str | bool]
 
 class SearchSettings(msgspec.Struct, frozen=True, kw_only=True):
     """``preset`` with ``overrides`` is the recipe that is varied; ``steps``: of the pilots of the first rung;
-    ``learning_rate``: of the recipe, around which rates are proposed; ``items``: of the suite for a pilot, 0
-    for all (a confirmation has all)."""
+    ``learning_rate``, ``rank``: of the recipe, around which others are proposed; ``methods``, ``ranks``:
+    those that fit the memory; ``items``: of the suite for a pilot, 0 for all (a confirmation has all).
+    ``budget_kwh``: a budget in energy, and then ``budget_s`` is what it allows at ``watts`` until a card
+    measures its power."""
 
     search: str
     model: str
@@ -31,6 +33,11 @@ class SearchSettings(msgspec.Struct, frozen=True, kw_only=True):
     items: int = 200
     preset: str = ""
     overrides: dict[str, object] = {}
+    methods: tuple[str, ...] = ("lora",)
+    ranks: tuple[int, ...] = (4, 8, 16, 32)
+    rank: int = 16
+    budget_kwh: float | None = None
+    watts: float = 0.0
 
     def recipe(self, changes: dict[str, object]) -> Recipe:
         """The recipe of a pilot. lora_alpha keeps its ratio to the rank, so that a rank is not also another

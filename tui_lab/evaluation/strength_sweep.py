@@ -138,6 +138,9 @@ class Sweep:
             points[strength] = self._point(strength, base, items, scores)
             curve = self._curve(info, list(points.values()), warnings)
             files.write_atomically(self._folder / STRENGTH, to_json(curve) + "\n")
+            kept = points[strength].headline.low >= self._request.keep
+            if strength and kept and self._request.until_kept:
+                break
         assert curve is not None  # there is at least strength 0
         return curve
 

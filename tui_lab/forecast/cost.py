@@ -73,26 +73,27 @@ class Prices:
 def prices(environment: Mapping[str, str] | None = None) -> Prices:
     """The prices in the environment variables. Raises LabError for one that is not a number."""
     variables = os.environ if environment is None else environment
-    grid = _amount(variables, GRID)
+    grid = amount(variables, GRID)
     return Prices(
-        per_hour=_amount(variables, PRICE),
+        per_hour=amount(variables, PRICE),
         currency=(variables.get(CURRENCY) or "$").strip()[:8] or "$",
         g_co2_per_kwh=WORLD_G_CO2_PER_KWH if grid is None else grid,
         grid_source=WORLD_SOURCE if grid is None else GRID,
     )
 
 
-def _amount(variables: Mapping[str, str], name: str) -> float | None:
+def amount(variables: Mapping[str, str], name: str) -> float | None:
+    """A number of 0 or more in an environment variable; None where it is empty. Raises LabError."""
     text = (variables.get(name) or "").strip()
     if not text:
         return None
     try:
-        amount = float(text)
+        value = float(text)
     except ValueError:
-        amount = math.nan
-    if not math.isfinite(amount) or amount < 0:
+        value = math.nan
+    if not math.isfinite(value) or value < 0:
         raise LabError(f"{name} = {text[:40]!r}: must be a number of 0 or more, such as 0.85")
-    return amount
+    return value
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,140 @@
+"""The files of a search, in a folder of ``.searches`` beside the runs: ``settings.json``, ``search.json``
+with the result so far, Optuna's journal, the lock of the process that searches, and ``stop``, which asks it
+to end. No torch, no Optuna."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+
+from tui_lab.core import input_files
+from tui_lab.core.errors import LabError
+from tui_lab.core.files import is_locked, write_atomically
+from tui_lab.core.records import from_json, to_json
+from tui_lab.core.sanitize import sanitize
+from tui_lab.core.subprocesses import child_environment
+from tui_lab.evaluation.search_plan import SearchResult
+from tui_lab.evaluation.search_settings import SearchSettings
+from tui_lab.runs import folder
+
+FOLDER = ".searches"
+SETTINGS, RESULT, JOURNAL, LOCK, STOP, LOG = (
+    "settings.json",
+    "search.json",
+    "journal.log",
+    "search.lock",
+    "stop",
+    "search.log",
+)
+
+
+def root(directory: Path | None) -> Path:
+    """The folder of all searches of a folder of runs."""
+    return folder.runs_folder(directory) / FOLDER
+
+
+def earlier(place: Path, new: SearchResult) -> SearchResult:
+    """The result of an earlier process with the new budget, ``new`` without one. Raises LabError where it
+    searched another thing."""
+    try:
+        found = read_result(place)
+    except FileNotFoundError:
+        return new
+    for name in ("model", "data", "keep", "suite"):
+        if getattr(found, name) != getattr(new, name):
+            raise LabError(
+                f"search {new.search} has another {name} ({getattr(found, name)}): go on with it, or start a "
+                "new search"
+            )
+    return msgspec.structs.replace(
+        found, budget_s=new.budget_s, budget_kwh=new.budget_kwh, watts=new.watts, stopped=False, problem=""
+    )
+
+
+def read_result(place: Path) -> SearchResult:
+    """The result in the folder of a search. Raises LabError and OSError."""
+    return from_json(input_files.read_bytes(place / RESULT), SearchResult, f"{RESULT} of search {place.name}")
+
+
+def read_settings(place: Path) -> SearchSettings:
+    """The settings in the folder of a search. Raises LabError."""
+    try:
+        content = input_files.read_bytes(place / SETTINGS)
+    except OSError as error:
+        raise LabError(
+            f"search {sanitize(place.name)}: {SETTINGS} cannot be read ({error.strerror}); start a new search"
+        ) from None
+    return from_json(content, SearchSettings, SETTINGS)
+
+
+def find(directory: Path | None, name: str) -> Path:
+    """The folder of a search by its name or a part of it; "latest" is the newest. Raises LabError."""
+    every = sorted(path.parent for path in root(directory).glob(f"*/{RESULT}"))
+    found = every[-1:] if name == "latest" else [path for path in every if name in path.name]
+    found = [path for path in found if path.name == name] or found
+    if len(found) != 1:
+        known = ", ".join(path.name for path in every[-5:]) or "none yet"
+        which = "there are several searches" if found else "there is no search"
+        raise LabError(f"{which} with {sanitize(name)} in its name; the newest: {known}")
+    return found[0]
+
+
+def state_of(place: Path, result: SearchResult) -> str:
+    """running, finished, stopped, or interrupted: its process died."""
+    with contextlib.suppress(OSError):
+        if is_locked(place / LOCK):
+            return "running"
+    if result.stopped:
+        return "stopped"
+    return "finished" if result.sentence and not result.progress else "interrupted"
+
+
+def cut_torn_line(journal: Path) -> None:
+    """Cuts a line that a kill or a full disk left without its end. Raises OSError."""
+    with contextlib.suppress(FileNotFoundError), journal.open("r+b") as file:
+        content = file.read()
+        file.truncate(content.rfind(b"\n") + 1)
+
+
+def write_problem(place: Path, problem: str) -> None:
+    """Stores why the process of a search ended, for the lab; as far as the disk allows."""
+    with contextlib.suppress(OSError, LabError):
+        result = msgspec.structs.replace(read_result(place), problem=problem, progress="")
+        write_atomically(place / RESULT, to_json(result) + "\n")
+
+
+def stop(place: Path) -> None:
+    """Asks the process of a search to end; it keeps the measured pilots. Raises LabError."""
+    try:
+        (place / STOP).touch()
+    except OSError as error:
+        raise LabError(f"search {place.name}: it cannot be stopped ({error.strerror})") from None
+
+
+def start(settings: SearchSettings, directory: Path | None = None) -> subprocess.Popen[bytes]:
+    """Starts or resumes a search in a process of its own that outlives this one. Raises LabError."""
+    place = root(directory) / settings.search
+    try:
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_atomically(place / SETTINGS, to_json(settings) + "\n")
+        with os.fdopen(input_files.open_to_append(place / LOG), "ab") as log:
+            log.truncate(0)
+            return subprocess.Popen(
+                # -P: the folder that the lab was started in must not shadow any module
+                [sys.executable, "-P", "-m", "tui_lab.evaluation.search_process", str(place)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=place,
+                env=child_environment(),
+                start_new_session=True,
+            )
+    except OSError as error:
+        raise LabError(
+            f"search {settings.search}: it cannot be started ({error.strerror or error})"
+        ) from None
