@@ -178,8 +178,8 @@ def table(folder: Path) -> str:
         lines += [
             "",
             f"Mean gain over the base {search:.3f} of the search, {cell:.3f} of the grid's best: "
-            f"{search / cell:.1%} (goal: 95 %). Least lower end of retention {min(lows['search']):.3f} of the "
-            f"search (goal: {KEEP}), {min(lows['grid']):.3f} of the grid's best.",
+            f"{search / cell:.1%} (goal: 95 %). Least lower end of retention {min(lows['search']):.3f} of "
+            f"the search (goal: {KEEP}), {min(lows['grid']):.3f} of the grid's best.",
         ]
     return "\n".join(lines)
 
@@ -197,8 +197,8 @@ def cell_lines(every: list[TimedPilot]) -> list[str]:
         recipe = " | ".join(str(values[key]) for key in ("learning_rate", "lora_r", "replay_fraction"))
         retention, kept = plan.interval_text(point.retention), "yes" if choice.kept else "no"
         lines.append(
-            f"| {recipe} | {each.pilot.steps} | {point.strength:g} | {point.gain:.3f} | {retention} | {kept} | "
-            f"{each.cpu_s:.0f} | {each.wall_s:.0f} |"
+            f"| {recipe} | {each.pilot.steps} | {point.strength:g} | {point.gain:.3f} | {retention} | "
+            f"{kept} | {each.cpu_s:.0f} | {each.wall_s:.0f} |"
         )
     return lines
 

@@ -35,7 +35,8 @@ def test_a_stored_search_is_shown(stored: Path, capsys: pytest.CaptureFixture[st
     assert "r1" in shown and "not confirmed" in shown and "tui-lab strength r1 --save 1" in shown
     assert main(["search", "--show", "search-1", "-o", "json"]) == 1
     found = json.loads(capsys.readouterr().out)
-    assert found["kind"] == "search" and found["chosen"]["pilot"]["run"] == "r1"
+    assert found["kind"] == "search", found
+    assert found["chosen"]["pilot"]["run"] == "r1"
     assert len(found["pilots"]) == 2 and found["front"][0]["point"]["gain"] == 0.8
 
 

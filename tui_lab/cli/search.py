@@ -93,16 +93,16 @@ def _print(args: argparse.Namespace, found: SearchResult) -> int:
                 [_row(choice) for choice in found.front],
                 right=(1, 2, 3),
             )
-        print_text(
-            f"{found.sentence} {plural(len(found.pilots), 'pilot')} in {duration(found.spent_s)}{_energy(found)}."
-        )
+        took = f"{plural(len(found.pilots), 'pilot')} in {duration(found.spent_s)}{_energy(found)}"
+        print_text(f"{found.sentence} {took}.")
         if found.chosen is not None and found.chosen.kept:
             chosen = found.chosen
             strength = (
                 found.confirmations[-1].points[-1].strength if found.confirmed else chosen.point.strength
             )
             print_text(
-                f"`tui-lab strength {chosen.pilot.run} --save {strength:g}` saves its adapter at this strength."
+                f"`tui-lab strength {chosen.pilot.run} --save {strength:g}` saves its adapter at this "
+                "strength."
             )
     return 0 if found.confirmed else 1
 

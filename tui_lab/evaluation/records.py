@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Literal
 
 import msgspec
 
@@ -80,7 +81,9 @@ class SweepRequest(msgspec.Struct, frozen=True):
     limit: int = 0  # items of the suite; 0 for all
     save: float | None = None
     runs_dir: str = ""
-    until_kept: bool = False  # from the highest on, until the lower end of retention is at least ``keep``
+    # from the highest on, until the lower end of retention is at least ``keep``; "halved": then also between
+    # that and the one before
+    until_kept: Literal["", "listed", "halved"] = ""
 
     def validated(self) -> SweepRequest:
         """The request with its strengths in order and strength 0, the base, first. Raises LabError."""
@@ -96,7 +99,7 @@ class SweepRequest(msgspec.Struct, frozen=True):
             strength_grid.check_strength(self.save)
         strengths = self.strengths or strength_grid.STRENGTHS
         above = {strength_grid.check_strength(strength) for strength in strengths} - {0.0}
-        ordered = [0.0, *sorted(above, reverse=self.until_kept)]
+        ordered = [0.0, *sorted(above, reverse=bool(self.until_kept))]
         return msgspec.structs.replace(self, strengths=tuple(ordered), limit=max(0, self.limit))
 
 

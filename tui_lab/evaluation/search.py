@@ -37,8 +37,9 @@ STRENGTHS = (0.25, 0.5, 0.75, 1.0)
 
 
 class Measure(Protocol):
-    """Trains and measures one pilot at the strengths from the highest on, until one keeps the promise.
-    Returns None when ``is_over`` first; it is to be asked twice a second."""
+    """Trains and measures one pilot at the strengths from the highest on, until one keeps the promise; one
+    that does not confirm also between that and the one before. Returns None when ``is_over`` first; it is to
+    be asked twice a second."""
 
     def __call__(
         self,
@@ -105,8 +106,8 @@ class Search:
         except OSError as error:
             raise LabError(
                 f"the folder of search {self._settings.search} cannot be written "
-                f"({error.strerror or error}); free some space, and --resume {self._settings.search} goes on: "
-                "measured pilots are kept"
+                f"({error.strerror or error}); free some space, and --resume {self._settings.search} goes on "
+                "from the measured pilots"
             ) from None
 
     # --- the budget -------------------------------------------------------------------------------
@@ -267,8 +268,9 @@ class Search:
             if after is None or not after.kept or not self._has_time(after.pilot.steps, confirms=True):
                 break
             self._store(refuted=[*self.result.refuted, chosen.pilot.run], confirmations=[], chosen=after)
-        self._store(confirmed=plan.is_confirmed(self.result.confirmations, self._settings.keep))
-        self._store(stopped=self._stopped, progress="", sentence=plan.sentence(self.result))
+        confirmed = plan.is_confirmed(self.result.confirmations, self._settings.keep)
+        self._store(confirmed=confirmed, stopped=self._stopped and not confirmed, progress="")
+        self._store(sentence=plan.sentence(self.result))
 
     def _try_choice(self, chosen: Choice) -> bool:
         """Trains the chosen recipe with fresh seeds and measures it on the whole suite, at its strength or
@@ -280,7 +282,7 @@ class Search:
             if not self._has_time(pilot.steps, confirms=True):
                 return False
             self._progress(f"confirming with fresh seed {at + 1} of {plan.CONFIRMATIONS}")
-            found = self._fresh(chosen, at, tuple(each for each in STRENGTHS if each <= strength))
+            found = self._fresh(chosen, at, (strength, *(each for each in STRENGTHS if each < strength)))
             if found is None:
                 return False
             if not found.points or not plan.is_kept(found.points[-1], self._settings.keep):

@@ -311,8 +311,8 @@ def sentence(result: SearchResult) -> str:
         lower = "" if strength == chosen.point.strength else f" at strength {strength:g}"
         return f"{text} Confirmed{lower} by {len(fresh)} fresh seeds on the whole suite: {shown}."
     return (
-        f"{text} Not confirmed: with fresh seeds, on the whole suite, it has {shown}. The best of many pilots "
-        "is partly luck (the winner's curse), so search longer."
+        f"{text} Not confirmed: with fresh seeds, on the whole suite, it has {shown}. The best of many "
+        "pilots is partly luck (the winner's curse), so search longer."
     )
 
 

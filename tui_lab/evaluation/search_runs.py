@@ -69,7 +69,7 @@ class SearchRuns:
             strengths=strengths,
             keep=settings.keep,
             limit=0 if confirms else settings.items,
-            until_kept=True,
+            until_kept="listed" if confirms else "halved",
         )
         curve = asyncio.run(self._measured(request, is_over))
         if curve is None:
@@ -77,7 +77,7 @@ class SearchRuns:
         points = [
             PilotPoint(point.strength, point.acquisition, point.headline, point.acquisition_interval)
             for point in reversed(curve.points)
-            if point.strength in strengths
+            if point.strength in strengths or (point.strength and not confirms)
         ]
         if all(math.isnan(point.retention.low) for point in points):
             raise LabError(

@@ -76,8 +76,8 @@ def sampler(settings: SearchSettings, number: int) -> BaseSampler:
 def choices(recipe: Recipe, settings: SearchSettings, entry: Entry, budget: MemoryBudget) -> tuple[
     tuple[str, ...], tuple[int, ...]
 ]:  # fmt: skip
-    """The methods and ranks that the recipe allows and the forecast says fit the memory. Raises LabError where
-    none does."""
+    """The methods and ranks that the recipe allows and the forecast says fit the memory. Raises LabError
+    where none does."""
 
     def fits(values: SearchValues) -> bool:
         try:

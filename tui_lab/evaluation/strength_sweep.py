@@ -125,7 +125,9 @@ class Sweep:
         warnings = [*self._suite.warnings, *([task.problem] if task.problem else [])]
         base: list[ItemScore] = []
         curve: StrengthCurve | None = None
-        for strength in self._request.strengths:
+        ordered = list(self._request.strengths)
+        while ordered:
+            strength = ordered.pop(0)
             loaded.scale.set(strength)
             items = self._items(loaded, strength)
             base = base or items  # strength 0 is the first
@@ -140,9 +142,16 @@ class Sweep:
             files.write_atomically(self._folder / STRENGTH, to_json(curve) + "\n")
             kept = points[strength].headline.low >= self._request.keep
             if strength and kept and self._request.until_kept:
-                break
+                ordered = self._between(strength)
         assert curve is not None  # there is at least strength 0
         return curve
+
+    def _between(self, kept: float) -> list[float]:
+        """What is measured after the highest of the listed strengths that is kept."""
+        above = [strength for strength in self._request.strengths if strength > kept]
+        if self._request.until_kept != "halved" or not above or kept not in self._request.strengths:
+            return []
+        return [(kept + min(above)) / 2]
 
     def _items(self, loaded: LoadedTarget, strength: float) -> list[ItemScore]:
         """The scores of the suite at a strength: those on disk, and the others computed and appended."""
@@ -173,8 +182,9 @@ class Sweep:
         items = len(self._suite.items)
         if done % _PROGRESS_ITEMS and done != items:
             return
-        before = self._request.strengths.index(strength) * items
-        total = items * len(self._request.strengths)
+        listed = self._request.strengths
+        before = (listed.index(strength) if strength in listed else len(listed) - 1) * items
+        total = items * len(listed)
         self._on_progress(f"{self._suite.name}, strength {strength:.2f}", before + done, total)
 
     def _info(self, task: NewTask, loaded: LoadedTarget) -> SweepInfo:
