@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
 import msgspec
@@ -10,6 +11,7 @@ import pytest
 
 from tests.ui.helpers import until
 from tui_lab.core import job_client
+from tui_lab.core.changed_inputs import ACCEPT_ENV, ChangedInputs, accepting
 from tui_lab.core.errors import LabError
 from tui_lab.core.job_client import run_job
 
@@ -17,7 +19,9 @@ from tui_lab.core.job_client import run_job
 @pytest.fixture
 def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
     """Writes a module ``job_child`` with the given body; returns its name."""
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
+    )
 
     def write(body: str) -> str:
         (tmp_path / "job_child.py").write_text(
@@ -73,6 +77,27 @@ async def test_an_error_is_its_sentence(child) -> None:  # type: ignore[no-untyp
     module = child("print(json.dumps({'kind': 'error', 'message': 'no such file: x'})); sys.exit(1)\n")
     with pytest.raises(LabError, match="no such file: x"):
         await run_job(module, {})
+
+
+CHANGED = """
+from tui_lab.core import changed_inputs, job_protocol
+def handle(request, progress):
+    if not changed_inputs.accepted():
+        raise changed_inputs.ChangedInputs("run x", ["a changed", "b changed"])
+    return {"went": "on"}
+sys.exit(job_protocol.run(handle, __import__("io").StringIO("{}"), sys.stdout))
+"""
+
+
+async def test_changed_inputs_arrive_as_such_and_are_accepted_by_one_child(child) -> None:  # type: ignore[no-untyped-def]
+    module = child(CHANGED)
+    for _ in range(2):
+        with pytest.raises(ChangedInputs, match="run x: a changed; b changed; --accept-changes") as found:
+            await run_job(module, {})
+        assert (found.value.what, found.value.changes) == ("run x", ("a changed", "b changed"))
+        with accepting():
+            assert await run_job(module, {}) == {"went": "on"}
+    assert ACCEPT_ENV not in os.environ
 
 
 async def test_a_child_that_dies_says_its_last_words(child) -> None:  # type: ignore[no-untyped-def]

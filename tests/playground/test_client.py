@@ -17,6 +17,7 @@ import pytest_asyncio
 
 from tests.playground.in_process import ThreadProcess
 from tests.ui.helpers import until
+from tui_lab.core.changed_inputs import ChangedInputs, accepting
 from tui_lab.core.errors import LabError
 from tui_lab.decoding.records import Beams
 from tui_lab.hardware import memory_budget
@@ -36,6 +37,7 @@ from tui_lab.playground.messages import (
     Tokens,
 )
 from tui_lab.playground.worker import Worker
+from tui_lab.runs import inputs
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 LANES = ("greedy", "beam num_beams=2", "top-p p=0.9 seed=1", "greedy on=tuned")
@@ -215,6 +217,24 @@ async def test_a_missing_model_is_one_sentence_and_idle_memory_is_freed(
     finally:
         await client.close()
     assert client.status.state == "off"
+
+
+async def test_changed_inputs_arrive_as_such_and_are_accepted_for_one_request(
+    playground_in_process: None, adapters: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inputs, "changed_of_reference", lambda *_: ["a changed", "b changed"])
+    client = PlaygroundClient()
+    try:
+        await client.load("pocket")
+        for name in ("one", "two"):
+            with pytest.raises(ChangedInputs) as found:
+                await client.add(name, str(adapters["own"]))
+            assert found.value.changes == ("a changed", "b changed") and name not in client.names
+            with accepting():
+                await client.add(name, str(adapters["own"]))
+            assert name in client.names
+    finally:
+        await client.close()
 
 
 async def test_on_a_gpu_the_process_takes_the_freest_and_ends_with_its_model(

@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tui_lab.core import changed_inputs
 from tui_lab.core.errors import LabError
 from tui_lab.models import digests
 from tui_lab.pocket import MODEL_DIR
@@ -173,5 +174,5 @@ def test_changes_are_refused_until_they_are_accepted() -> None:
     assert inputs.require_unchanged([], "run x") == []
     with pytest.raises(LabError, match=r"run x: a changed; b changed; --accept-changes"):
         inputs.require_unchanged(["a changed", "b changed"], "run x")
-    inputs.accept()
+    changed_inputs.accept()
     assert inputs.require_unchanged(["a changed"], "run x") == ["a changed"]

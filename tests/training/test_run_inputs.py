@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from tui_lab.core import changed_inputs
 from tui_lab.core.errors import LabError
 from tui_lab.data.rows import TokenRow
 from tui_lab.data.store import TokenRows
 from tui_lab.recipes.recipe import Recipe
-from tui_lab.runs import inputs
 from tui_lab.runs.schema import InputsEvent, WarningEvent
 from tui_lab.training import run_inputs
 
@@ -53,7 +53,7 @@ def test_an_attempt_with_other_rows_is_refused_until_that_is_accepted() -> None:
     assert attempt(first, rows([1, 2], [3, 4]))[1] == [first]
     with pytest.raises(LabError, match=r"the data has changed since \(3 → 4 rows\); --accept-changes"):
         attempt(first, rows([1, 2], [3, 4], [5, 6]))
-    inputs.accept()
+    changed_inputs.accept()
     second, events = attempt(first, rows([1, 2], [3, 4], [5, 6]))
     assert isinstance(events[0], WarningEvent) and "3 → 4 rows" in events[0].text
     assert events[1] == second and second.rows != first.rows

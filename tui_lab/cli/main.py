@@ -46,9 +46,9 @@ def _run_command(arguments: Sequence[str] | None) -> int:
     if getattr(args, "cpu", False):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # for every process that this one starts, too
     if getattr(args, "accept_changes", False):
-        from tui_lab.runs import inputs
+        from tui_lab.core import changed_inputs
 
-        inputs.accept()
+        changed_inputs.accept()
     args.loaded = _load_settings(args)
     if args.command:  # the lab shows the problems and obeys the setting itself
         if args.loaded.settings.color:

@@ -6,9 +6,8 @@ import argparse
 
 from tui_lab.cli.output import Answer, as_json, note
 from tui_lab.core.sanitize import sanitize
-from tui_lab.models import catalog
 from tui_lab.report import content, write
-from tui_lab.runs import folder, inputs
+from tui_lab.runs import folder
 
 
 class ReportAnswer(Answer, tag="report", kw_only=True, frozen=True):
@@ -69,11 +68,7 @@ class ReportAnswer(Answer, tag="report", kw_only=True, frozen=True):
 def run(args: argparse.Namespace) -> int:
     """Runs the command; the exit code. Raises LabError."""
     found = folder.open_run(args.name, args.runs_dir)
-    recipe = found.recipe()
-    base = catalog.find(recipe.model, allow_large=True).loadable
-    for sentence in inputs.require_unchanged(
-        inputs.changed_of_run(found, recipe, base, data=False), f"run {found.id}"
-    ):
+    for sentence in write.require_unchanged(found):
         note(sentence)
     report = content.read(found)
     paths = write.write(found, args.out, args.format, report)

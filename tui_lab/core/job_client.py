@@ -14,6 +14,8 @@ from typing import Any, TypeVar, overload
 
 import msgspec
 
+from tui_lab.core import changed_inputs
+from tui_lab.core.changed_inputs import ChangedInputs
 from tui_lab.core.errors import LabError
 from tui_lab.core.format import duration
 from tui_lab.core.job_protocol import JobError, JobMessage, JobProgress, JobResult
@@ -61,9 +63,10 @@ async def run_job(
         environment: variables on top of this process's.
 
     Raises:
+        ChangedInputs: what it reads has changed since, and that is not accepted here.
         LabError: the job's own sentence, or how its process ended.
     """
-    process = await spawn(module, environment)
+    process = await spawn(module, {**(environment or {}), **changed_inputs.for_child()})
     assert process.stdin and process.stdout and process.stderr
     tail = stderr_tail()
     reading = asyncio.create_task(collect_stderr(process.stderr, tail))
@@ -84,6 +87,8 @@ async def run_job(
     match last:
         case JobResult():
             return from_plain(last.answer, answer, f"the answer of {module}")
+        case JobError(_, what, changes) if changes:
+            raise ChangedInputs(what, changes)
         case JobError():
             raise LabError(last.message or f"{module} failed")
     reason = f": {tail[-1]}" if tail else ""

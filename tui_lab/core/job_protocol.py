@@ -20,6 +20,7 @@ from typing import Protocol, TextIO, TypeVar
 
 import msgspec
 
+from tui_lab.core.changed_inputs import ChangedInputs
 from tui_lab.core.errors import LabError
 from tui_lab.core.privacy import keep_private, mask_output, without_secrets
 from tui_lab.core.records import from_plain, to_json
@@ -45,9 +46,12 @@ class JobResult(msgspec.Struct, tag="result", tag_field="kind", frozen=True):
 
 
 class JobError(msgspec.Struct, tag="error", tag_field="kind", frozen=True):
-    """The end of a job that failed: one sentence."""
+    """The end of a job that failed: one sentence. ``changes``: what has changed since ``what``, where that is
+    the reason."""
 
     message: str
+    what: str = ""
+    changes: tuple[str, ...] = ()
 
 
 JobMessage = JobProgress | JobResult | JobError
@@ -104,6 +108,10 @@ def run(
     try:
         request = from_plain(read_request(stdin), request_type, "The job's request")
         lines.send(JobResult(handler(request, on_progress)))
+    except ChangedInputs as error:
+        changes = tuple(map(without_secrets, error.changes))
+        lines.send(JobError(without_secrets(str(error)), without_secrets(error.what), changes))
+        return EXIT_REFUSED
     except LabError as error:
         lines.send(JobError(without_secrets(str(error))))
         return EXIT_REFUSED

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import msgspec
 
 from tui_lab.core import gpu_errors, job_protocol
+from tui_lab.core.changed_inputs import ChangedInputs, accepting
 from tui_lab.core.errors import LabError
 from tui_lab.core.imports import without_collections
 from tui_lab.core.sanitize import first_line
@@ -94,7 +95,11 @@ class Server:
         from tui_lab.playground.worker import out_of_memory_message
 
         try:
-            result = self._result(worker, message)
+            with accepting(message.accepts_changes):
+                result = self._result(worker, message)
+        except ChangedInputs as error:
+            text, status = str(error), worker.status
+            self._writer.send(ErrorMessage(message.id, text, status, error.what, error.changes))
         except LabError as error:
             self._writer.send(ErrorMessage(message.id, str(error), worker.status))
         except Exception as error:  # noqa: BLE001 (the process must answer, whatever failed)

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import msgspec
 
+from tui_lab.core.changed_inputs import ChangedInputs, accepted
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.core.subprocesses import LINE_LIMIT_BYTES, collect_stderr, describe_exit, spawn, stderr_tail
@@ -293,7 +294,8 @@ class PlaygroundClient:
             return
         with contextlib.suppress(BrokenPipeError, ConnectionResetError, RuntimeError):
             # the reader reports a process that has ended, with the reason
-            self._process.stdin.write(encode_line(RequestMessage(request_id, request)))
+            message = RequestMessage(request_id, request, accepts_changes=accepted())
+            self._process.stdin.write(encode_line(message))
 
     async def _read(self, process: asyncio.subprocess.Process) -> None:
         """Handles the messages of a process until it ends, then fails the pending requests."""
@@ -353,12 +355,13 @@ class PlaygroundClient:
                 self._change(status)
                 if pending and not pending.result.done():
                     pending.result.set_result(result)
-            case ErrorMessage(request_id, text, error_status):
+            case ErrorMessage(request_id, text, error_status, what, changes):
                 pending = self._pending.pop(request_id, None) if request_id is not None else None
                 ready = msgspec.structs.replace(self.status, state="ready", text="")
                 self._change(error_status or ready)
                 if pending and not pending.result.done():
-                    pending.result.set_exception(LabError(text))
+                    error = ChangedInputs(what, changes) if changes else LabError(text)
+                    pending.result.set_exception(error)
 
     def _change(self, status: PlaygroundStatus) -> None:
         """Takes a new status. While requests are pending, the state is that of the oldest, not "ready"."""

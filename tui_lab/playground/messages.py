@@ -138,11 +138,12 @@ Request = (
 
 
 class RequestMessage(msgspec.Struct, frozen=True):
-    """One line from the lab."""
+    """One line from the lab. ``accepts_changes``: what has changed since a run is accepted."""
 
     id: int
     request: Request
     v: int = VERSION
+    accepts_changes: bool = False
 
 
 # --- events of a generation -------------------------------------------------------------------------
@@ -252,11 +253,14 @@ class ResultMessage(msgspec.Struct, frozen=True, tag_field="kind", tag="result")
 
 
 class ErrorMessage(msgspec.Struct, frozen=True, tag_field="kind", tag="error"):
-    """The end of a request that failed, or a line that is not a request (``id`` is None if it has none)."""
+    """The end of a request that failed, or a line that is not a request (``id`` is None if it has none).
+    ``changes``: what has changed since ``what`` was made, where that is the reason."""
 
     id: int | None
     message: str
     status: PlaygroundStatus | None = None
+    what: str = ""
+    changes: tuple[str, ...] = ()
 
 
 PlaygroundMessage = StatusMessage | ProgressMessage | EventMessage | ResultMessage | ErrorMessage

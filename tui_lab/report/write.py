@@ -9,9 +9,11 @@ from pathlib import Path
 from tui_lab.core.errors import LabError
 from tui_lab.core.files import write_atomically
 from tui_lab.core.paths import absolute
+from tui_lab.models import catalog
 from tui_lab.report.content import ReportContent, read
 from tui_lab.report.document import document
 from tui_lab.report.render import html, markdown
+from tui_lab.runs import inputs
 from tui_lab.runs.folder import Run
 
 MARKDOWN, HTML = "report.md", "report.html"
@@ -41,6 +43,18 @@ def write(
             f"the report of run {run.id} cannot be written to {folder}: {why}; name a place with --out"
         ) from None
     return paths
+
+
+def require_unchanged(run: Run) -> list[str]:
+    """What has changed since a run saved its weights, where that is accepted. Raises ChangedInputs where not;
+    a base that is not here any more is not compared."""
+    recipe = run.recipe()
+    try:
+        base = catalog.find(recipe.model, allow_large=True).loadable
+    except LabError:
+        base = ""
+    changed = inputs.changed_of_run(run, recipe, base, data=False)
+    return inputs.require_unchanged(changed, f"run {run.id}")
 
 
 def write_at_end(run: Run) -> str:

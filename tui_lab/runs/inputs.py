@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 import msgspec
 
 from tui_lab import __version__
 from tui_lab.core import input_files
+from tui_lab.core.changed_inputs import ChangedInputs, accepted
 from tui_lab.core.errors import LabError
 from tui_lab.core.files import write_atomically
 from tui_lab.core.paths import expanded
@@ -27,8 +27,6 @@ from tui_lab.runs.schema import InputsEvent
 
 #: The file beside an adapter or model that a run saved.
 CARD_FILE = "tui-lab.json"
-#: Set to 1, changed inputs are accepted; ``--accept-changes`` sets it for a command and its children.
-ACCEPT_ENV = "TUI_LAB_ACCEPT_CHANGES"
 #: Recipe fields that change the encoded rows; rows of other settings, or of another version of the lab, are
 #: not compared.
 _ROW_FIELDS = frozenset(
@@ -183,18 +181,20 @@ def changed_of_run(run: Run, recipe: Recipe, base: str, data: bool = True) -> li
     return found
 
 
-def accepted() -> bool:
-    """Whether the user accepts changed inputs."""
-    return os.environ.get(ACCEPT_ENV) == "1"
-
-
-def accept() -> None:
-    """Uses changed inputs from here on, in this process and its children."""
-    os.environ[ACCEPT_ENV] = "1"
+def changed_before_resuming(before: InputsEvent | None, recipe: Recipe) -> list[str]:
+    """What has changed since a run read its inputs, as sentences, before it is continued with its own recipe:
+    also that its data file is another one, which may give the same rows. Raises LabError."""
+    if before is None:
+        return []
+    now = current_inputs(recipe)
+    found = changed_since(before, now, recipe)
+    if _differ(before.data, now.data):
+        found.append(f"the data file {sanitize(mixture.short_name(recipe.data))} has changed since")
+    return found
 
 
 def require_unchanged(sentences: list[str], what: str) -> list[str]:
-    """The sentences, where changes are accepted. Raises LabError with them where not."""
+    """The sentences, where changes are accepted. Raises ChangedInputs with them where not."""
     if sentences and not accepted():
-        raise LabError(f"{what}: {'; '.join(sentences)}; --accept-changes goes on with what is there now")
+        raise ChangedInputs(what, sentences)
     return sentences

@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from tui_lab.core import input_files
+from tui_lab.core import changed_inputs, input_files
 from tui_lab.core.errors import LabError
 from tui_lab.core.files import write_atomically
 from tui_lab.core.subprocesses import child_environment
@@ -76,7 +76,7 @@ def start(
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=run.path,
-                env=child_environment({**(environment or {}), **variables}),
+                env=child_environment({**(environment or {}), **changed_inputs.for_child(), **variables}),
                 start_new_session=True,
                 pass_fds=(lock.descriptor,),
             )

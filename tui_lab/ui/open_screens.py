@@ -10,6 +10,7 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.ui import pane_switcher
 from tui_lab.ui.lab import lab_of
+from tui_lab.ui.screens.pane import Pane
 from tui_lab.ui.screens.too_small import TooSmall
 from tui_lab.ui.terminal.remappable_screen import RemappableScreen
 from tui_lab.ui.terminal.types import AnyApp, AnyScreen
@@ -213,22 +214,23 @@ def write_report(app: AnyApp) -> None:
     except LabError as error:
         app.notify(str(error), severity="error", markup=False)
         return
-    if not lab_of(app).refuse_in_replay(run, f"`tui-lab report {run.id}` writes its report"):
-        work = partial(_write_report, app, run)
-        app.run_worker(work, thread=True, group="report", exclusive=True, exit_on_error=False)
+    pane = app.screen
+    if isinstance(pane, Pane) and not lab_of(app).refuse_in_replay(
+        run, f"`tui-lab report {run.id}` writes its report"
+    ):
+        pane.in_thread(
+            partial(_write_report, run),
+            lambda text: app.notify(text, title="Report", timeout=12, markup=False),
+            "report",
+        )
 
 
-def _write_report(app: AnyApp, run: Run) -> None:
-    from tui_lab.report.write import write
+def _write_report(run: Run) -> str:
+    from tui_lab.report import write
 
-    try:
-        paths = write(run)
-    except LabError as error:
-        app.call_from_thread(app.notify, sanitize(str(error)), severity="error", markup=False)
-        return
-    names = " and ".join(path.name for path in paths)
-    text = f"{names} are in {sanitize(str(run.path))}"
-    app.call_from_thread(app.notify, text, title="Report", timeout=12, markup=False)
+    write.require_unchanged(run)
+    names = " and ".join(path.name for path in write.write(run))
+    return f"{names} are in {sanitize(str(run.path))}"
 
 
 #: What the action ``open(NAME)`` does.

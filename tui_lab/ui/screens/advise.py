@@ -4,6 +4,7 @@ with retrieval and by the newest run of the same model and data, and shows the s
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
 
 from textual import work
@@ -21,6 +22,7 @@ from tui_lab.evaluation.records import EvaluationRequest
 from tui_lab.runs import folder
 from tui_lab.ui.actions.modal import Dialog
 from tui_lab.ui.actions.registry import bindings
+from tui_lab.ui.screens.ask_changes import DoesNotGoOn, asking
 
 if TYPE_CHECKING:
     from tui_lab.recipes.recipe import Recipe
@@ -151,12 +153,15 @@ class AdviseScreen(Dialog[None]):
             target, data=recipe.data, data_format=recipe.data_format, columns=recipe.columns
         )
         try:
-            self.found = await run_job(JOB_MODULE, request, progress, answer=TuningAdvice)
+            job = partial(run_job, JOB_MODULE, request, progress, answer=TuningAdvice)
+            self.found = found = await asking(self, job)
+        except DoesNotGoOn:
+            self._show(Content("Not measured."))
         except LabError as error:
             self._show(Content.styled(sanitize(str(error)), "$text-error"))
         else:
             width = self.query_one("#found", Static).size.width - AROUND
-            self._show(advice_content(self.found, max(40, width)))
+            self._show(advice_content(found, max(40, width)))
         finally:
             if self.is_mounted:
                 self._job = None

@@ -3,6 +3,7 @@ and then the result of the job: what was written, how it is used, and each check
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -25,6 +26,7 @@ from tui_lab.runs.folder import Run
 from tui_lab.ui.actions.modal import ListDialog
 from tui_lab.ui.actions.registry import bindings, keys_of
 from tui_lab.ui.lab import lab_of
+from tui_lab.ui.screens.ask_changes import DoesNotGoOn, asking
 from tui_lab.ui.terminal.types import AnyScreen
 from tui_lab.ui.widgets.dialogs import AskText, Confirm, Pick
 
@@ -236,7 +238,11 @@ class ExportScreen(ListDialog[None]):
 
         self._show_status([f"{request.kind} …"])
         try:
-            answer = await run_job(exports.JOB_MODULE, request, progress, answer=exports.ExportResult)
+            answer = await asking(
+                self, partial(run_job, exports.JOB_MODULE, request, progress, answer=exports.ExportResult)
+            )
+        except DoesNotGoOn:
+            self._show_status([])
         except LabError as error:
             self._show_status([str(error)])
         else:

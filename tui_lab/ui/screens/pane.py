@@ -13,10 +13,12 @@ from textual.app import ComposeResult
 from textual.notifications import SeverityLevel
 from textual.screen import Screen
 
+from tui_lab.core.changed_inputs import ChangedInputs, accepting
 from tui_lab.core.errors import LabError
 from tui_lab.ui.actions.footer import KeysLine
 from tui_lab.ui.actions.registry import keys_of
 from tui_lab.ui.lab import Lab, lab_of
+from tui_lab.ui.screens import ask_changes
 from tui_lab.ui.terminal.remappable_screen import RemappableScreen
 from tui_lab.ui.terminal.textual_internals import is_closing
 from tui_lab.ui.widgets.header import HeaderLine
@@ -201,18 +203,29 @@ class Pane(RemappableScreen, Screen[None]):
         self, work: Callable[[], T], done: Callable[[T], object] | None = None, group: str = "work"
     ) -> None:
         """Runs ``work`` in a thread, after what the thread of the same ``group`` does, and then ``done`` with
-        its result in the app's thread. An error that people can mend becomes a message."""
+        its result in the app's thread. An error that people can mend becomes a message, and changed inputs
+        become a question; after a no ``done`` is not called."""
 
-        def run() -> None:
+        def start(accepts: bool = False) -> None:
+            self.run_worker(
+                partial(run, accepts), thread=True, exclusive=True, group=group, exit_on_error=False
+            )
+
+        def run(accepts: bool) -> None:
             try:
-                result = work()
+                with accepting(accepts):
+                    result = work()
+            except ChangedInputs as changed:
+                text = ask_changes.question(changed)
+                yes, no = ask_changes.YES, ask_changes.NO
+                self.call_back(self.confirm, text, yes, no, lambda: start(accepts=True))
             except LabError as error:
                 self.call_back(self.notice, error, "error")
             else:
                 if done is not None:
                     self.call_back(done, result)
 
-        self.run_worker(run, thread=True, exclusive=True, group=group, exit_on_error=False)
+        start()
 
     @property
     def run_shown(self) -> Run | None:

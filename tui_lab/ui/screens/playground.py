@@ -25,6 +25,7 @@ from tui_lab.playground.messages import (
     PromptTooLongError,
 )
 from tui_lab.ui.actions.registry import ACTIONS, bindings
+from tui_lab.ui.screens.ask_changes import asking
 from tui_lab.ui.screens.pane import Pane
 from tui_lab.ui.views import empty, lane_models
 from tui_lab.ui.views import lane_layout as places
@@ -216,8 +217,10 @@ class PlaygroundPane(Pane):
         try:
             if not self.client.wants:
                 await self.client.load("pocket")
-            self.results = await self.client.generate(
-                request, partial(self._on_event, views), lambda _length: self._accepted(request)
+            on_event = partial(self._on_event, views)
+            self.results = await asking(
+                self,
+                lambda: self.client.generate(request, on_event, lambda _length: self._accepted(request)),
             )
             for done in self.results:
                 if views[done.lane].is_mounted:
@@ -402,7 +405,8 @@ class PlaygroundPane(Pane):
     async def _load_model(self, model: str, precision: str = "auto") -> None:
         quantization, dtype = ("nf4", "auto") if precision == "nf4" else ("none", precision)
         try:
-            status = await self.client.load(model, quantization=quantization, dtype=dtype)
+            load = partial(self.client.load, model, quantization=quantization, dtype=dtype)
+            status = await asking(self, load)
         except LabError as error:
             self.notice(error, "error")
             return
@@ -426,7 +430,7 @@ class PlaygroundPane(Pane):
         from tui_lab.ui.screens.load_adapter import load_tuned
 
         try:
-            name = await load_tuned(self.client, open_run(run_id), run_id)
+            name = await asking(self, partial(load_tuned, self.client, open_run(run_id), run_id))
         except LabError as error:
             self.notice(error, "error")
             return

@@ -29,6 +29,7 @@ from tui_lab.playground import votes
 from tui_lab.runs.folder import Run
 from tui_lab.ui.actions.modal import ListDialog
 from tui_lab.ui.actions.registry import bindings
+from tui_lab.ui.screens.ask_changes import asking
 from tui_lab.ui.screens.blind import Blind
 from tui_lab.ui.screens.item_view import ItemView
 from tui_lab.ui.screens.pane import Pane
@@ -110,13 +111,15 @@ class PredictionList(ListDialog[None]):
             self.query_one("#scores", Static).update(Content(sanitize(pace.line(text, done, total))))
 
         try:
-            await run_job(JOB, request, progress)
+            await asking(self, partial(run_job, JOB, request, progress))
         except LabError as error:
             self.show_error(error)
         finally:
             self._is_answering = False
-            if self.is_mounted:
+            if self.is_mounted and self.path.is_file():
                 self._read()
+            elif self.is_mounted:
+                self.dismiss(None)
 
     @work(exclusive=True, group="read", thread=True, exit_on_error=False)
     def _read(self) -> None:

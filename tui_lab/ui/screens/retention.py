@@ -5,6 +5,7 @@ child processes measure."""
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import Any
 
 from textual import events, on, work
@@ -25,6 +26,7 @@ from tui_lab.retention.stored import StrengthPoint
 from tui_lab.runs.folder import Run, is_locked, list_runs, open_run
 from tui_lab.runs.state import Watcher
 from tui_lab.ui.actions.registry import bindings, first_key
+from tui_lab.ui.screens.ask_changes import asking
 from tui_lab.ui.screens.pane import Pane
 from tui_lab.ui.terminal.textual_internals import call_after_layout
 from tui_lab.ui.views import empty, retention, retention_data, retention_forest
@@ -515,7 +517,7 @@ class RetentionPane(Pane):
 
         self._set_progress(f"{what} …")
         try:
-            answer = await run_job(module, request, progress)
+            answer = await asking(self, partial(run_job, module, request, progress))
         except LabError as error:
             self.notice(error, "error")
         else:

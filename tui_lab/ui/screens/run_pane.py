@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import subprocess
     from collections.abc import Sequence
 
+    from tui_lab.runs.schema import InputsEvent
     from tui_lab.ui.views.spans import TextSpan
 
 #: The filled part of a bar.
@@ -469,9 +470,8 @@ class RunPane(Pane):
         else:
             if is_locked(self.watcher.run):
                 self.notice("Its process is about to go; as soon as it has, the run is started again.")
-            from tui_lab.runs import launch
-
-            self.in_thread(partial(launch.start, self.watcher.run), self._resumed, "start")
+            start = partial(_start_again, self.watcher.run, self.watcher.state.inputs)
+            self.in_thread(start, self._resumed, "start")
 
     def _resumed(self, process: subprocess.Popen[bytes]) -> None:
         self._looked_at = 0.0
@@ -483,3 +483,13 @@ class RunPane(Pane):
         self.notice(
             f"Started again: it {'continues from its last checkpoint' if saved else 'begins at step 0'}."
         )
+
+
+def _start_again(run: Run, before: InputsEvent | None) -> subprocess.Popen[bytes]:
+    """Starts a run that has ended once more. Raises ChangedInputs where what it read has changed since, and
+    LabError."""
+    from tui_lab.runs import inputs, launch
+
+    changed = inputs.changed_before_resuming(before, run.recipe())
+    inputs.require_unchanged(changed, f"Run {run.id} cannot be continued as it was")
+    return launch.start(run)

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from tui_lab.core.changed_inputs import ChangedInputs
+from tui_lab.core.errors import LabError
 from tui_lab.ui.screens.memory_fit import MemoryFit
 from tui_lab.ui.screens.pane import Pane
 
@@ -58,7 +60,11 @@ class RunStarter:
         from tui_lab.runs import stages
         from tui_lab.runs.queue import queue
 
-        stages.check(recipe)
+        try:
+            stages.check(recipe)
+        except ChangedInputs as changed:
+            reason = "; ".join(changed.changes)
+            raise LabError(f"{changed.what}: {reason}; start it without the queue to go on") from None
         preflight.preflight(recipe)  # what is missing is reported now, not when its turn comes
         environment = self._memory.launch_environment() or {}
         (run,) = queue.add([recipe], gpus=environment.get(queue.GPUS_ENV))
@@ -106,6 +112,7 @@ class RunStarter:
 
         summary = self._summary()
         assert summary is not None and summary.recipe is not None
+        self._is_starting = True
         try:
             stages.check(summary.recipe)
             preflight.preflight(summary.recipe)
