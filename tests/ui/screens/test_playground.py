@@ -217,14 +217,14 @@ async def test_settings_reach_the_client() -> None:
         await pilot.press("escape")
         pane.action_options("max_new_tokens")
         await until(lambda: isinstance(app.focused, Input))
-        app.screen.query_one(Input).value = "many"
+        app.screen.query_one("#value", Input).value = "many"
         await pilot.press("enter")
         await until(lambda: "whole number from 1 to 32,768" in screen_text(app))
-        app.screen.query_one(Input).value = "7"
+        app.screen.query_one("#value", Input).value = "7"
         await pilot.press("enter", "down", "down", "down", "right")  # thinking, which this model has not
         await pilot.press("down", "enter")
         await until(lambda: isinstance(app.focused, Input))
-        app.screen.query_one(Input).value = "be kind"
+        app.screen.query_one("#value", Input).value = "be kind"
         await pilot.press("enter", "escape", "s")
         await until(lambda: bool(paper.asks))
         asked = paper.asks[0]
