@@ -94,7 +94,9 @@ class Case:
 
     def base(self, four_bit: bool = False) -> Any:
         """The model in float32, or in NF4 with products in float32."""
-        return load_model(ModelSource(self.model), Precision("float32", four_bit=four_bit), device="cpu")
+        return load_model(
+            ModelSource(self.model), Precision("float32", "nf4" if four_bit else "none"), device="cpu"
+        )
 
     def tokenizer(self) -> Any:
         return templates.load_tokenizer(self.model, "")

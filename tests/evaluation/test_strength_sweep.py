@@ -180,7 +180,7 @@ def test_plain_peft_loads_a_saved_strength(run: runs.Run) -> None:
 
 
 def test_strength_0_on_a_4_bit_base_equals_the_base(adapters: dict[str, Path]) -> None:
-    base = load_model(ModelSource(str(MODEL_DIR)), Precision(four_bit=True), device="cpu")
+    base = load_model(ModelSource(str(MODEL_DIR)), Precision(quantization="nf4"), device="cpu")
     alone = logits(base)
     tuned = load_peft_model(base, adapters["own"], "own")
     whole, scale = logits(tuned), AdapterScale(tuned)

@@ -184,7 +184,7 @@ def test_fp8_is_read_as_plain_weights_and_can_be_stored_in_4_bits(plain: Path, t
     exact, read = logits(load(plain)), load(folder)
     assert type(read.model.layers[0].mlp.up_proj) is torch.nn.Linear
     assert (logits(read) - exact).norm() / exact.norm() < 0.1
-    four_bit = load(folder, Precision(four_bit=True))
+    four_bit = load(folder, Precision(quantization="nf4"))
     assert type(four_bit.model.layers[0].mlp.up_proj).__name__ == "Linear4bit"
     assert type(four_bit.lm_head) is torch.nn.Linear
     assert (logits(four_bit) - exact).norm() / exact.norm() < 0.3

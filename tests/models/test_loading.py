@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -20,8 +21,9 @@ from huggingface_hub.errors import (
 from tui_lab.core import hub_errors, safetensors_file
 from tui_lab.core.errors import LabError
 from tui_lab.data import templates
-from tui_lab.models import catalog, loading
-from tui_lab.models.loading import ModelSource
+from tui_lab.models import catalog, loading, rounded_layers
+from tui_lab.models.loading import ModelSource, Precision
+from tui_lab.models.module_stats import module_stats
 from tui_lab.pocket import MODEL_DIR
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
@@ -179,3 +181,41 @@ def test_an_unreachable_hub_is_reported_after_one_request(load: str, monkeypatch
     with pytest.raises(LabError, match="hub cannot be reached"):
         _load("someone/model") if load == "_load" else loading.load_config(ModelSource("someone/model"))
     assert len(requests) == 1 and requests[0].endswith("/someone/model/resolve/main/config.json")
+
+
+# --------------------------------------------------------------------------------------------------
+# rounded weights
+
+
+@pytest.mark.parametrize("quantization", ["nf4", "int8", "fp8"])
+def test_rounded_weights_answer_nearly_as_the_plain_ones(quantization: str) -> None:
+    """The error of each form is what its number of bits allows, and the head stays as it is."""
+    source, tokens = ModelSource(str(MODEL_DIR)), torch.arange(40)[None]
+    with torch.no_grad():
+        plain = loading.load_model(source, Precision("float32"), device="cpu")
+        rounded = loading.load_model(source, Precision("float32", quantization), device="cpu")
+        expected, found = plain(tokens).logits, rounded(tokens).logits
+    assert module_stats(rounded).quantization == quantization
+    assert torch.equal(plain.lm_head.weight, rounded.lm_head.weight)
+    error = float((found - expected).norm() / expected.norm())
+    assert 0 < error < {"nf4": 0.3, "int8": 0.05, "fp8": 0.08}[quantization], error
+
+
+def test_fp8_layers_compute_with_their_rounded_weights_forward_and_backward() -> None:
+    torch.manual_seed(0)
+    weight = torch.randn(24, 16) * torch.logspace(-3, 2, 24)[:, None]
+    weight[3] = 0
+    layer = rounded_layers.float8_layer(weight, bias=True)
+    layer.bias = torch.nn.Parameter(torch.randn(24), requires_grad=False)
+    x = torch.randn(2, 5, 16, requires_grad=True)
+    dense = layer.dequantized()
+    # 3 bits of mantissa: at most 1/16 of a normal number, and the largest of a row is exact
+    large = weight.abs() > weight.abs().amax(1, keepdim=True) / 4096
+    assert ((dense - weight).abs()[large] <= weight.abs()[large] / 16 * 1.001).all()
+    assert not dense[3].any()
+    gradient = torch.randn(2, 5, 24)
+    layer(x).backward(gradient)
+    assert torch.allclose(layer(x), torch.nn.functional.linear(x, dense, layer.bias), rtol=1e-4, atol=1e-4)
+    assert x.grad is not None and torch.allclose(x.grad, gradient @ dense, rtol=1e-4, atol=1e-3)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer(x).dtype == torch.bfloat16

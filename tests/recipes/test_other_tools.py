@@ -204,7 +204,7 @@ def test_what_is_no_recipe_is_one_sentence(tmp_path: Path, text: str, name: str,
 
 def test_values_without_counterpart_are_refused_by_name() -> None:
     keys = {
-        "optim": "lion_8bit", "lr_scheduler_type": "polynomial", "r": 0, "quantization_bit": 8,
+        "optim": "lion_8bit", "lr_scheduler_type": "polynomial", "r": 0, "quantization_bit": 3,
         "max_steps": -1, "eval_steps": 0.1, "save_steps": 50, "learning_rate": "fast", "push_to_hub": True,
         "model": "pocket",
     }  # fmt: skip
@@ -243,3 +243,18 @@ def test_any_values_are_judged(values: dict[str, Any], tool: Any) -> None:
         each for key, value in found.values.items() for each in check_values({key: value}) if each.key == key
     ]
     assert tomllib.loads(found.to_toml("x")) is not None
+
+
+@pytest.mark.parametrize(
+    ("keys", "kind"),
+    [
+        ({"load_in_8bit": True, "load_in_4bit": False}, "int8"),
+        ({"load_in_8bit": False, "load_in_4bit": True}, "nf4"),
+        ({"load_in_8bit": False}, None),
+        ({"quantization_bit": 8}, "int8"),
+    ],
+)
+def test_weights_in_8_bits_are_taken(keys: dict[str, object], kind: str | None) -> None:
+    tool = "llamafactory" if "quantization_bit" in keys else "axolotl"
+    found = convert({"base_model": "pocket", "model_name_or_path": "pocket", **keys}, tool)
+    assert found.values.get("quantization") == kind

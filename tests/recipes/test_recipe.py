@@ -219,6 +219,7 @@ REFUSED: list[dict[str, Any]] = [
     {"init_lora_weights": "olora", "quantization": "nf4"},
     {"method": "loha", "quantization": "nf4"},
     {"method": "osf", "quantization": "nf4"},
+    {"use_dora": True, "quantization": "fp8"},
     {"method": "prompt_tuning", "packing": True},
     {"method": "prefix", "gradient_checkpointing": True},
     {"early_stopping_patience": 2, "validation_fraction": 0.0},
@@ -333,3 +334,9 @@ def test_a_damaged_file_is_named_with_what_is_wrong(tmp_path: Path, content: byt
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(LabError, match="there is no such file"):
         read_recipe(tmp_path / "no.toml")
+
+
+@pytest.mark.parametrize("name", ["bottleneck", "Houlsby", "adapter"])
+def test_bottleneck_adapters_are_refused_with_the_alternative(name: str) -> None:
+    with pytest.raises(RecipeError, match=r"no bottleneck adapters.* use method = 'lora'"):
+        build({"method": name})

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.training.conftest import recipe_for
-from tui_lab.models.module_stats import four_bit_modules
+from tui_lab.models.module_stats import four_bit_modules, module_stats
 from tui_lab.recipes.recipe import RecipeError
 from tui_lab.training.trainer import LabTrainer
 
@@ -29,12 +29,20 @@ METHODS: dict[str, dict[str, Any]] = {
     "loha": {"method": "loha"},
     "osf": {"method": "osf"},
 }
-CELLS = list(itertools.product(METHODS, ("none", "nf4"), (False, True), (False, True)))
+CELLS = [
+    *itertools.product(METHODS, ("none", "nf4"), (False, True), (False, True)),
+    *itertools.product(
+        ("lora", "dora", "ia3", "adalora", "loha", "prefix"), ("int8", "fp8"), (False,), (False,)
+    ),
+    *itertools.product(("lora", "full"), ("int8", "fp8"), (False,), (True,)),
+]
 
 
 def refused(method: str, quantization: str, packing: bool, checkpointing: bool) -> bool:
     """The cells that were found broken by trying them."""
-    if quantization == "nf4" and method in ("full", "pissa", "olora", "loha", "osf"):
+    if quantization != "none" and method in ("full", "pissa", "olora", "osf"):
+        return True
+    if (quantization, method) in (("nf4", "loha"), ("int8", "dora"), ("fp8", "dora")):
         return True
     if packing and method in ("prefix", "p_tuning", "prompt_tuning"):
         return True
@@ -69,6 +77,9 @@ def test_cell(
         return
     trainer = make_trainer(recipe_for(**values))
     assert (len(four_bit_modules(trainer.model)) == 14) is (quantization == "nf4")
+    stats = module_stats(trainer.model)
+    assert stats.quantization == ("" if quantization == "none" else quantization)
+    assert stats.quantized_modules == (0 if quantization == "none" else 14)
     for module in four_bit_modules(trainer.model):
         assert module.weight.dtype == torch.uint8 and module.weight.quant_state.nested
     before = {name: weight.detach().clone() for name, weight in trainer.model.named_parameters()}

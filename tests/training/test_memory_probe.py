@@ -139,16 +139,19 @@ def test_the_formula_counts_osf(device: str, checkpointing: bool, monkeypatch: p
     assert said.part("optimizer") == pytest.approx(probed.optimizer_bytes, rel=0.01)
 
 
-def test_four_bit_weights_equal_bitsandbytes() -> None:
+@pytest.mark.parametrize("quantization", ["nf4", "int8", "fp8"])
+def test_rounded_weights_are_counted_as_they_are_loaded(quantization: str) -> None:
     from tui_lab.models.loading import ModelSource
     from tui_lab.training.base_model import load_base
 
-    recipe, values = settled("llama", {"preset": "starter", "max_length": 64})
+    recipe, values = settled("llama", {"preset": "starter", "max_length": 64, "quantization": quantization})
     facts = memory_table.CPU
     loaded = load_base(ModelSource(str(MODEL_DIR)), recipe, facts, values)
     loaded_bytes = sum(t.untyped_storage().nbytes() for t in fake_model.tensors_of(loaded))
     probed = memory_probe.probe(AutoConfig.from_pretrained(MODEL_DIR), recipe, values, "cpu")
     assert probed.weights_bytes == pytest.approx(loaded_bytes, rel=0.02)  # rounded up, tensor by tensor
+    forecast = memory.forecast(catalog.find("pocket").shape, recipe, values, "cpu")
+    assert forecast.part("weights") == pytest.approx(loaded_bytes, rel=0.01)
 
 
 def test_packed_rows_without_a_mask_are_counted() -> None:

@@ -155,15 +155,16 @@ def _load_session(
     run on besides the base."""
     from tui_lab.decoding.session import DecodingSession
     from tui_lab.hardware.cuda_support import torch_device
-    from tui_lab.models.loading import NO_FOUR_BIT, ModelSource, Precision, has_four_bit, load_model
+    from tui_lab.models.loading import NO_QUANTIZED, ModelSource, Precision, has_quantized, load_model
 
-    if args.four_bit and not has_four_bit(torch_device()):
-        note(NO_FOUR_BIT)
+    quantization = "nf4" if args.four_bit else args.quantization
+    if quantization != "none" and not has_quantized(torch_device()):
+        note(NO_QUANTIZED)
 
     def weights(target: ModelReference) -> PreTrainedModel:
         return load_model(
             ModelSource(target.location, target.revision),
-            Precision(args.dtype, four_bit=args.four_bit),
+            Precision(args.dtype, quantization),
             allow_large=args.allow_large,
         )
 

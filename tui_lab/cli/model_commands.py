@@ -12,6 +12,7 @@ from tui_lab.cli.options import (
     add_recipe_options,
     add_set_option,
 )
+from tui_lab.hardware.precision import QUANTIZATIONS
 
 #: The keys of :data:`tui_lab.export.records.KINDS`, which is not imported here.
 EXPORT_KINDS = ("adapter", "merged", "modelfile", "gguf")
@@ -86,7 +87,10 @@ wrote it.""",
     )
     generate.option("--max-new-tokens", "N", "tokens per lane (default 128)", 128, int)
     generate.many("--stop", "TEXT", "end a lane before this text")
-    generate.flag("--four-bit", "load the weights in 4 bits (NF4)")
+    generate.flag("--four-bit", "the same as --quantization nf4")
+    generate.choice(
+        "--quantization", tuple(QUANTIZATIONS), "none", "how the weights are stored (default none)"
+    )
 
     retention = commands.add(
         "retention",
@@ -114,7 +118,7 @@ A run stores its results in its own folder.""",
     )
     retention.choice(
         "--quantization",
-        ("auto", "none", "nf4"),
+        ("auto", *QUANTIZATIONS),
         "auto",
         "how the weights are stored (default: as in the run)",
     )
@@ -154,7 +158,7 @@ repeated.""",
     predict.count("--samples", "answers a row, of a lane that samples; scores are means (default 1)", 1)
     predict.choice(
         "--quantization",
-        ("auto", "none", "nf4"),
+        ("auto", *QUANTIZATIONS),
         "auto",
         "how the weights are stored (default: as in the run)",
     )
@@ -186,7 +190,7 @@ TUI_LAB_PRICE_PER_HOUR gives the cost of an answer.""",
     advise.count("--max-new-tokens", "tokens of an answer at most (default: as a run answers its rows)")
     advise.choice(
         "--quantization",
-        ("auto", "none", "nf4"),
+        ("auto", *QUANTIZATIONS),
         "auto",
         "how the weights are stored (default: as in the run)",
     )
@@ -324,7 +328,8 @@ In a request the model is "base" or the name of a run. Other machines need the k
     serve.option("--model", "NAME", "the base (default: that of the first run, else the bundled model)")
     serve.option("--host", "ADDRESS", "the address to listen on (default 127.0.0.1)", "127.0.0.1")
     serve.count("--port", "the port; 0 takes a free one (default 8321)", 8321)
-    serve.flag("--four-bit", "load the weights in 4 bits (NF4)")
+    serve.flag("--four-bit", "the same as --quantization nf4")
+    serve.choice("--quantization", tuple(QUANTIZATIONS), "none", "how the weights are stored (default none)")
     add_allow_large_option(serve)
     add_cpu_option(serve)
     add_accept_option(serve)

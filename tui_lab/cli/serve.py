@@ -84,7 +84,7 @@ async def _serve(
         await client.load(
             base.location,
             revision=base.revision,
-            quantization="nf4" if args.four_bit else "none",
+            quantization="nf4" if args.four_bit else args.quantization,
             allow_large=args.allow_large,
         )
         for name, location in names.items():

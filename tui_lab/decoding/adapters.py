@@ -219,6 +219,10 @@ def _peft_config(model: CausalModel, folder: Path, name: str) -> PeftConfig:
     return config
 
 
+#: Layers whose weights peft cannot read: LLM.int8 (its norms fail), and FP8.
+_IN_8_BITS = ("Linear8bitLt", "Float8Linear")
+
+
 def _wrap(
     model: CausalModel, folder: Path, name: str, config: dict[str, object], peft_config: PeftConfig
 ) -> PeftModel:
@@ -230,6 +234,11 @@ def _wrap(
         raise LabError(
             f"adapter {sanitize(name)} (OSF) is computed from the weights of its base, and here they are "
             "rounded to 4 or 8 bits; load the base without quantisation"
+        )
+    if config.get("use_dora") and any(type(module).__name__ in _IN_8_BITS for module in model.modules()):
+        raise LabError(
+            f"adapter {sanitize(name)} (DoRA) needs the norms of the base weights, which are in 8 bits here; "
+            "load the base without quantisation, or with nf4"
         )
     kind = MODEL_TYPE_TO_PEFT_MODEL_MAPPING.get(str(peft_config.task_type), PeftModel)
     peft_config.inference_mode = True

@@ -14,7 +14,8 @@ def not_finite(model: torch.nn.Module, wanted: Callable[[str], bool] = lambda _n
     checked."""
     names: list[str] = []
     extremes: list[torch.Tensor] = []
-    for name, parameter in model.named_parameters():
+    scales = ((name, each) for name, each in model.named_buffers() if name.endswith(".weight_scale"))
+    for name, parameter in (*model.named_parameters(), *scales):
         if not wanted(name):
             continue
         for tensor in _checkedtensors(parameter):
@@ -29,7 +30,7 @@ def not_finite(model: torch.nn.Module, wanted: Callable[[str], bool] = lambda _n
     return list(dict.fromkeys(name for name, is_bad in zip(names, bad, strict=True) if is_bad))
 
 
-def _checkedtensors(parameter: torch.nn.Parameter) -> Iterable[torch.Tensor]:
+def _checkedtensors(parameter: torch.Tensor) -> Iterable[torch.Tensor]:
     state = getattr(parameter, "quant_state", None)
     scales: list[Any] = [getattr(parameter, "SCB", None)]
     if state is not None:

@@ -12,6 +12,7 @@ import msgspec
 from tui_lab.core.errors import LabError
 from tui_lab.core.records import from_plain
 from tui_lab.core.sanitize import sanitize
+from tui_lab.hardware.precision import QUANTIZATIONS
 from tui_lab.retention import strength_grid
 from tui_lab.retention.results import SuiteResult
 from tui_lab.retention.stored import AcquisitionResult
@@ -49,8 +50,11 @@ class EvaluationRequest(msgspec.Struct, frozen=True):
             raise LabError(f"limit is 0 (all items) or more, not {self.limit}")
         if self.dtype not in ("auto", "float32", "bfloat16", "float16"):
             raise LabError(f"dtype is auto, float32, bfloat16 or float16, not {sanitize(self.dtype)!r}")
-        if self.quantization not in ("auto", "none", "nf4"):
-            raise LabError(f"quantization is auto, none or nf4, not {sanitize(self.quantization)!r}")
+        if self.quantization not in ("auto", *QUANTIZATIONS):
+            raise LabError(
+                f"quantization is one of auto, {', '.join(QUANTIZATIONS)}, "
+                f"not {sanitize(self.quantization)!r}"
+            )
         if self.judge and self.classifier:
             raise LabError("--judge and --classifier both score the answers: use one of them")
         return msgspec.structs.replace(self, suites=tuple(dict.fromkeys(self.suites)))

@@ -126,9 +126,9 @@ def _run_of(name: str, runs_dir: Path | None) -> Run | None:
 
 def _load_config(quantization: str, dtype: str, base: ModelReference) -> LoadConfig:
     from tui_lab.hardware.cuda_support import torch_device
-    from tui_lab.models.loading import ModelSource, auto_dtype, has_four_bit
+    from tui_lab.models.loading import ModelSource, auto_dtype, has_quantized
 
     device = torch_device()
     if dtype == "auto":
         dtype = auto_dtype(ModelSource(base.location, base.revision), device)
-    return LoadConfig(quantization if has_four_bit(device) else "none", dtype, device)
+    return LoadConfig(quantization if has_quantized(device) else "none", dtype, device)

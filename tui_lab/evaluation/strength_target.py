@@ -46,9 +46,9 @@ class SweepTarget:
         raise LabError(f"run {run.id} has saved no adapter and no model yet; let it finish or resume it")
 
     @property
-    def four_bit(self) -> bool:
-        """Whether the base is loaded in 4 bits, as in the run."""
-        return self.recipe.quantization == "nf4" and not self.is_full_model
+    def quantization(self) -> str:
+        """How the base is stored, as in the run."""
+        return "none" if self.is_full_model else self.recipe.quantization
 
     def identity(self, strength: float) -> str:
         """The weights at a strength, for the score cache. Strength 0 is the base."""
@@ -107,7 +107,7 @@ class LoadedTarget:
             large = target.recipe.allow_large
             base = load_model(
                 ModelSource(target.base, revision),
-                Precision(dtype, four_bit=target.four_bit, unquantized=target.is_full_model),
+                Precision(dtype, quantization=target.quantization, unquantized=target.is_full_model),
                 allow_large=large,
             )
             if target.is_full_model:
@@ -118,9 +118,8 @@ class LoadedTarget:
                 self.scale = AdapterScale(self.model)
             # the tokenizer of the base, as in evaluations: the same items must be the same tokens
             self.tokenizer: Tokenizer = prompts.measuring_tokenizer(target.base, revision, target.path)
-        quantization = "nf4" if target.four_bit else "none"
         base_dtype = str(base.dtype).removeprefix("torch.")
-        self.how = score_cache.LoadConfig(quantization, base_dtype, torch_device())
+        self.how = score_cache.LoadConfig(target.quantization, base_dtype, torch_device())
 
 
 def save(target: SweepTarget, strength: float) -> str:

@@ -31,7 +31,7 @@ def load_weights(
     with quiet_libraries(), reported:
         model = load_model(
             ModelSource(source.location, source.revision),
-            Precision(how.dtype, four_bit=how.quantization == "nf4"),
+            Precision(how.dtype, quantization=how.quantization),
             allow_large=allow_large,
         )
     catalog.check_size(source.location, model.num_parameters(), allow_large)

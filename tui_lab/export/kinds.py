@@ -253,8 +253,9 @@ def _note_gap(source: SavedRun, reference: Reference, answer: CheckAnswer, outco
         return
     gap = outcome.figures.gap = compare.divergence(answer.gap)
     subject = (
-        "quantisation gap: the run was trained on NF4 weights, and the export uses unquantised ones"
-        if source.four_bit
+        f"quantisation gap: the run was trained on {source.rounding} weights, and the export uses "
+        "unquantised ones"
+        if source.quantized
         else f"the run computed in {reference.own.rpartition(' ')[2]}"
     )
     outcome.notes.append(gap.sentence(subject))

@@ -17,6 +17,7 @@ from tui_lab.core import input_files
 from tui_lab.core.errors import LabError
 from tui_lab.export.check import Conversation, Model, Tokenizer
 from tui_lab.hardware.memory_budget import free_bytes
+from tui_lab.hardware.precision import QUANTIZATIONS
 from tui_lab.models import catalog
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs import folder
@@ -126,15 +127,16 @@ class SavedRun:
         return str(self.adapter_config.get("peft_type")) in VIRTUAL_TOKEN_TYPES
 
     @property
-    def four_bit(self) -> bool:
-        """Whether the run computed with 4-bit weights of its base."""
-        nf4 = self.recipe.quantization == "nf4" or self.entry.form == "bnb4"
-        return nf4 and not self.is_full_model
+    def rounding(self) -> str:
+        """How the run's weights of its base are rounded, for people; see :attr:`quantized`."""
+        stored = {"bnb4": "nf4", "bnb8": "int8"}.get(self.entry.form)
+        return QUANTIZATIONS[stored or self.recipe.quantization]
 
     @property
     def quantized(self) -> bool:
         """Whether the run computed with rounded weights of its base."""
-        return self.four_bit or (self.entry.form == "bnb8" and not self.is_full_model)
+        rounded = self.recipe.quantization != "none" or self.entry.form in ("bnb4", "bnb8")
+        return rounded and not self.is_full_model
 
     def tokenizer(self) -> Tokenizer:
         """The run's tokenizer with the run's chat template, which has the run's settings as its defaults.
@@ -243,7 +245,7 @@ def trained_setup(source: SavedRun) -> TrainedSetup:
         recipe = recipe.changed(compute_dtype="auto")
     values = resolve(recipe, found, source.entry).values
     dtype = values.compute_dtype
-    rounded = "NF4 weights, " if source.four_bit else "8-bit weights, " if source.quantized else ""
+    rounded = f"{source.rounding} weights, " if source.quantized else ""
     return TrainedSetup(found, dtype, values.attn_implementation, f"{rounded}computed in {dtype}")
 
 

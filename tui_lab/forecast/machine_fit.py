@@ -12,7 +12,7 @@ from tui_lab.forecast.estimate import estimate
 from tui_lab.forecast.memory import playground_forecast
 from tui_lab.forecast.remedies import FITS, OVER, TIGHT, UNKNOWN, verdict
 from tui_lab.hardware.memory_budget import MemoryBudget
-from tui_lab.hardware.precision import best_dtype
+from tui_lab.hardware.precision import QUANTIZATIONS, best_dtype
 from tui_lab.models.catalog import Entry
 from tui_lab.recipes.recipe import build, with_pins
 from tui_lab.recipes.resolve import resolve
@@ -48,7 +48,7 @@ class MachineFit:
 
 def playground_fit(entry: Entry, budget: MemoryBudget, precision: str) -> MachineFit:
     """Of a model in the playground, with :data:`LANES` lanes of :data:`LANE_TOKENS` tokens. ``precision``:
-    auto, nf4 or a dtype."""
+    auto, a quantisation or a dtype."""
     if entry.shape is None:
         return MachineFit(reason="its sizes are known once it is downloaded")
     device = budget.device
@@ -56,8 +56,8 @@ def playground_fit(entry: Entry, budget: MemoryBudget, precision: str) -> Machin
     try:
         found = playground_forecast(
             entry.shape,
-            quantization="nf4" if precision == "nf4" else "none",
-            dtype=best if precision in ("auto", "nf4") else precision,
+            quantization=precision if precision in QUANTIZATIONS else "none",
+            dtype=best if precision in ("auto", *QUANTIZATIONS) else precision,
             rows=LANES,
             tokens=min(LANE_TOKENS, entry.context or LANE_TOKENS),
             device=budget.kind,

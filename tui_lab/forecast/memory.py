@@ -131,7 +131,7 @@ def playground_forecast(
     size = DTYPE_BYTES.get(dtype, 4)
     width = 2 * shape.kv_heads * shape.head_dim * shape.layers
     parts = {
-        "weights": weights_bytes(shape, quantization == "nf4", True, size),
+        "weights": weights_bytes(shape, quantization, True, size),
         "kv_cache": rows * tokens * width * size,
         "logits": rows * shape.vocabulary * (size + 3 * 4),  # computed, then float32, sorted, probabilities
     }
@@ -172,20 +172,28 @@ def _forecast(parts: Mapping[str, float], vocabulary: int, device: str, moment: 
 # during the whole step
 
 
-def weights_bytes(shape: Shape, nf4: bool, double: bool, size: int) -> int:
-    """Bytes of a model's weights: with ``nf4`` the linear layers of the blocks in 4 bits with their scales
-    (``double``: quantised too), all else (embeddings, output layer, norms, biases) in ``size`` bytes each."""
-    if not nf4:
+def weights_bytes(shape: Shape, quantization: str, double: bool, size: int) -> int:
+    """Bytes of a model's weights: the linear layers of the blocks with their scales, as ``quantization``
+    stores them (``double``: the scales of NF4 are quantised too), all else (embeddings, output layer, norms,
+    biases) in ``size`` bytes each."""
+    if quantization == "none":
         return parameter_count(shape) * size
     total = 0.0
     quantised = 0
     for linear in linears(shape):
         values = linear.in_features * linear.out_features
-        blocks = -(-values // NF4_BLOCK)
-        scales = blocks + 4 * -(-blocks // NESTED_BLOCK) + 1024 if double else 4 * blocks
-        total += linear.count * (values / 2 + scales)
+        total += linear.count * _rounded_bytes(values, linear.out_features, quantization, double)
         quantised += linear.count * values
     return round(total) + (parameter_count(shape) - quantised) * size
+
+
+def _rounded_bytes(values: int, outputs: int, quantization: str, double: bool) -> float:
+    """Bytes of one rounded matrix with its scales."""
+    if quantization in ("int8", "fp8"):
+        return values + 4 * outputs
+    blocks = -(-values // NF4_BLOCK)
+    scales = blocks + 4 * -(-blocks // NESTED_BLOCK) + 1024 if double else 4 * blocks
+    return values / 2 + scales
 
 
 @dataclass(frozen=True)
@@ -202,7 +210,7 @@ class StepShape:
     tokens: int  # of a micro-batch
     trained: int  # parameters
     targets: tuple[Linear, ...]  # layers with an adapter
-    quantization: str = "none"  # none, nf4 or int8
+    quantization: str = "none"
     row_mask: bool = True  # whether padded or packed rows have a mask
 
     @property
@@ -244,10 +252,7 @@ def constant_bytes(step: StepShape) -> dict[str, float]:
     """Bytes by part that stay allocated during the whole step."""
     recipe = step.recipe
     weight_bytes = 4 if step.full else step.value_bytes
-    weights = weights_bytes(step.shape, step.quantization == "nf4", recipe.double_quantization, weight_bytes)
-    if step.quantization == "int8":
-        rounded = sum(each.count * each.in_features * each.out_features for each in linears(step.shape))
-        weights -= rounded * (weight_bytes - 1)
+    weights = weights_bytes(step.shape, step.quantization, recipe.double_quantization, weight_bytes)
     return {
         "weights": weights,
         "adapter": 0 if step.full else 4 * step.trained + _osf_start_bytes(step),

@@ -7,6 +7,9 @@ from typing import Literal, NamedTuple
 
 ComputeDtype = Literal["bfloat16", "float16", "float32"]
 
+#: How weights can be stored, with names for people.
+QUANTIZATIONS = {"none": "unquantised", "nf4": "NF4", "int8": "int8", "fp8": "FP8"}
+
 #: Activations of these families overflow float16's 65,504 (large residual streams).
 OVERFLOW_FLOAT16 = ("gemma", "gemma2", "gemma3", "gemma3_text")
 

@@ -26,7 +26,7 @@ from tui_lab.hardware import precision as precisions
 from tui_lab.hardware.cuda_memory import memory_of_others
 from tui_lab.hardware.cuda_support import torch_device
 from tui_lab.hardware.gpu import BF16_CAPABILITY
-from tui_lab.models import accounting, catalog, checkpoint, download, shapes
+from tui_lab.models import accounting, catalog, checkpoint, download, rounded_layers, shapes
 from tui_lab.models.module_stats import disable_cpu_repacking
 from tui_lab.models.stored_forms import READERS, StoredForm, UnreadableForm, stored_form
 
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
-#: Said where 4 bits are asked for and :func:`has_four_bit` is false.
-NO_FOUR_BIT = "Apple's GPU has no 4-bit weights here: plain weights are used"
+#: Said where rounded weights are asked for and :func:`has_quantized` is false.
+NO_QUANTIZED = "Apple's GPU has no quantised weights here: plain weights are used"
 #: What from_pretrained raises for files that it cannot use; anything else is a fault of the program.
 _LOAD_ERRORS = (OSError, ValueError, KeyError, ImportError, RuntimeError, MemoryError, SafetensorError)
 
@@ -53,24 +53,33 @@ class ModelSource:
 class Precision:
     """How weights are stored and computed with.
 
-    ``dtype``: of the weights (a key of :data:`DTYPES`), "auto" for the device's best; ``four_bit``: linear
-    layers are stored as NF4 (Dettmers et al. 2023); ``double_quantization``: their scales are quantised, too;
-    ``compute_dtype``: of products with 4-bit weights, "" for ``dtype``. Weights that are stored in
-    bitsandbytes' 4 or 8 bits stay so, unless ``unquantized``, which turns them into ``dtype``.
+    ``dtype``: of the weights (a key of :data:`DTYPES`), "auto" for the device's best; ``quantization``: how
+    linear layers are stored, one of :data:`tui_lab.hardware.precision.QUANTIZATIONS`;
+    ``double_quantization``: the scales of NF4 are quantised, too; ``compute_dtype``: of products with 4-bit
+    weights, "" for ``dtype``; ``unquantized_modules``: full names of linear layers that NF4 leaves as they
+    are. Weights that are stored in bitsandbytes' 4 or 8 bits stay so, unless ``unquantized``, which turns
+    them into ``dtype``.
     """
 
     dtype: str = "auto"
-    four_bit: bool = False
+    quantization: str = "none"
     double_quantization: bool = True
     compute_dtype: str = ""
     unquantized: bool = False
+    unquantized_modules: tuple[str, ...] = ()
+
+    @property
+    def four_bit(self) -> bool:
+        return self.quantization == "nf4"
 
     def quantization_config(self, dtype: str) -> BitsAndBytesConfig | None:
-        """bitsandbytes' configuration for transformers; None for weights that are not quantised."""
-        if not self.four_bit:
-            return None
+        """bitsandbytes' configuration for transformers; None for weights that it does not quantise."""
         from transformers import BitsAndBytesConfig
 
+        if self.quantization == "int8":
+            return BitsAndBytesConfig(load_in_8bit=True)
+        if not self.four_bit:
+            return None
         return BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
@@ -116,8 +125,9 @@ def quiet_libraries() -> Iterator[None]:
         four_bit.setLevel(four_bit_before)
 
 
-def has_four_bit(device: str) -> bool:
-    """Whether weights can be stored in 4 bits: bitsandbytes has its own code for CUDA and processors."""
+def has_quantized(device: str) -> bool:
+    """Whether weights can be quantised: bitsandbytes has its own code for CUDA and processors, and Apple's
+    GPU has no FP8."""
     return device != "mps"
 
 
@@ -133,7 +143,7 @@ def load_model(
 
     ``device``: cuda (the current one), mps or cpu, "" for the best; ``attention``: implementation by
     transformers' name, None for its default; ``allow_large``: permits models over the lab's limit. Where
-    :func:`has_four_bit` is false, weights stay plain. Raises LabError.
+    :func:`has_quantized` is false, weights stay plain. Raises LabError.
     """
     config = load_config(source)
     form = _check_config(source, config, allow_large)
@@ -147,15 +157,21 @@ def load_model(
             )
     dtype = best_dtype(device, config.model_type) if precision.dtype == "auto" else precision.dtype
     rounded, place = form in ("bnb4", "bnb8"), device
-    if not has_four_bit(device):
-        precision = replace(precision, four_bit=False, unquantized=True)
+    if not has_quantized(device):
+        precision = replace(precision, quantization="none", unquantized=True)
         place = "cpu" if rounded else device
+    in_place = form in ("plain", "fp8") and precision.quantization == "fp8"
+    if in_place:
+        place = "cpu"  # plain weights need not fit the GPU
     try:
         model, info = _from_files(source, config, form, precision, dtype, place, attention)
         if rounded and precision.unquantized:
             model = _dequantized(model, dtype, device)
-        if form == "fp8" and precision.four_bit:
+        if in_place or (form == "fp8" and precision.quantization != "none"):
             quantize(model, precision, dtype)
+        if in_place:
+            moved: Any = model
+            model = moved.to(device)
     except Exception as error:
         if is_out_of_memory(error):
             raise _does_not_fit(source, device, precision.four_bit) from error
@@ -219,8 +235,9 @@ def _from_files(
     from transformers import AutoModelForCausalLM
 
     options: dict[str, Any] = {}
-    if form == "plain" and precision.four_bit:
-        options["quantization_config"] = precision.quantization_config(dtype)
+    quantization = precision.quantization_config(dtype) if form == "plain" else None
+    if quantization is not None:
+        options["quantization_config"] = quantization
     elif form == "bnb4":  # products are computed as here, whatever machine the weights were stored on
         config.quantization_config["bnb_4bit_compute_dtype"] = precision.compute_dtype or dtype
     elif form == "fp8":
@@ -262,41 +279,28 @@ def _is_of_bitsandbytes(conversion: object) -> bool:
 
 
 def quantize(model: PreTrainedModel, precision: Precision, dtype: str) -> None:
-    """Stores the linear layers of a loaded model in 4 bits, in place; the head stays as it is."""
-    from bitsandbytes.nn import Linear4bit, Params4bit
+    """Rounds the linear layers of a loaded model as ``precision`` says, in place; the head stays as it is."""
+    kind, compute = precision.quantization, DTYPES[precision.compute_dtype or dtype]
 
-    config = precision.quantization_config(dtype)
-    assert config is not None
-    head = model.get_output_embeddings()
-    for name, module in list(model.named_modules()):
-        if type(module) is not torch.nn.Linear or module is head:
-            continue
-        with torch.device("meta"):
-            layer = Linear4bit(
-                module.in_features,
-                module.out_features,
-                bias=module.bias is not None,
-                compute_dtype=config.bnb_4bit_compute_dtype,
-                compress_statistics=config.bnb_4bit_use_double_quant,
-                quant_type=config.bnb_4bit_quant_type,
-            )
-        weight: Any = Params4bit(
-            module.weight.data,
-            requires_grad=False,
-            compress_statistics=config.bnb_4bit_use_double_quant,
-            quant_type=config.bnb_4bit_quant_type,
-            module=layer,
-        )
-        layer.weight = weight.to(device=module.weight.device)  # quantises
-        layer.bias = module.bias
-        model.set_submodule(name, layer)
-    model.config.quantization_config = config
-    mark_four_bit(model)
+    def make(name: str, weight: torch.Tensor, bias: bool) -> torch.nn.Linear | None:
+        if name in precision.unquantized_modules:
+            return None
+        if kind == "fp8":
+            return rounded_layers.float8_layer(weight, bias)
+        if kind == "int8":
+            return rounded_layers.int8_layer(weight, bias)
+        return rounded_layers.nf4_layer(weight, bias, compute, precision.double_quantization)
+
+    rounded_layers.replace_linears(model, make)
+    if kind != "fp8":
+        model.config.quantization_config = precision.quantization_config(dtype)
+        mark_quantized(model, kind)
 
 
-def mark_four_bit(model: PreTrainedModel) -> None:
-    """Sets what transformers' Trainer reads of a model that was loaded in 4 bits."""
-    attributes = {"is_loaded_in_4bit": True, "is_quantized": True, "hf_quantizer": _TrainableQuantizer()}
+def mark_quantized(model: PreTrainedModel, kind: str) -> None:
+    """Sets what transformers' Trainer reads of a model that bitsandbytes' layers were put into."""
+    loaded = "is_loaded_in_4bit" if kind == "nf4" else "is_loaded_in_8bit"
+    attributes = {loaded: True, "is_quantized": True, "hf_quantizer": _TrainableQuantizer()}
     for name, value in attributes.items():
         setattr(model, name, value)
 

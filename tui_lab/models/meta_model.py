@@ -1,12 +1,11 @@
-"""Models without weights, on torch's ``meta`` device, in 4 bits where wanted: for counting, not computing."""
+"""Models without weights, on torch's ``meta`` device, quantised where wanted: for counting, not computing."""
 
 from __future__ import annotations
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
-from transformers.integrations.bitsandbytes import replace_with_bnb_linear
 
-from tui_lab.models.loading import DTYPES, Precision, mark_four_bit
+from tui_lab.models.loading import DTYPES, Precision, quantize
 from tui_lab.models.shapes import Shape
 
 #: Tokens of the sliding window of both Gemma 3 text models under 3 B; transformers assumes 4,096.
@@ -55,16 +54,12 @@ def config_of(shape: Shape) -> PreTrainedConfig:
 
 def meta_model(config: PreTrainedConfig, precision: Precision, attention: str) -> PreTrainedModel:
     """The model of a configuration on ``meta``; ``attention``: implementation by transformers' name. Its
-    linear layers become bitsandbytes' where ``precision`` is in 4 bits."""
+    linear layers become those of ``precision``."""
     with torch.device("meta"):
         model: PreTrainedModel = AutoModelForCausalLM.from_config(
             config, dtype=DTYPES[precision.dtype], attn_implementation=attention
         )
     model.config.use_cache = False
-    quantization = precision.quantization_config(precision.dtype)
-    if quantization is not None:
-        head = [name for name, module in model.named_modules() if module is model.get_output_embeddings()]
-        replace_with_bnb_linear(model, modules_to_not_convert=head, quantization_config=quantization)
-        model.config.quantization_config = quantization
-        mark_four_bit(model)
+    if precision.quantization != "none":
+        quantize(model, precision, precision.dtype)
     return model

@@ -17,12 +17,18 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class ModuleStats:
     """``parameters``: 4-bit weights by their elements and tied ones once, as model cards state them;
-    ``modules``: number of linear modules by class; ``weights_bytes``: bytes of all parameters as stored."""
+    ``modules``: number of linear modules by class, ``quantized_modules`` of them with rounded weights;
+    ``weights_bytes``: bytes of all parameters as stored."""
 
     parameters: int
     modules: dict[str, int]
     quantized_modules: int
+    quantization: str  # of these modules
     weights_bytes: int
+
+
+#: Classes of linear modules with rounded weights.
+_ROUNDED = {"nf4": "Linear4bit", "int8": "Linear8bitLt", "fp8": "Float8Linear"}
 
 
 def module_stats(model: torch.nn.Module) -> ModuleStats:
@@ -33,7 +39,10 @@ def module_stats(model: torch.nn.Module) -> ModuleStats:
         parameters += state.shape.numel() if state is not None else parameter.numel()
         stored += parameter.numel() * parameter.element_size()
     kinds = Counter(type(module).__name__ for module in model.modules() if hasattr(module, "in_features"))
-    return ModuleStats(parameters, dict(kinds), len(four_bit_modules(model)), stored)
+    # peft calls its own modules by the same names
+    names = [type(module).__name__ for module in model.modules() if not hasattr(module, "base_layer")]
+    kind = next((kind for kind, name in _ROUNDED.items() if name in names), "")
+    return ModuleStats(parameters, dict(kinds), names.count(_ROUNDED.get(kind, "")), kind, stored)
 
 
 def four_bit_modules(model: torch.nn.Module) -> list[torch.nn.Module]:

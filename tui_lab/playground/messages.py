@@ -60,7 +60,7 @@ class LoadRequest(msgspec.Struct, frozen=True, tag_field="do", tag="load"):
 
     model: str = "pocket"
     revision: str = ""
-    quantization: str = "none"  # or nf4
+    quantization: str = "none"  # or nf4, int8, fp8
     dtype: str = "auto"
     allow_large: bool = False
 

@@ -32,9 +32,10 @@ from tui_lab.decoding.session import BASE, DecodingSession
 from tui_lab.hardware.cuda_memory import memory_of_others
 from tui_lab.hardware.cuda_support import torch_device
 from tui_lab.hardware.memory_budget import free_bytes
+from tui_lab.hardware.precision import QUANTIZATIONS
 from tui_lab.models import catalog
 from tui_lab.models.load_progress import report_load_progress
-from tui_lab.models.loading import NO_FOUR_BIT, ModelSource, Precision, best_dtype, has_four_bit, load_model
+from tui_lab.models.loading import NO_QUANTIZED, ModelSource, Precision, best_dtype, has_quantized, load_model
 from tui_lab.playground.messages import (
     Generated,
     GenerateRequest,
@@ -95,7 +96,7 @@ class Worker:
             state="ready",
             model=self._model.label,
             dtype=self._model.dtype,
-            quantization="nf4" if self._model.precision.four_bit else "none",
+            quantization=self._model.precision.quantization,
             device=str(model.device),
             names=session.names,
             memory_bytes=sum(_bytes_of(each) for each in models),
@@ -113,8 +114,10 @@ class Worker:
 
     def load(self, request: LoadRequest, on_progress: OnLoadProgress) -> None:
         """Loads a base model in place of the one before, and the adapter if the request names a run."""
-        if request.quantization not in ("none", "nf4"):
-            raise LabError(f"quantization is none or nf4, not {sanitize(request.quantization)!r}")
+        if request.quantization not in QUANTIZATIONS:
+            raise LabError(
+                f"quantization is one of {', '.join(QUANTIZATIONS)}, not {sanitize(request.quantization)!r}"
+            )
         if request.dtype not in ("auto", "float32", "bfloat16", "float16"):
             raise LabError(f"dtype is auto, float32, bfloat16 or float16, not {sanitize(request.dtype)!r}")
         name = request.model
@@ -122,10 +125,10 @@ class Worker:
         target = replace(target, revision=request.revision or target.revision)
         self.unload()
         on_progress(f"loading {sanitize(target.location if name not in target.location else name)} …")
-        four_bit = request.quantization == "nf4" and has_four_bit(torch_device())
-        if request.quantization == "nf4" and not four_bit:
-            on_progress(NO_FOUR_BIT)
-        precision = Precision(request.dtype, four_bit=four_bit)
+        quantization = request.quantization if has_quantized(torch_device()) else "none"
+        if request.quantization != quantization:
+            on_progress(NO_QUANTIZED)
+        precision = Precision(request.dtype, quantization)
         source = ModelSource(target.location, target.revision)
         with report_load_progress(on_progress, sanitize(name), target.location, target.revision):
             model = load_model(source, precision, allow_large=request.allow_large)

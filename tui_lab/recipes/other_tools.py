@@ -264,13 +264,14 @@ def _converted(key: ImportedKey, values: Values, tool: Tool, folder: Path) -> ob
 
 
 def _quantization(value: object) -> object:
-    return (
-        "nf4"
-        if value is True or value == 4
-        else None
-        if value in (False, 0)
-        else _Refused(f"{_short(value)} bits are not offered; nf4 is 4 bits")
-    )
+    if value in (False, 0):
+        return None
+    kind = {1: "nf4", 4: "nf4", 8: "int8"}.get(value) if isinstance(value, int) else None  # True is 1
+    return kind or _Refused(f"{_short(value)} bits are not offered; nf4 is 4 bits, int8 is 8")
+
+
+def _in_8_bits(value: object) -> object:
+    return "int8" if value is True else None
 
 
 def _method(value: object) -> object:
@@ -417,6 +418,7 @@ def _fraction(value: object) -> object:
 
 _CONVERSIONS: dict[str, Callable[[object], object]] = {
     "load_in_4bit": _quantization,
+    "load_in_8bit": _in_8_bits,
     "quantization_bit": _quantization,
     "adapter": _method,
     "finetuning_type": _method,

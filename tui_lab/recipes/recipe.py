@@ -149,12 +149,19 @@ KEY_ALIASES = {
     "block_size": "max_length",
     "load_in_4bit": "quantization",
     "4bit": "quantization",
+    "load_in_8bit": "quantization",
+    "8bit": "quantization",
     "dtype": "compute_dtype",
     "precision": "compute_dtype",
     "patience": "early_stopping_patience",
     "dataset": "data",
     "base_model": "model",
 }
+
+
+#: Names of bottleneck adapters (Houlsby et al. 2019; Pfeiffer et al. 2020): the package ``adapters`` 1.3.0
+#: pins transformers 4.57.
+_BOTTLENECK = ("bottleneck", "adapter", "adapters", "houlsby", "pfeiffer")
 
 
 def unknown_key(key: str) -> RecipeProblem:
@@ -170,6 +177,13 @@ def _problem(error: ErrorDetails) -> RecipeProblem:
     if error["type"] == "extra_forbidden":
         return unknown_key(key)
     info, value = FIELDS[key], error["input"]
+    if key == "method" and isinstance(value, str) and value.lower() in _BOTTLENECK:
+        return RecipeProblem(
+            key,
+            value,
+            f"method = {_shown(value)}: peft has no bottleneck adapters, and the package adapters needs an "
+            "older transformers; use method = 'lora', a bottleneck beside each layer",
+        )
     message = f"{key} = {_shown(value)}: must be {info.allowed()}"
     if info.kind == "choice" and isinstance(value, str):
         near = difflib.get_close_matches(value.lower(), info.choices, n=1, cutoff=0.5)

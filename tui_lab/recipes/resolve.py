@@ -227,6 +227,23 @@ def _quantization(case: _Case) -> None:
             f"quantization = 'nf4' is not used on {reason} in {case.found.values.compute_dtype}, which takes "
             "more memory"
         )
+    elif wanted in ("int8", "fp8") and case.device.type == "mps":
+        raise LabError(
+            f"quantization = '{wanted}' is not possible on Apple's GPU, which has neither bitsandbytes' code "
+            "nor FP8: use quantization = 'none', or device = 'cpu'"
+        )
+    elif wanted == "int8":
+        case.note(
+            "quantization",
+            "int8",
+            "LLM.int8 because the recipe sets it: the frozen weights take half of bfloat16's memory",
+        )
+    elif wanted == "fp8":
+        case.note(
+            "quantization",
+            "fp8",
+            "FP8 (e4m3) because the recipe sets it: half of bfloat16's memory, unpacked for each product",
+        )
     elif wanted == "nf4":
         double = " with double quantisation" if case.recipe.double_quantization else ""
         if case.device.type == "cuda":

@@ -60,19 +60,19 @@ REFUSALS: tuple[tuple[Callable[[RecipeSchema], bool], str, str], ...] = (
         "frozen_rank above 0 with accelerate_config: the frozen part of a sharded adapter would change; use num_processes, or frozen_rank = 0",
     ),
     (
-        lambda r: r.quantization == "nf4" and r.method == "full",
+        lambda r: r.quantization != "none" and r.method == "full",
         "quantization",
-        "quantization = 'nf4' with method = 'full': 4-bit weights cannot be trained; use method = 'lora', or quantization = 'none'",
+        "quantization with method = 'full': rounded weights cannot be trained; use method = 'lora', or quantization = 'none'",
     ),
     (
-        lambda r: r.quantization == "nf4" and r.method == "lora" and r.init_lora_weights.startswith("pissa"),
+        lambda r: r.quantization != "none" and r.method == "lora" and r.init_lora_weights.startswith("pissa"),
         "init_lora_weights",
-        "init_lora_weights = 'pissa' with quantization = 'nf4': peft cannot decompose 4-bit weights; use quantization = 'none', or init_lora_weights = 'default'",
+        "init_lora_weights = 'pissa' with quantization: peft cannot decompose rounded weights; use quantization = 'none', or init_lora_weights = 'default'",
     ),
     (
-        lambda r: r.quantization == "nf4" and r.method == "lora" and r.init_lora_weights == "olora",
+        lambda r: r.quantization != "none" and r.method == "lora" and r.init_lora_weights == "olora",
         "init_lora_weights",
-        "init_lora_weights = 'olora' with quantization = 'nf4' rounds the changed base weights anew, so the saved adapter would not fit the base; use quantization = 'none', or init_lora_weights = 'default'",
+        "init_lora_weights = 'olora' with quantization rounds the changed base weights anew, so the saved adapter would not fit the base; use quantization = 'none', or init_lora_weights = 'default'",
     ),
     (
         lambda r: r.quantization == "nf4" and r.method == "loha",
@@ -80,9 +80,14 @@ REFUSALS: tuple[tuple[Callable[[RecipeSchema], bool], str, str], ...] = (
         "method = 'loha' with quantization = 'nf4' fails on the shapes of packed 4-bit weights; use method = 'lora', or quantization = 'none'",
     ),
     (
-        lambda r: r.quantization == "nf4" and r.method == "osf",
+        lambda r: r.quantization != "none" and r.method == "osf",
         "method",
-        "method = 'osf' with quantization = 'nf4': peft cannot decompose 4-bit weights; use method = 'lora', or quantization = 'none'",
+        "method = 'osf' with quantization: peft cannot decompose rounded weights; use method = 'lora', or quantization = 'none'",
+    ),
+    (
+        lambda r: r.quantization in ("int8", "fp8") and r.method == "lora" and r.use_dora,
+        "use_dora",
+        "use_dora = true with weights in 8 bits: peft cannot read them for their norms; use quantization = 'nf4', or use_dora = false",
     ),
     (
         lambda r: r.preference_loss != "none" and r.packing,

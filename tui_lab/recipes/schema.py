@@ -92,8 +92,8 @@ class RecipeSchema(BaseModel):
         help="How packed rows stay apart: varlen computes each by its bounds, mask hides the others at a cost that grows with the square.")
 
     # --- quantisation
-    quantization: Literal["none", "nf4"] = _field("none", "quantization", "quantization",
-        help="nf4 keeps the frozen weights in 4 bits (QLoRA): a quarter of the memory for a little accuracy and speed.")
+    quantization: Literal["none", "nf4", "int8", "fp8"] = _field("none", "quantization", "quantization",
+        help="nf4 keeps the frozen weights in 4 bits (QLoRA), a quarter of the memory; int8 (LLM.int8) and fp8 in 8 bits, half of it, with less rounding.")
     double_quantization: bool = _field(True, "double quantization", "quantization",
         help="Quantises the scales of NF4 too: saves about 0.37 bit a parameter, costs nearly nothing.")
     compute_dtype: Literal["auto", "bfloat16", "float16", "float32"] = _field(

@@ -181,6 +181,7 @@ class ModelEvent(RunEvent, tag="model", kw_only=True, frozen=True):
     trainable: int = 0
     modules: dict[str, int] = {}
     quantized_modules: int = 0
+    quantization: str = ""
     weights_bytes: float | None = None
     chat_template_source: str = ""
 

@@ -12,6 +12,7 @@ from tui_lab.core.format import interval, plural, significant
 from tui_lab.core.sanitize import sanitize
 from tui_lab.data.label_records import LabelScores
 from tui_lab.data.source_counts import source_line
+from tui_lab.hardware.precision import QUANTIZATIONS
 from tui_lab.recipes.mixture import short_name
 from tui_lab.retention.statistics import Interval
 from tui_lab.retention.verdict import CANNOT_TELL
@@ -221,5 +222,6 @@ def _model(event: ModelEvent) -> str:
     if not event.parameters:
         return ""
     share = event.trainable / event.parameters
-    four_bit = f", {event.quantized_modules} layers in 4 bits" if event.quantized_modules else ""
+    layers = f", {event.quantized_modules} layers in {QUANTIZATIONS.get(event.quantization, '4 bits')}"
+    four_bit = layers if event.quantized_modules else ""
     return f"{event.trainable:,} of {event.parameters:,} parameters are trained ({share:.2%}){four_bit}"

@@ -24,7 +24,7 @@ def precision_of(recipe: Recipe, compute_dtype: str, quantization: str = "") -> 
     recipe's."""
     return Precision(
         weights_dtype(recipe, compute_dtype),
-        four_bit=(quantization or recipe.quantization) == "nf4",
+        quantization=quantization or recipe.quantization,
         double_quantization=recipe.double_quantization,
         compute_dtype=compute_dtype,
         unquantized=recipe.method == "full",

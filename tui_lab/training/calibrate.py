@@ -22,9 +22,7 @@ from pathlib import Path
 import msgspec
 import torch
 import transformers
-from bitsandbytes.nn.modules import Linear4bit, Params4bit
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from transformers.pytorch_utils import Conv1D
 
 from tui_lab.core import job_protocol
 from tui_lab.core.errors import LabError
@@ -40,7 +38,7 @@ from tui_lab.hardware.device import DeviceFacts
 from tui_lab.hardware.gpu import Gpu, GpuMonitor
 from tui_lab.hardware.telemetry import EnergyMeter, match_uuids
 from tui_lab.models import catalog
-from tui_lab.models.loading import DTYPES, mark_four_bit
+from tui_lab.models.loading import DTYPES, quantize
 from tui_lab.models.meta_model import config_of
 from tui_lab.models.module_stats import disable_cpu_repacking
 from tui_lab.models.shapes import Shape
@@ -245,7 +243,6 @@ def _train(
 def random_model(shape: Shape, recipe: Recipe, values: ResolvedValues, device: DeviceFacts) -> Model:
     """A model of ``shape`` with random weights, on the device, as a run would have loaded it."""
     place = torch.device(device.type, 0) if device.type == "cuda" else torch.device(device.type)
-    compute = DTYPES[values.compute_dtype]
     torch.manual_seed(recipe.seed)
     with place:
         model = AutoModelForCausalLM.from_config(
@@ -254,38 +251,10 @@ def random_model(shape: Shape, recipe: Recipe, values: ResolvedValues, device: D
             attn_implementation=values.attn_implementation,
         )
     model.config.use_cache = False
-    if recipe.quantization == "nf4":
-        _quantize(model, compute, recipe.double_quantization)
-        mark_four_bit(model)
+    if recipe.quantization != "none":
+        quantize(model, precision_of(recipe, values.compute_dtype), values.compute_dtype)
         disable_cpu_repacking(model)
     return model
-
-
-def _quantize(model: Model, compute: torch.dtype, double: bool) -> None:
-    """Replaces the linear layers of the blocks by bitsandbytes' 4-bit ones, one by one."""
-    head = model.get_output_embeddings()
-    for name, module in list(model.named_modules()):
-        if not isinstance(module, torch.nn.Linear | Conv1D) or module is head:
-            continue
-        weight = module.weight.data if isinstance(module, torch.nn.Linear) else module.weight.data.T
-        height, width = weight.shape
-        made = Linear4bit(
-            width, height, module.bias is not None, compute, compress_statistics=double, quant_type="nf4",
-            device="meta",
-        )  # fmt: skip
-        packed: torch.nn.Parameter = Params4bit(
-            weight.contiguous(),
-            requires_grad=False,
-            compress_statistics=double,
-            quant_type="nf4",
-            module=made,
-        )
-        made.weight = packed.to(weight.device)
-        if module.bias is not None:
-            made.bias = torch.nn.Parameter(module.bias.data, requires_grad=False)
-        parent, _, child = name.rpartition(".")
-        setattr(model.get_submodule(parent), child, made)
-    model.requires_grad_(False)
 
 
 def random_rows(

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from bitsandbytes.functional import QuantState, dequantize_4bit
-from bitsandbytes.nn.modules import Linear4bit
+from bitsandbytes.nn.modules import Linear4bit, Linear8bitLt
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tui_lab.forecast.memory import NESTED_BLOCK, NF4_BLOCK
@@ -22,6 +22,9 @@ def make_fake(model: torch.nn.Module, mode: FakeTensorMode) -> None:
         parameters, buffers = own_tensors(module)
         if isinstance(module, Linear4bit) and module.weight.is_meta:
             module.weight = _packed(module, mode)
+            made[id(module.weight)] = module.weight
+        if isinstance(module, Linear8bitLt) and module.weight.is_meta:
+            module.weight = _int8(module, mode)
             made[id(module.weight)] = module.weight
         for name, parameter in parameters.items():
             if parameter is None or (id(parameter) in made and made[id(parameter)] is parameter):
@@ -76,6 +79,15 @@ def _packed(module: Any, mode: FakeTensorMode) -> torch.nn.Parameter:
         return made
 
 
+def _int8(module: Any, mode: FakeTensorMode) -> torch.nn.Parameter:
+    """An 8-bit weight of bitsandbytes with a scale for each output, as its products read them."""
+    with mode:
+        scale = torch.empty(module.out_features)
+    made = torch.nn.Parameter(_fake(module.weight, mode), requires_grad=False)
+    vars(made).update(CB=made.data, SCB=scale)
+    return made
+
+
 def dequantized_weight(module: Any) -> torch.Tensor:
     """Replaces peft's ``dequantize_module_weight`` for DoRA, which recognises 4-bit weights by bitsandbytes'
     class."""
@@ -87,9 +99,10 @@ def dequantized_weight(module: Any) -> torch.Tensor:
 
 
 def tensors_of(model: torch.nn.Module) -> list[torch.Tensor]:
-    """All tensors of a model: parameters, buffers, scales of 4-bit weights."""
+    """All tensors of a model: parameters, buffers, scales of rounded weights."""
     found: list[torch.Tensor] = [*model.parameters(), *model.buffers()]
     for parameter in model.parameters():
+        found += [scale] if (scale := getattr(parameter, "SCB", None)) is not None else []
         state = getattr(parameter, "quant_state", None)
         while state is not None:
             found += [each for each in (state.absmax, state.code, state.offset) if each is not None]

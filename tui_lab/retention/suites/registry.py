@@ -153,9 +153,8 @@ def _standard(name: str, requested_shots: str | None, path: str | None, limit: i
     )
 
 
-def reader_of(path: Path) -> str | None:
-    """The benchmark that a file or folder is of by what it holds; None for a suite of the user. Raises
-    LabError for a folder that is no benchmark, and for what cannot be read."""
+def _by_path(path: Path, limit: int) -> Suite:
+    """A path without a name: a benchmark where the files say so, else a suite of the user."""
     if path.is_dir():
         name = _folder_name(path)
         if name is None:
@@ -163,22 +162,16 @@ def reader_of(path: Path) -> str | None:
                 f"The folder {path} is not recognised as a benchmark; say which one it is "
                 f"(hellaswag:{path}), or name a file of it."
             )
-        return name
-    if path.suffix.lower() in (".txt", ".text", ".raw", ".tokens"):
-        return "wikitext" if local.is_wikitext(path) else "perplexity"
-    if path.suffix.lower() == ".csv" and re.search(r"_(test|dev|val)$", path.stem):
-        return "mmlu"
-    if path.suffix.lower() == ".json" and local.is_stereoset(path):
-        return "stereoset"
-    records = custom.records_of(path)
-    return suites_standard.looks_like(records[0][1]) if records else None
-
-
-def _by_path(path: Path, limit: int) -> Suite:
-    """A path without a name: a benchmark where the files say so, else a suite of the user."""
-    if (name := reader_of(path)) is not None:
         return _standard(name, None, str(path), limit)
-    suite = custom.from_records(custom.records_of(path), str(path), path.stem, limit)
+    if path.suffix.lower() in (".txt", ".text", ".raw", ".tokens"):
+        return _standard("wikitext" if local.is_wikitext(path) else "perplexity", None, str(path), limit)
+    if path.suffix.lower() == ".csv" and re.search(r"_(test|dev|val)$", path.stem):
+        return _standard("mmlu", None, str(path), limit)
+    records = custom.records_of(path)
+    name = suites_standard.looks_like(records[0][1]) if records else None
+    if name is not None:
+        return _standard(name, None, str(path), limit)
+    suite = custom.from_records(records, str(path), path.stem, limit)
     # Results are filed by name: a suite of the user must not be taken for a standard one.
     return replace(suite, name=f"{suite.name}-own") if suite.name in _all_names() else suite
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tui_lab.ui.widgets.chooser import ChooserItem
 
 #: Precisions in the order of the key; auto is bfloat16 on a GPU that has it, else float32.
-PRECISIONS = ("auto", "nf4", "bfloat16", "float32")
+PRECISIONS = ("auto", "nf4", "int8", "fp8", "bfloat16", "float32")
 
 
 class PickModel(Dialog[tuple[str, str] | None]):

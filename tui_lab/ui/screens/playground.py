@@ -16,6 +16,7 @@ from textual.widgets import Static
 
 from tui_lab.core.errors import LabError
 from tui_lab.decoding.strategies import FAMILIES, PRESETS, Lane
+from tui_lab.hardware.precision import QUANTIZATIONS
 from tui_lab.playground.messages import (
     ChatTurn,
     GenerateRequest,
@@ -403,7 +404,7 @@ class PlaygroundPane(Pane):
 
     @work(exclusive=True, group="playground", exit_on_error=False)
     async def _load_model(self, model: str, precision: str = "auto") -> None:
-        quantization, dtype = ("nf4", "auto") if precision == "nf4" else ("none", precision)
+        quantization, dtype = (precision, "auto") if precision in QUANTIZATIONS else ("none", precision)
         try:
             load = partial(self.client.load, model, quantization=quantization, dtype=dtype)
             status = await asking(self, load)

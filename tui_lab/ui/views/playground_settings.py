@@ -136,7 +136,7 @@ def _status_parts(status: PlaygroundStatus, settings: PlaygroundSettings) -> lis
     """The most important first; empty while nothing is loaded."""
     parts = []
     if status.loaded:
-        precision = "nf4" if status.quantization == "nf4" else status.dtype
+        precision = status.quantization if status.quantization != "none" else status.dtype
         parts = [status.model, precision, status.device, size(status.memory_bytes)]
         parts += [f"on {', '.join(status.names)}"] if len(status.names) > 1 else []
         if status.can_think:

@@ -15,6 +15,7 @@ from tui_lab.forecast.cost import DataFacts, planned_steps
 from tui_lab.forecast.estimate import RunEstimate, estimate
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.hardware.memory_budget import MemoryBudget
+from tui_lab.hardware.precision import QUANTIZATIONS
 from tui_lab.models import catalog
 from tui_lab.models.trainable import trainable_count
 from tui_lab.recipes.recipe import FIELDS, Recipe, RecipeError, build, with_pins
@@ -154,7 +155,7 @@ def describe(recipe: Recipe) -> str:
     """Method, size of the adapter and length of the training."""
     parts: list[str] = [recipe.method]
     if recipe.method == "lora":
-        base = "QLoRA (NF4)" if recipe.quantization == "nf4" else "LoRA"
+        base = f"QLoRA ({QUANTIZATIONS[recipe.quantization]})" if recipe.quantization != "none" else "LoRA"
         variants = [name for on, name in ((recipe.use_dora, "DoRA"), (recipe.use_rslora, "rsLoRA")) if on]
         parts = [" + ".join([base, *variants]), f"r {recipe.lora_r}, alpha {recipe.lora_alpha:g}"]
         if recipe.frozen_rank:

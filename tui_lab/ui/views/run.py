@@ -19,6 +19,7 @@ from tui_lab.core.format import (
     plural,
 )
 from tui_lab.data.source_counts import source_line
+from tui_lab.hardware.precision import QUANTIZATIONS
 from tui_lab.recipes.mixture import short_name
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs import crash_reason, wording
@@ -185,7 +186,10 @@ def about_run(
         parts += labelled("trains", f"{count(model.trainable)} of {count(model.parameters)} parameters")
         parts += labelled("modules", ", ".join(f"{number} {name}" for name, number in model.modules.items()))
         if model.quantized_modules:
-            parts += labelled("quantized", f"{model.quantized_modules} layers to 4 bit")
+            parts += labelled(
+                "quantized",
+                f"{model.quantized_modules} layers to {QUANTIZATIONS.get(model.quantization, '4 bit')}",
+            )
     if data := state.data:
         parts += labelled("data", ", ".join(data_sizes(data)))
     if state.started and (device := state.started.device):

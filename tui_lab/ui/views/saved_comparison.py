@@ -17,6 +17,7 @@ from tui_lab.core.format import decimal
 from tui_lab.core.paths import data_dir
 from tui_lab.core.records import jsonable
 from tui_lab.core.sanitize import sanitize
+from tui_lab.hardware.precision import QUANTIZATIONS
 from tui_lab.playground.messages import GenerateRequest, LaneDone, PlaygroundStatus
 
 #: Size of the prompt history.
@@ -51,10 +52,14 @@ def figures(done: LaneDone) -> dict[str, str]:
 def as_markdown(ask: GenerateRequest, status: PlaygroundStatus, lanes: Sequence[LaneDone]) -> str:
     """The comparison as Markdown. Text of models is fenced, so that it is not read as Markdown."""
     title = f"# {len(lanes)} decodings of one {'conversation' if any(ask.turns) else 'prompt'}"
-    nf4 = ", 4-bit NF4" if status.quantization == "nf4" else ""
+    rounded = (
+        ""
+        if status.quantization == "none"
+        else f", {QUANTIZATIONS.get(status.quantization, status.quantization)} weights"
+    )
     thinking = "" if ask.raw or ask.thinking == "auto" else f", thinking {ask.thinking}"
     how = (
-        f"Model: {sanitize(status.model)}, {status.dtype}{nf4}, on {status.device}. "
+        f"Model: {sanitize(status.model)}, {status.dtype}{rounded}, on {status.device}. "
         f"Chat template: {'off' if ask.raw else 'on'}{thinking}. At most {ask.max_new_tokens} new tokens."
     )
     parts = [title, how, "## Last prompt" if any(ask.turns) else "## Prompt", _fenced(ask.prompt)]
