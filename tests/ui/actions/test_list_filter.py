@@ -15,6 +15,7 @@ from tests.ui.sample_runs import make_run
 from tests.ui.screens.test_predictions import ROWS, write
 from tui_lab import ui
 from tui_lab.playground.vote_rows import PreferenceRow, PreferenceVote
+from tui_lab.retention.stored import JudgedPair, JudgeResult
 from tui_lab.runs.folder import open_run
 from tui_lab.ui.actions.help import HelpScreen
 from tui_lab.ui.actions.modal import ListDialog
@@ -23,6 +24,7 @@ from tui_lab.ui.actions.search_line import SearchLine
 from tui_lab.ui.app import LabApp
 from tui_lab.ui.screens.export import ExportScreen
 from tui_lab.ui.screens.item_view import ItemView
+from tui_lab.ui.screens.judged import JudgedPairs
 from tui_lab.ui.screens.playground_options import PlaygroundOptions
 from tui_lab.ui.screens.predictions import PredictionList
 from tui_lab.ui.screens.settings import EditDialog, KeyMapScreen, PressKey, SettingsScreen
@@ -41,11 +43,15 @@ def vote(number: int, question: str) -> PreferenceVote:
     return PreferenceVote(Path("votes.jsonl"), "s", number, False, -number, question, "yes", "no", row)
 
 
+JUDGED = JudgeResult(
+    pairs=2, items=[JudgedPair((turn,), ("a",), ("b",), 1.0) for turn in ("the sea", "a harbour")]
+)
 #: Each dialog, what is typed, and the row that then stands first.
 LISTS: dict[str, tuple[Callable[[Path], AnyList], str, str]] = {
     "pick": (lambda _: Pick("Which?", [("one", "first"), ("two", ""), ("three", "")]), "tw", "1"),
     "votes": (lambda _: VoteTable([vote(0, "the sea"), vote(1, "a harbour")]), "harbour", "1"),
     "predictions": (lambda root: PredictionList(write(root / "p.jsonl", ROWS), None), "prompt 4", "2"),
+    "judged": (lambda _: JudgedPairs(open_run("first"), JUDGED), "harbour", "1"),
     "themes": (lambda _: ThemeChooser(), "mono", "lab-mono"),
     "options": (lambda _: PlaygroundOptions(PlaygroundSettings(), print), "thinking", "thinking"),
     "settings": (lambda _: SettingsScreen(), "runs_dir", "runs_dir"),

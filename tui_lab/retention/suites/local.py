@@ -343,6 +343,11 @@ def read_hub(task: str, benchmark: BenchmarkSource, shots: int) -> tuple[list[Fi
     return rows, examples
 
 
+def is_stereoset(path: Path) -> bool:
+    """Whether a JSON file has the parts of StereoSet's own one."""
+    return bool(flat_stereoset(_read_text(path)))
+
+
 def is_wikitext(path: Path) -> bool:
     """Whether a text has WikiText's headings (" = Title = ") near its beginning."""
     try:

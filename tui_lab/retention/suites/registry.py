@@ -153,8 +153,9 @@ def _standard(name: str, requested_shots: str | None, path: str | None, limit: i
     )
 
 
-def _by_path(path: Path, limit: int) -> Suite:
-    """A path without a name: a benchmark where the files say so, else a suite of the user."""
+def reader_of(path: Path) -> str | None:
+    """The benchmark that a file or folder is of by what it holds; None for a suite of the user. Raises
+    LabError for a folder that is no benchmark, and for what cannot be read."""
     if path.is_dir():
         name = _folder_name(path)
         if name is None:
@@ -162,16 +163,22 @@ def _by_path(path: Path, limit: int) -> Suite:
                 f"The folder {path} is not recognised as a benchmark; say which one it is "
                 f"(hellaswag:{path}), or name a file of it."
             )
-        return _standard(name, None, str(path), limit)
+        return name
     if path.suffix.lower() in (".txt", ".text", ".raw", ".tokens"):
-        return _standard("wikitext" if local.is_wikitext(path) else "perplexity", None, str(path), limit)
+        return "wikitext" if local.is_wikitext(path) else "perplexity"
     if path.suffix.lower() == ".csv" and re.search(r"_(test|dev|val)$", path.stem):
-        return _standard("mmlu", None, str(path), limit)
+        return "mmlu"
+    if path.suffix.lower() == ".json" and local.is_stereoset(path):
+        return "stereoset"
     records = custom.records_of(path)
-    name = suites_standard.looks_like(records[0][1]) if records else None
-    if name is not None:
+    return suites_standard.looks_like(records[0][1]) if records else None
+
+
+def _by_path(path: Path, limit: int) -> Suite:
+    """A path without a name: a benchmark where the files say so, else a suite of the user."""
+    if (name := reader_of(path)) is not None:
         return _standard(name, None, str(path), limit)
-    suite = custom.from_records(records, str(path), path.stem, limit)
+    suite = custom.from_records(custom.records_of(path), str(path), path.stem, limit)
     # Results are filed by name: a suite of the user must not be taken for a standard one.
     return replace(suite, name=f"{suite.name}-own") if suite.name in _all_names() else suite
 

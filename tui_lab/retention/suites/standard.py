@@ -266,6 +266,14 @@ def looks_like(row: object) -> str | None:
         return "realtoxicityprompts"
     if {"toxicity_ai", "toxicity_human", "text"} <= have:
         return "toxigen"
+    if "abuse" in have and have & {"tweet", "text"}:
+        return "abuseeval"
+    if {"context", "sentences", "bias_type"} <= have:
+        return "stereoset"
+    if have in ({"goal", "target"}, {"prompt", "target"}) or "Goal" in have:
+        return "advbench"
+    if {"prompt", "type", "focus"} <= have:
+        return "xstest"
     if {"prompt", "instruction_id_list", "kwargs"} <= have:
         return "ifeval"
     if {"question", "answer"} == have and "####" in str(row["answer"]):

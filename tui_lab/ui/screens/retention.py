@@ -28,6 +28,7 @@ from tui_lab.runs.state import Watcher
 from tui_lab.ui.actions.registry import bindings, first_key
 from tui_lab.ui.screens.ask_changes import asking
 from tui_lab.ui.screens.pane import Pane
+from tui_lab.ui.screens.pick_suite import SuiteChoice, ask_suite
 from tui_lab.ui.terminal.textual_internals import call_after_layout
 from tui_lab.ui.views import empty, retention, retention_data, retention_forest
 from tui_lab.ui.views.retention_forest import ForestRow
@@ -137,7 +138,7 @@ class RetentionPane(Pane):
     def idle_actions(self) -> frozenset[str]:
         """Actions without effect now: the footer leaves them out, and their keys say why."""
         if not self._has_weights:
-            return frozenset({"measure", "sweep", "save_strength", "playground"})
+            return frozenset({"measure", "sweep", "judge", "save_strength", "playground"})
         return frozenset() if self._strengths else frozenset({"save_strength"})
 
     @property
@@ -455,23 +456,26 @@ class RetentionPane(Pane):
         run = self._idle()
         if run is None:
             return
-        from tui_lab.retention.suites import registry
+        stages = ("stages", "the weights of each stage on the task of every other")
+        others = [stages] if self.report and self.report.stages else []
+        ask_suite(self, self.suite, others, partial(self._measure, run))
 
-        infos = list(registry.names())
-        lines = [(info.name, info.title) for info in infos]
-        at = next((i for i, info in enumerate(infos) if info.name == self.suite), 0)
-        if self.report and self.report.stages:
-            lines.append(("stages", "the weights of each stage on the task of every other"))
-        self.pick("Which suite?", lines, lambda number: self._measure(run, lines[number][0]), at)
-
-    def _measure(self, run: Run, suite: str) -> None:
-        if suite == "stages":
+    def _measure(self, run: Run, choice: SuiteChoice) -> None:
+        if choice.suite == "stages":
             request: dict[str, object] = {"run": str(run.path)}
             self._job = self._run_job("tui_lab.evaluation.stage_scores", request, "measuring stages")
             return
-        request = {"run": run.id, "suites": [suite], "limit": 0}
-        self._job = self._run_job("tui_lab.evaluation.evaluate", request, f"measuring {suite}")
-        self.suite, self.category = suite, ""
+        request = {"run": run.id, "suites": [choice.suite], "limit": 0}
+        scorers = {"judge": choice.judge, "classifier": choice.classifier}
+        request |= {name: scorer for name, scorer in scorers.items() if scorer}
+        self._job = self._run_job("tui_lab.evaluation.evaluate", request, f"measuring {choice.name}")
+        self.suite, self.category = choice.name, ""
+
+    def action_judge(self) -> None:
+        if (run := self._idle()) is not None and self.report is not None:
+            from tui_lab.ui.screens.judged import JudgedPairs
+
+            self.app.push_screen(JudgedPairs(run, self.report.judge))
 
     def action_sweep(self) -> None:
         if (run := self._idle()) is not None:
