@@ -327,7 +327,8 @@ def test_errors_of_the_hub(monkeypatch: pytest.MonkeyPatch, error: Exception, me
         raise error
 
     monkeypatch.setattr(hub, "reachable", lambda: True)
-    monkeypatch.setattr("datasets.load_dataset", load_dataset)
+    for name in ("load_dataset_builder", "load_dataset"):
+        monkeypatch.setattr(f"datasets.{name}", load_dataset)
     with pytest.raises(LabError, match=message):
         formats.read("owner/name")
 

@@ -47,7 +47,7 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
         def _answer(self, with_body: bool) -> None:
             path = urlsplit(self.path).path
             hub.requests.append(f"{self.command} {path}")
-            if path.startswith(f"/api/models/{HUB_ID}/tree/"):
+            if path.startswith((f"/api/models/{HUB_ID}/tree/", f"/api/datasets/{HUB_ID}/tree/")):
                 self._json([{"type": "file", "path": name, **_sizes(hub, name)} for name in hub.files])
             elif path.startswith((f"/api/models/{HUB_ID}", f"/api/datasets/{HUB_ID}")):
                 siblings = [

@@ -13,6 +13,7 @@ from tui_lab.core.errors import LabError
 from tui_lab.models import catalog, download
 from tui_lab.models.download import DownloadProgress
 from tui_lab.pocket import MODEL_DIR
+from tui_lab.runs.references import adapter_target
 
 WEIGHTS = "model.safetensors"
 
@@ -140,3 +141,49 @@ def test_unknown_offline_and_unusable_models(
     use_endpoint("http://127.0.0.1:9", cache, monkeypatch)
     with pytest.raises(LabError, match="the hub cannot be reached"):
         download.preflight(HUB_ID)
+
+
+def test_an_adapter_is_reported_and_continued(hub: FakeHub, cache: Path) -> None:
+    weights = b"a" * (6 << 20)
+    hub.files["adapter_config.json"] = b'{"base_model_name_or_path": "some/model"}'
+    hub.files["adapter_model.safetensors"] = weights
+
+    def kill(progress: DownloadProgress) -> None:
+        if progress.done_bytes > len(weights) // 2:
+            raise _Killed
+
+    with pytest.raises(_Killed), download.reporting(kill, 0.0):
+        adapter_target(HUB_ID)
+    (part,) = cache.rglob("*.part")
+    there = part.stat().st_size
+    hub.ranges.clear()
+    seen: list[DownloadProgress] = []
+    with download.reporting(seen.append, 0.0):
+        found = adapter_target(HUB_ID)
+    assert hub.ranges == [f"bytes={there}-"] and found.location == "some/model"
+    assert found.adapter is not None
+    assert sorted(path.name for path in found.adapter.iterdir()) == sorted(download.ADAPTER_FILES)
+    assert (found.adapter / "adapter_model.safetensors").read_bytes() == weights
+    total = len(weights) + len(hub.files["adapter_config.json"])
+    assert seen[0].done_bytes >= there and (seen[-1].done_bytes, seen[-1].total_bytes) == (total, total)
+    hub.status = 500  # of files: nothing is downloaded again
+    assert adapter_target(HUB_ID) == found
+
+
+def test_an_adapter_that_is_here_needs_no_hub(
+    hub: FakeHub, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.files["adapter_config.json"] = hub.files["adapter_model.safetensors"] = b"{}"
+    found = adapter_target(HUB_ID)
+    use_endpoint("http://127.0.0.1:9", cache, monkeypatch)
+    assert adapter_target(HUB_ID) == found
+    shutil.rmtree(cache)
+    with pytest.raises(LabError, match="neither a run nor a local folder, and cannot be downloaded"):
+        adapter_target(HUB_ID)
+
+
+def test_a_gated_adapter_says_what_to_do(hub: FakeHub) -> None:
+    hub.files["adapter_config.json"] = hub.files["adapter_model.safetensors"] = b"{}"
+    hub.status, hub.error_code = 403, "GatedRepo"
+    with pytest.raises(LabError, match=r"cannot be downloaded from the hub \(it is gated: accept"):
+        adapter_target(HUB_ID)

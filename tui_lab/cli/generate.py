@@ -16,7 +16,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from tui_lab.cli.conversation import Conversation, valid_text
 from tui_lab.cli.interrupt import interruptible
-from tui_lab.cli.output import Answer, json_line, note
+from tui_lab.cli.output import Answer, downloads_noted, json_line, note
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.decoding import strategies
@@ -80,10 +80,11 @@ def run(args: argparse.Namespace) -> int:
         raise LabError("--system needs the chat template, which --raw omits: use one of them")
     chat = Conversation.of(args)
     runs_dir = args.runs_dir
-    adapters = [adapter_target(name, runs_dir, args.allow_large) for name in args.adapter]
-    model = model_target(args.model, runs_dir, args.allow_large, adapters)
-    for each in (model, *(adapter for adapter in adapters if adapter.adapter is None)):
-        download.check_reachable(each.location, each.revision)
+    with downloads_noted():
+        adapters = [adapter_target(name, runs_dir, args.allow_large) for name in args.adapter]
+        model = model_target(args.model, runs_dir, args.allow_large, adapters)
+        for each in (model, *(adapter for adapter in adapters if adapter.adapter is None)):
+            download.ensure(each.location, each.revision)
     for target in (model, *adapters):
         changes = inputs.changed_of_reference(target, model.location, model.revision)
         for sentence in inputs.require_unchanged(changes, sanitize(target.name)):

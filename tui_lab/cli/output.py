@@ -6,7 +6,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TextIO
 
 from msgspec import Struct
@@ -14,6 +15,8 @@ from msgspec import Struct
 from tui_lab.core.records import jsonable, to_json
 from tui_lab.core.sanitize import sanitize
 
+#: Seconds between two lines about a download.
+DOWNLOAD_NOTE_S = 5.0
 #: Blanks between two columns.
 GAP = 2
 #: A text is cut to less than this only after all others are cut to it.
@@ -56,6 +59,15 @@ def json_line(answer: Struct) -> None:
 def note(text: str) -> None:
     """Prints a sentence on stderr, which is not part of the result."""
     print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def downloads_noted() -> Iterator[None]:
+    """Inside, a download writes a note every few seconds."""
+    from tui_lab.models import download
+
+    with download.reporting(lambda progress: note(progress.text), DOWNLOAD_NOTE_S):
+        yield
 
 
 # --------------------------------------------------------------------------------------------------

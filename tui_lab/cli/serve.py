@@ -10,7 +10,7 @@ import socket
 import sys
 from typing import TYPE_CHECKING
 
-from tui_lab.cli.output import note, print_text
+from tui_lab.cli.output import downloads_noted, note, print_text
 from tui_lab.core.errors import LabError
 from tui_lab.core.paths import expanded
 from tui_lab.core.sanitize import sanitize
@@ -35,7 +35,8 @@ def run(args: argparse.Namespace) -> int:
             f"other machines reach {sanitize(args.host)}, so a key is needed: set {KEY_VARIABLE} to one, and "
             "clients send it as their API key"
         )
-    targets = [adapter_target(name, args.runs_dir, args.allow_large) for name in args.runs]
+    with downloads_noted():
+        targets = [adapter_target(name, args.runs_dir, args.allow_large) for name in args.runs]
     base = model_target(args.model, args.runs_dir, args.allow_large, targets)
     if base.adapter is not None:
         raise LabError(f"--model is the base; name the run {sanitize(args.model)} without --model instead")

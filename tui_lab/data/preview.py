@@ -63,10 +63,11 @@ def _preview_set(
     request: PreviewRequest, on_progress: job_protocol.OnProgress, *, is_part: bool = False
 ) -> PreviewAnswer:
     """The preview of one data set, or of a part of a mixture."""
-    from tui_lab.data import hub_download, preferences
+    from tui_lab.data import preferences
+    from tui_lab.models import download
 
     on_progress("reading the data")
-    with hub_download.reporting(lambda progress: on_progress(progress.text)):
+    with download.reporting(lambda progress: on_progress(progress.text)):
         opened, total = _open(request)
     if request.preference_loss != "none":
         preferences.check_form(opened.plan.format, opened.name, request.preference_loss)

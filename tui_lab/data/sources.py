@@ -109,25 +109,14 @@ def _read_hub(source: str, max_rows: int) -> RawData:
     reachable = hub.reachable()
     try:
         with contextlib.nullcontext() if reachable else hub.cache_only():
-            total = _hub_bytes(name, config) if reachable and hub_download.is_reported() else 0
-            with hub_download.watched(name, total):
-                loaded = datasets.load_dataset(name, config or None)
+            if reachable:
+                hub_download.fetch(datasets.load_dataset_builder(name, config or None))
+            loaded = datasets.load_dataset(name, config or None)
+    except LabError:
+        raise
     except Exception as error:  # noqa: BLE001 - datasets raises whatever its readers and the hub do
         raise LabError(_hub_failure(source, error, reachable)) from None
     return from_datasets(source, loaded, max_rows)
-
-
-def _hub_bytes(name: str, config: str) -> int:
-    """The bytes of the files of a set that are read; 0 where the hub does not say."""
-    import datasets
-    from huggingface_hub import HfFileSystem
-
-    files = HfFileSystem()
-    try:
-        builder = datasets.load_dataset_builder(name, config or None)
-        return hub_download.size_of(builder, lambda address: int(files.info(address).get("size") or 0))
-    except Exception:  # noqa: BLE001 - reading the set says what is wrong
-        return 0
 
 
 def _hub_failure(source: str, error: Exception, reachable: bool) -> str:

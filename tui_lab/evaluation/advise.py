@@ -58,7 +58,7 @@ def advise(
     """Answers what is not answered yet, and says what follows. Raises Interrupted, and LabError."""
     request = request.validated()
     tariff = prices()
-    target = resolve_target(request.target)
+    target = resolve_target(request.target, on_progress)
     notes = accepted_changes(target, data=not request.data)
     recipe = _recipe(request, target)
     on_progress(f"reading {sanitize(recipe.data)}")

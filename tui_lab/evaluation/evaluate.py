@@ -29,6 +29,7 @@ from tui_lab.evaluation.request import EvaluationTarget, accepted_changes, resol
 from tui_lab.evaluation.score_cache import LoadConfig, ScoreFile
 from tui_lab.evaluation.weights import load_weights
 from tui_lab.hardware import memory_budget
+from tui_lab.models import download
 from tui_lab.retention import results
 from tui_lab.retention.results import SuiteResult
 from tui_lab.retention.scoring.metrics import ItemScore
@@ -63,9 +64,10 @@ def evaluate(
 ) -> EvaluationAnswer:
     """Measures everything that the request names. Raises Cancelled, and LabError."""
     request = request.validated()
-    suites = [registry.load(name, request.limit) for name in request.suites]
+    with download.reporting(lambda progress: on_progress(progress.text)):
+        suites = [registry.load(name, request.limit) for name in request.suites]
     load_scorer = answer_scorers.scorer_of(request, suites)
-    target = resolve_target(request)
+    target = resolve_target(request, on_progress)
     return _Evaluation(request, target, suites, load_scorer, ProgressReport(on_progress), cancelled).run()
 
 

@@ -33,7 +33,7 @@ def judge(
     LabError."""
     request = request.validated()
     found_judge = judge_named(request.judge, request.target)  # says at once what is missing
-    target = resolve_target(request.target)
+    target = resolve_target(request.target, on_progress)
     if target.tuned is None:
         raise LabError("no tuned model was named: a run, or --adapter, is compared with its base")
     accepted_changes(target, data=False)

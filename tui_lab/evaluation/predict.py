@@ -119,7 +119,7 @@ def predict(
 ) -> PredictionSummary:
     """Answers the rows that are not in the file yet. Raises Interrupted, and LabError."""
     lane = request.parsed_lane()
-    target = resolve_target(request.target)
+    target = resolve_target(request.target, on_progress)
     notes = accepted_changes(target, data=False)
     on_progress(f"reading {sanitize(request.data)}")
     opened = open_rows(request.data, request.data_format, request.columns)

@@ -36,7 +36,7 @@ def red_team(
     """Attacks both models and stores the result in the run. Raises Cancelled, and LabError."""
     request = request.validated()
     load_judge = judges.judge_named(request.judge, request.target)
-    target = resolve_target(request.target)
+    target = resolve_target(request.target, on_progress)
     if target.tuned is None:
         raise LabError("no tuned model was named: a run, or --adapter, is compared with its base")
     accepted_changes(target, data=False)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from tui_lab.core import job_protocol
 from tui_lab.core.errors import LabError
 from tui_lab.core.paths import expanded
 from tui_lab.core.sanitize import sanitize
@@ -46,13 +47,16 @@ class EvaluationTarget:
         return digests.identity(self.base.location, self.base.revision, self.tuned.adapter)
 
 
-def resolve_target(request: EvaluationRequest) -> EvaluationTarget:
-    """What the names of a request mean. Raises LabError."""
-    from tui_lab.models import catalog
+def resolve_target(
+    request: EvaluationRequest, on_progress: job_protocol.OnProgress = lambda *_: None
+) -> EvaluationTarget:
+    """What the names of a request mean; an adapter of the hub is downloaded. Raises LabError."""
+    from tui_lab.models import catalog, download
 
     runs_dir = Path(request.runs_dir) if request.runs_dir else None
     name = request.run or request.adapter
-    tuned = adapter_target(name, runs_dir, request.allow_large) if name else None
+    with download.reporting(lambda progress: on_progress(progress.text)):
+        tuned = adapter_target(name, runs_dir, request.allow_large) if name else None
     run = _run_of(name, runs_dir)
     if request.run and run is None:
         raise LabError(f"{sanitize(request.run)} is not a run; `tui-lab runs` lists them")

@@ -53,7 +53,8 @@ def _measure(line: Sequence[Run], on_progress: job_protocol.OnProgress) -> Measu
             continue
         run = line[max(0, stage - 1)]
         request = EvaluationRequest(run=str(run.path), allow_large=run.recipe().allow_large)
-        models = TargetModels(resolve_target(request), request.allow_large, ProgressReport(on_progress))
+        target = resolve_target(request, on_progress)
+        models = TargetModels(target, request.allow_large, ProgressReport(on_progress))
         model = models.tuned() if stage else models.base()
         for n in wanted:
             what = f"stage {stage}" if stage else "the base"

@@ -87,7 +87,8 @@ def _make(
 
     if request.kind != "adapter":
         weights.check_mergeable(source, request.kind)
-    with quiet_libraries(), report_load_progress(on_progress, sanitize(source.base_name)):
+    base = ("", "") if source.is_full_model else (source.base, source.recipe.revision)
+    with quiet_libraries(), report_load_progress(on_progress, sanitize(source.base_name), *base):
         on_progress("reading the run")
         task = ExportTask(request, source, target, source.tokenizer(), on_progress)
         outcome = _EXPORTERS[request.kind](task)

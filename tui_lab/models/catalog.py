@@ -258,9 +258,9 @@ def local_folder(location: str, cache_dir: Path | None = None) -> Path | None:
     return _snapshot(repository_folder(location, cache_dir))
 
 
-def repository_folder(hub_id: str, cache_dir: Path | None = None) -> Path:
-    """Where the hub's cache keeps a hub id, whether it is there or not."""
-    return (cache_dir or hub_cache_dir()) / f"models--{hub_id.replace('/', '--')}"
+def repository_folder(hub_id: str, cache_dir: Path | None = None, kind: str = "model") -> Path:
+    """Where the hub's cache keeps a hub id, whether it is there or not; ``kind``: model or dataset."""
+    return (cache_dir or hub_cache_dir()) / f"{kind}s--{hub_id.replace('/', '--')}"
 
 
 def revision_folder(hub_id: str, revision: str) -> Path | None:

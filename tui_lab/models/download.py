@@ -1,13 +1,15 @@
-"""Downloads models from the hub: what is missing and whether the hub gives it, then the bytes.
+"""Downloads from the hub: what is missing and whether the hub gives it, then the bytes.
 
 :func:`preflight` asks the hub before anything starts, so that a gated model, a missing licence, no network
-or a full disk is known at once. :func:`ensure` downloads what is missing into the hub's own cache and reports
-bytes, total and speed. A download that was interrupted continues where it ended: the hub's client deletes the
+or a full disk is known at once. :func:`ensure` downloads what is missing of a model into the hub's own cache
+and reports bytes, total and speed; :func:`adapter_folder` and :func:`fetch` do the same for adapters and for
+files of data sets. A download that was interrupted continues where it ended: the hub's client deletes the
 part of a file that it has, so large files are written here, under its lock and by its names. No torch.
 """
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import io
 import re
@@ -15,10 +17,11 @@ import shutil
 import time
 import urllib.parse
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from tui_lab.core import hub_connection, hub_errors
 from tui_lab.core.errors import LabError
@@ -29,7 +32,7 @@ from tui_lab.core.sanitize import sanitize
 from tui_lab.models import catalog, checkpoint
 
 if TYPE_CHECKING:
-    from huggingface_hub.hf_api import ModelInfo
+    from huggingface_hub.hf_api import DatasetInfo, ModelInfo
 
 #: Seconds to wait for an answer of the hub.
 HUB_TIMEOUT_S = 10.0
@@ -41,6 +44,8 @@ CHUNK_BYTES = 1 << 20
 PARTIAL_CONTENT = 206
 #: Connections in a row that bring no byte, before a download ends, and seconds between them.
 MOST_TRIES, RETRY_S = 5, 1.0
+#: The files of an adapter.
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 #: Ends of the names of files that a model needs beside its weights.
 _OTHER_FILES = (".json", ".jinja", ".model", ".txt", "README.md")
 _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -73,6 +78,21 @@ class DownloadProgress:
 
 
 OnDownload = Callable[[DownloadProgress], None]
+RepositoryType = Literal["model", "dataset"]
+
+#: Seconds between two reports.
+INTERVAL_S = 0.25
+_listener: ContextVar[tuple[OnDownload | None, float]] = ContextVar("on_download", default=(None, INTERVAL_S))
+
+
+@contextlib.contextmanager
+def reporting(on_download: OnDownload, interval_s: float = INTERVAL_S) -> Iterator[None]:
+    """Inside, downloads report to ``on_download`` where they have no listener of their own."""
+    token = _listener.set((on_download, interval_s))
+    try:
+        yield
+    finally:
+        _listener.reset(token)
 
 
 @dataclass(frozen=True)
@@ -86,12 +106,13 @@ class HubFile:
 
 @dataclass(frozen=True)
 class DownloadPlan:
-    """What a download of a model would bring."""
+    """What a download of a model, of an adapter or of files of a data set would bring."""
 
     hub_id: str
     revision: str
     commit: str
     files: tuple[HubFile, ...]
+    repository: RepositoryType = "model"
 
     @property
     def total_bytes(self) -> int:
@@ -166,7 +187,7 @@ def ensure(
     revision: str = "",
     on_progress: OnDownload | None = None,
     *,
-    interval_s: float = 0.25,
+    interval_s: float = INTERVAL_S,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
     """Downloads what is missing of a model, and reports about every ``interval_s`` seconds. Raises
@@ -174,19 +195,71 @@ def ensure(
     plan = preflight(location, revision)
     if plan is None:
         return
+    try:
+        fetch(plan, on_progress, interval_s=interval_s, clock=clock)
+    except LabError:
+        raise
+    except Exception as error:
+        raise _refusal(location, error) from error
+
+
+def adapter_folder(hub_id: str) -> Path:
+    """The folder of an adapter of the hub, with what is missing downloaded. Without the hub the newest one
+    that is here. Raises what the hub's client raises, and LabError for a download that ended early."""
+    try:
+        return fetch(plan_of_files(hub_id, "", ADAPTER_FILES))
+    except Exception as error:
+        if hub_errors.classify(error) != "offline":
+            raise
+        from huggingface_hub import snapshot_download
+
+        cache, names = catalog.hub_cache_dir(), list(ADAPTER_FILES)
+        folder = Path(snapshot_download(hub_id, cache_dir=cache, allow_patterns=names, local_files_only=True))
+        if not all((folder / name).is_file() for name in ADAPTER_FILES):
+            raise
+        return folder
+
+
+def plan_of_files(
+    hub_id: str, revision: str, names: Iterable[str], repository: RepositoryType = "model"
+) -> DownloadPlan:
+    """What a download of these files would bring, those that the hub has. Raises what its client raises."""
+    from huggingface_hub import HfApi
+
+    hub, asked = HfApi(), revision or None
+    info: ModelInfo | DatasetInfo
+    if repository == "dataset":
+        info = hub.dataset_info(hub_id, revision=asked, files_metadata=True, timeout=HUB_TIMEOUT_S)
+    else:
+        info = hub.model_info(hub_id, revision=asked, files_metadata=True, timeout=HUB_TIMEOUT_S)
+    return _plan_of(hub_id, revision, info, names, repository)
+
+
+def fetch(
+    plan: DownloadPlan,
+    on_progress: OnDownload | None = None,
+    *,
+    interval_s: float = INTERVAL_S,
+    clock: Callable[[], float] = time.monotonic,
+) -> Path:
+    """Downloads what is missing of a plan, and reports as :func:`ensure` does; returns the folder. Raises
+    LabError for a download that ended early, and what the hub's client raises before its first byte."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
     disable_progress_bars()
-    meter = _Meter(sanitize(location), plan, on_progress, interval_s, clock)
+    if on_progress is None:
+        on_progress, interval_s = _listener.get()
+    meter = _Meter(sanitize(plan.hub_id), plan, on_progress, interval_s, clock)
     try:
         for file in plan.files:
             if not file.is_here and file.size_bytes >= RESUMED_BYTES:
                 _download_blob(plan, file, meter.report)
         # the small files, and the names of the large ones
-        snapshot_download(
-            location,
-            revision=revision or "main",
+        folder = snapshot_download(
+            plan.hub_id,
+            repo_type=plan.repository,
+            revision=plan.revision or "main",
             cache_dir=catalog.hub_cache_dir(),
             allow_patterns=[glob.escape(file.name) for file in plan.files],
             etag_timeout=HUB_TIMEOUT_S,
@@ -194,8 +267,12 @@ def ensure(
     except LabError:
         raise
     except Exception as error:
-        raise _interruption(location, meter, error) from error
+        at = meter.progress
+        if not at.done_bytes or hub_errors.classify(error) in ("gated", "not_found", "unauthorized"):
+            raise
+        raise _interruption(plan, at, error) from error
     meter.finish()
+    return Path(folder)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -211,22 +288,38 @@ def _snapshot(hub_id: str, revision: str) -> Path | None:
 
 
 def _plan(hub_id: str, revision: str, info: ModelInfo) -> DownloadPlan:
-    from huggingface_hub import try_to_load_from_cache
-
-    sizes = {each.rfilename: each.size or 0 for each in info.siblings or ()}
-    names = _needed(sizes)
+    names = _needed(each.rfilename for each in info.siblings or ())
     if not any(name.endswith(".safetensors") for name in names):
         raise LabError(
             f"model {sanitize(hub_id)} cannot be loaded: the hub has no {_SINGLE} of it, and weights in "
             "other formats are not read; choose another model"
         )
+    return _plan_of(hub_id, revision, info, names)
+
+
+def _plan_of(
+    hub_id: str,
+    revision: str,
+    info: ModelInfo | DatasetInfo,
+    names: Iterable[str],
+    repository: RepositoryType = "model",
+) -> DownloadPlan:
+    from huggingface_hub import try_to_load_from_cache
+
+    sizes = {each.rfilename: each.size or 0 for each in info.siblings or ()}
     commit, cache = info.sha or revision, catalog.hub_cache_dir()
     files = [
-        HubFile(name, sizes[name], isinstance(try_to_load_from_cache(hub_id, name, cache, commit), str))
+        HubFile(
+            name,
+            sizes[name],
+            isinstance(try_to_load_from_cache(hub_id, name, cache, commit, repository), str),
+        )
         for name in names
+        if name in sizes
     ]
     # the weights last: a wrong config or tokenizer shows before them
-    return DownloadPlan(hub_id, revision, commit, tuple(sorted(files, key=lambda file: file.size_bytes)))
+    files.sort(key=lambda file: file.size_bytes)
+    return DownloadPlan(hub_id, revision, commit, tuple(files), repository)
 
 
 def _needed(names: Iterable[str]) -> list[str]:
@@ -312,9 +405,9 @@ def _download_blob(plan: DownloadPlan, file: HubFile, report: Callable[[str, int
     # public names, which the package's types do not list as exported
     from huggingface_hub.utils import WeakFileLock, build_hf_headers  # type: ignore[attr-defined]
 
-    url = hf_hub_url(plan.hub_id, file.name, revision=plan.commit)
+    url = hf_hub_url(plan.hub_id, file.name, repo_type=plan.repository, revision=plan.commit)
     metadata = get_hf_file_metadata(url, timeout=HUB_TIMEOUT_S)
-    repository = catalog.repository_folder(plan.hub_id)
+    repository = catalog.repository_folder(plan.hub_id, kind=plan.repository)
     etag = metadata.etag or ""
     if not re.fullmatch(r"[0-9a-f]{40,64}", etag):
         return  # an unusual server: the hub's client downloads the file
@@ -337,7 +430,7 @@ def _download_blob(plan: DownloadPlan, file: HubFile, report: Callable[[str, int
         if len(etag) == 64 and sha256(part) != etag:
             part.unlink()
             raise LabError(
-                f"model {sanitize(plan.hub_id)}: {sanitize(file.name)} arrived damaged (its checksum "
+                f"{sanitize(plan.hub_id)}: {sanitize(file.name)} arrived damaged (its checksum "
                 "differs); start again to download this file anew"
             )
         part.rename(blob)
@@ -386,14 +479,11 @@ def _refusal(location: str, error: Exception) -> LabError:
     raise error
 
 
-def _interruption(location: str, meter: _Meter, error: Exception) -> LabError:
+def _interruption(plan: DownloadPlan, at: DownloadProgress, error: Exception) -> LabError:
     """Why a download ended early, in a sentence that says how it continues."""
-    at = meter.progress
-    if not at.done_bytes or hub_errors.classify(error) in ("gated", "not_found", "unauthorized"):
-        return _refusal(location, error)
     lost = hub_errors.classify(error) == "offline"
-    cause = "the connection to the hub was lost" if lost else str(_refusal(location, error))
+    cause = "the connection to the hub was lost" if lost else str(_refusal(plan.hub_id, error))
     return LabError(
-        f"the download of {sanitize(location)} ended at {size(at.done_bytes)} of {size(at.total_bytes)}: "
+        f"the download of {sanitize(plan.hub_id)} ended at {size(at.done_bytes)} of {size(at.total_bytes)}: "
         f"{cause}; start again to continue there"
     )

@@ -33,7 +33,7 @@ from tui_lab.hardware.cuda_memory import memory_of_others
 from tui_lab.hardware.cuda_support import torch_device
 from tui_lab.hardware.memory_budget import free_bytes
 from tui_lab.hardware.precision import QUANTIZATIONS
-from tui_lab.models import catalog
+from tui_lab.models import catalog, download
 from tui_lab.models.load_progress import report_load_progress
 from tui_lab.models.loading import NO_QUANTIZED, ModelSource, Precision, best_dtype, has_quantized, load_model
 from tui_lab.playground.messages import (
@@ -150,7 +150,9 @@ class Worker:
             raise LabError(f"{sanitize(name)!r} cannot name an adapter: take one word without '=' and ','")
         if name in self._loaded.session.names:
             raise LabError(f"the name {sanitize(name)!r} is taken; choose another")
-        self._add(name, adapter_target(location), on_progress)
+        with download.reporting(lambda progress: on_progress(progress.text)):
+            target = adapter_target(location)
+        self._add(name, target, on_progress)
 
     def _add(self, name: str, target: ModelReference, on_progress: OnLoadProgress) -> None:
         loaded = self._loaded

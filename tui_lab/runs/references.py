@@ -116,14 +116,19 @@ def _base_of(folder: Path) -> str:
 
 def _download(hub_id: str) -> Path:
     """Downloads the configuration and safetensors of an adapter from the hub."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from tui_lab.core import hub_errors
+    from tui_lab.models import download
 
-    wanted = ["adapter_config.json", "adapter_model.safetensors"]
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=wanted))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError):
+        return download.adapter_folder(hub_id)
+    except LabError:
+        raise
+    except Exception as error:
+        kind = hub_errors.classify(error)
+        if kind is None and not isinstance(error, OSError | ValueError):
+            raise
+        why = f" ({download.advice(kind)})" if kind in ("gated", "unauthorized") else ""
         raise LabError(
             f"adapter {sanitize(hub_id)!r} is neither a run nor a local folder, and cannot be downloaded "
-            "from the hub; `tui-lab runs` lists the runs"
+            f"from the hub{why}; `tui-lab runs` lists the runs"
         ) from None

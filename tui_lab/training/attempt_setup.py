@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from tui_lab.core.format import size
 from tui_lab.core.versions import versions_of
-from tui_lab.data import hub_download, prompt_settings, replay, templates
+from tui_lab.data import prompt_settings, replay, templates
 from tui_lab.data.prepare import PreparedData
 from tui_lab.data.prepared_cache import prepare_recipe
 from tui_lab.data.prompt_settings import PromptSettings
@@ -191,7 +191,7 @@ def prepare_data(context: AttemptContext, resolved: ResolvedRecipe) -> TrainingD
         context.events.write(PhaseEvent(name="preparing_data", detail=f"{name}: {done:,} rows"))
 
     _fix_date(context, tokenizer)
-    with hub_download.reporting(partial(_report_download, context)):
+    with download.reporting(partial(_report_download, context), DOWNLOAD_EVENT_S):
         prepared = prepare_recipe(recipe, tokenizer, resolved.max_length, on_progress, context.run.path)
         if context.group.is_main:
             templates.keep_with_run(tokenizer, context.run.path)

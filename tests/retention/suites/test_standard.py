@@ -508,6 +508,7 @@ def test_the_hub_data_set_and_split_are_requested(monkeypatch: pytest.MonkeyPatc
         return rows[split]
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    monkeypatch.setattr(datasets, "load_dataset_builder", lambda *_: datasets)
     monkeypatch.setattr(hub, "reachable", lambda: True)
     (item,) = registry.load("mmlu@2").items
     assert asked == [("cais/mmlu", "all", "test"), ("cais/mmlu", "all", "dev")]

@@ -312,13 +312,15 @@ def read_hub(task: str, benchmark: BenchmarkSource, shots: int) -> tuple[list[Fi
     """(rows, examples by subject) of a benchmark from the hub or its local cache. Raises LabError."""
     import datasets
 
-    from tui_lab.data import hub
+    from tui_lab.data import hub, hub_download
 
     datasets.disable_progress_bars()
     within_reach = hub.reachable()
     name, config = benchmark.hub, benchmark.config
     try:
         with contextlib.nullcontext() if within_reach else hub.cache_only():
+            if within_reach:
+                hub_download.fetch(datasets.load_dataset_builder(name, config))
             rows = _records(
                 datasets.load_dataset(name, config, split=benchmark.splits[0]), benchmark.splits[0]
             )
@@ -328,6 +330,8 @@ def read_hub(task: str, benchmark: BenchmarkSource, shots: int) -> tuple[list[Fi
                 examples = _by_subject(
                     [dict(r) for r in datasets.load_dataset(name, config, split=split)], shots
                 )
+    except LabError:
+        raise
     except Exception as error:  # noqa: BLE001 - datasets raises whatever its readers and the hub do
         if not within_reach:
             raise LabError(
