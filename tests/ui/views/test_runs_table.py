@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from rich.cells import cell_len
 
 from tui_lab.runs.index import COLUMNS as SORTED_BY
@@ -48,7 +49,7 @@ def test_eighty_columns_show_every_metric() -> None:
 
 def test_sort_keys_are_columns_or_the_name() -> None:
     shown = {column.id for column in runs_table.COLUMNS}
-    assert shown - set(SORTED_BY) <= {"curve", "from", "steps", "tags", "note"}
+    assert shown - set(SORTED_BY) <= {"curve", "from", "steps", "tags", "note", "method", "id"}
     assert set(SORTED_BY) - shown == {"name"}, "a name stands in the place of the time"
 
 
@@ -78,6 +79,17 @@ def test_columns_take_the_width_of_what_is_in_them() -> None:
         assert title in runs_table.head(columns, "started", True)
         text = "".join(part for part, _ in runs_table.row(RUN, columns))
         assert ("0.95 (0.90–1.00)" in text) == (width == 200)
+
+
+def test_a_wide_window_has_the_whole_id_and_little_empty_width() -> None:
+    run = replace(
+        summary(model="pocket", preset="keeper", data="support", method="full", shape="~" * 32),
+        id="20260102-030401-keeper-abcd",
+    )
+    columns = runs_table.fitted_columns(196, runs_table.columns_for([run]))
+    text = "".join(part for part, _ in runs_table.row(run, columns))
+    assert run.id in text and " full " in text
+    assert cell_len(text) > 0.95 * 196
 
 
 def test_a_base_at_chance_has_no_retention_in_the_table() -> None:

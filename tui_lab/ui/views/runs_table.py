@@ -103,9 +103,11 @@ COLUMNS: tuple[RunColumn, ...] = (
     RunColumn("time", "time", 5, 7, 0, lambda run: duration(run.seconds), True),
     RunColumn("tags", "tags", 8, 24, 3, tags, needed=False),
     RunColumn("note", "note", 12, 40, 4, lambda run: sanitize(run.note), needed=False),
+    RunColumn("method", "method", 6, 14, 6, lambda run: sanitize(run.method), needed=False),
+    RunColumn("id", "id", 15, 48, 5, lambda run: sanitize(run.id)),
 )
 #: Texts that differ much in length: their columns are no wider than what is in them.
-FITTED = frozenset({"started", "from", "model", "preset", "data", "tags", "note"})
+FITTED = frozenset({"started", "from", "model", "preset", "data", "tags", "note", "method", "id"})
 #: Runs that are looked at for that.
 LOOKED_AT = 300
 #: Cells of a value in the table of differences at least, where there is more than one run.
