@@ -121,10 +121,14 @@ async def test_a_modal_screen_takes_the_focus_and_gives_it_back(name: str) -> No
         assert app.screen.focused is before
 
 
-async def test_a_heavy_line_shows_the_focused_lane_without_colours() -> None:
-    app = lab(Settings(color=False), "playground")
+@pytest.mark.parametrize("settings", [Settings(color=False), Settings(theme="lab-ansi")], ids=["none", "16"])
+async def test_a_heavy_line_shows_the_focused_lane_without_colours_and_with_sixteen(
+    settings: Settings,
+) -> None:
+    app = lab(settings, "playground")
     async with app.run_test(size=(80, 24)) as pilot:
         await until(lambda: app.first_frame.drawn and app.focused is not None)
+        await until(lambda: settings.theme in ("", app.theme))
         assert "━ · 1 greedy" not in screen_text(app)
         await pilot.press("escape")
         await until(lambda: "━ · 1 greedy" in screen_text(app))

@@ -42,8 +42,11 @@ Pane.-grid.-short .part.panel:focus, Pane.-grid.-short .part.panel:focus-within 
 }
 """
 )
-#: Without colours the focus has another line.
-COLOURLESS_CSS = "App:nocolor .panel:focus, App:nocolor .panel:focus-within { border-top: heavy $primary; }"
+#: Without colours, and where the terminal chooses what its 16 look like, the focus has another line.
+COLOURLESS_CSS = """
+App:nocolor .panel:focus, App:nocolor .panel:focus-within,
+App:ansi .panel:focus, App:ansi .panel:focus-within { border-top: heavy $primary; }
+"""
 
 
 def panel_title(title: str, key: str = "") -> Content:
