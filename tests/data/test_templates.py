@@ -13,10 +13,11 @@ import pytest
 from tests.data.conftest import CHATML, byte_tokenizer
 from tests.data.rows import chat, encode, trained_texts
 from tui_lab.core.errors import LabError
-from tui_lab.data import chat_template, masks, row_tokens, templates
+from tui_lab.data import chat_template, chats, masks, row_tokens, templates
 from tui_lab.data.formats import Example
 from tui_lab.data.prompt_settings import PromptSettings, with_defaults
 from tui_lab.data.row_tokens import IGNORED
+from tui_lab.data.summary import Places, prompt_warnings
 from tui_lab.models import checkpoint
 
 TURNS = (
@@ -488,6 +489,28 @@ def test_an_r1_distillate_is_asked_as_it_is_trained() -> None:
         assert tokenizer.decode(encoded.input_ids[: encoded.prompt]).endswith("<think>\n")
         [found] = trained_texts(tokenizer, encoded)
         assert found.startswith(answer + "Answer two.")
+
+
+@pytest.mark.parametrize("name", ["qwen3", "deepseek_r1_distill"])
+def test_reasoning_of_which_only_the_end_is_marked(name: str) -> None:
+    """An answer as it comes from a prompt that has opened the block is that with the whole block."""
+    tokenizer = trl_tokenizer(name)
+    ask = {"role": "user", "content": "Hi?"}
+
+    def ids(answer: str) -> list[int]:
+        turns = (ask, {"role": "assistant", "content": answer})
+        return row_tokens.encode(tokenizer, Example(messages=turns)).input_ids  # type: ignore[arg-type]
+
+    assert ids("Hm.\n</think>\n\nHello.") == ids("<think>\nHm.\n</think>\n\nHello.")
+    for text in ("Write </think> to end it.\nSo.", "No block.\n\nHello."):
+        assert chats.split_reasoning({"role": "assistant", "content": text}) == ("", text)
+
+
+def test_reasoning_that_never_ends_is_counted(chatml: Any) -> None:
+    turns = [{"role": "user", "content": "Hi?"}, {"role": "assistant", "content": "<think>\nHm. And"}]
+    row_tokens.encode(chatml, Example(messages=tuple(turns)))  # type: ignore[arg-type]
+    [warning] = prompt_warnings(templates.renderer_of(chatml), Places(), Places())
+    assert warning.startswith("1 row open <think> and never close it")
 
 
 def test_chat_template_json_is_used(tmp_path: Any) -> None:

@@ -10,14 +10,17 @@ from tui_lab.data.cells import clean
 from tui_lab.data.rows import ChatMessage
 
 _THINK = re.compile(r"\s*<think>(.*?)</think>\s*(.*)", re.DOTALL)
+#: What a model writes whose prompt has opened the block: the end of it alone, on a line of its own.
+_CLOSED_ONLY = re.compile(r"((?:(?!</?think>).)*?)(?<=\n)</think>\s*\n\s*(.*)", re.DOTALL)
 OPENED, CLOSED = "<think>", "</think>"
 
 
 def split_reasoning(message: ChatMessage) -> tuple[str, str]:
     """What the assistant thought, "" if nothing, and the answer after it."""
     reasoning, content = message.get("reasoning_content") or "", message["content"]
-    if not reasoning and (found := _THINK.fullmatch(content)):
-        reasoning, content = found.group(1), found.group(2)
+    if not reasoning and CLOSED in content:
+        if found := _THINK.fullmatch(content) or _CLOSED_ONLY.fullmatch(content):
+            reasoning, content = found.group(1), found.group(2)
     return reasoning.strip(), content
 
 
@@ -25,6 +28,12 @@ def after_reasoning(text: str) -> str:
     """A generated answer without the reasoning in front of it, whose block the prompt may have opened."""
     mark, answer = text.partition(CLOSED)[1:]
     return answer.lstrip() if mark else text
+
+
+def is_unclosed(message: ChatMessage) -> bool:
+    """Whether an answer was cut off while the assistant thought."""
+    content = message["content"]
+    return content.lstrip().startswith(OPENED) and CLOSED not in content
 
 
 def as_field(message: ChatMessage) -> ChatMessage:

@@ -32,7 +32,7 @@ MARKS, TRL, PREFIXES, LAST, SEARCH = (
 )
 _MARK = re.compile(r"\{%-?\s*generation\s*-?%\}")
 #: What ``Renderer.notes`` counts, in rows.
-FOLDED, INLINED, HIDDEN, DROPPED_EARLIER, COMPOSED, THINKING, TOOLS_AS_TEXT = (
+FOLDED, INLINED, HIDDEN, DROPPED_EARLIER, COMPOSED, THINKING, TOOLS_AS_TEXT, UNCLOSED = (
     "system turns folded",
     "reasoning written into the answer",
     "reasoning left out",
@@ -40,6 +40,7 @@ FOLDED, INLINED, HIDDEN, DROPPED_EARLIER, COMPOSED, THINKING, TOOLS_AS_TEXT = (
     "answer put after the prompt",
     "with reasoning",
     "tools written as text",
+    "reasoning that never ends",
 )
 
 
@@ -220,6 +221,7 @@ class Renderer:
         chat, tools = form.messages, form.tools
         self.notes[FOLDED] += form.folded
         self.notes[TOOLS_AS_TEXT] += form.as_text
+        self.notes[UNCLOSED] += any(chats.is_unclosed(m) for m in messages if chats.is_trained(m))
         last = chats.last_answer(chat)
         reasoning, answer = chats.split_reasoning(chat[last])
         asked = self._prompt_text(chat[:last], thinking, tools)

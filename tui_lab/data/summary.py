@@ -169,6 +169,10 @@ def prompt_warnings(renderer: masks.Renderer, apart: Places, unlike: Places) -> 
             "have tools that the chat template does not know: they are written as text, calls as "
             "<tool_call>…</tool_call>.",
         ),
+        (
+            masks.UNCLOSED,
+            "open <think> and never close it: the answer was cut off. Remove them, or they teach to think on.",
+        ),
         (masks.HIDDEN, "have reasoning that is left out, because thinking is off."),
         (
             masks.DROPPED_EARLIER,
