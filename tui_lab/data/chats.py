@@ -18,9 +18,10 @@ OPENED, CLOSED = "<think>", "</think>"
 def split_reasoning(message: ChatMessage) -> tuple[str, str]:
     """What the assistant thought, "" if nothing, and the answer after it."""
     reasoning, content = message.get("reasoning_content") or "", message["content"]
-    if not reasoning and CLOSED in content:
-        if found := _THINK.fullmatch(content) or _CLOSED_ONLY.fullmatch(content):
-            reasoning, content = found.group(1), found.group(2)
+    if reasoning or CLOSED not in content:
+        return reasoning.strip(), content
+    if found := _THINK.fullmatch(content) or _CLOSED_ONLY.fullmatch(content):
+        reasoning, content = found.group(1), found.group(2)
     return reasoning.strip(), content
 
 

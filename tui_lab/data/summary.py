@@ -171,7 +171,7 @@ def prompt_warnings(renderer: masks.Renderer, apart: Places, unlike: Places) -> 
         ),
         (
             masks.UNCLOSED,
-            "open <think> and never close it: the answer was cut off. Remove them, or they teach to think on.",
+            "open <think> and never close it, as answers that were cut off do: they teach to think on.",
         ),
         (masks.HIDDEN, "have reasoning that is left out, because thinking is off."),
         (
