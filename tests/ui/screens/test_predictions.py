@@ -127,7 +127,7 @@ async def test_the_job_answers_and_what_it_answered_is_shown_when_it_is_stopped(
     run, asked = make_run(), []
     go_on = asyncio.Event()
 
-    async def run_job(module: str, request: dict[str, Any], progress: Any) -> dict[str, Any]:
+    async def run_job(module: str, request: dict[str, Any], progress: Any, **_: Any) -> dict[str, Any]:
         asked.append((module, request))
         if len(asked) == 3:
             raise LabError("the GPU is gone")

@@ -36,7 +36,7 @@ class Jobs:
         self.error = ""
         self.waits = False
 
-    async def run_job(self, module: str, request: dict[str, Any], progress: Any = None) -> dict[str, Any]:
+    async def run_job(self, module: str, request: dict[str, Any], progress: Any, **_: Any) -> dict[str, Any]:
         self.requests.append((module, request))
         progress(f"{request.get('suites', ['scoring'])[0]}: scoring", 3, 10)
         if self.waits:

@@ -4,7 +4,6 @@ with retrieval and by the newest run of the same model and data, and shows the s
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 from typing import TYPE_CHECKING
 
 from textual import work
@@ -15,14 +14,13 @@ from textual.worker import Worker
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
-from tui_lab.core.time_left import TimeLeft
 from tui_lab.evaluation import advice
 from tui_lab.evaluation.advice import AdviseRequest, TuningAdvice
 from tui_lab.evaluation.records import EvaluationRequest
 from tui_lab.runs import folder
 from tui_lab.ui.actions.modal import Dialog
 from tui_lab.ui.actions.registry import bindings
-from tui_lab.ui.screens.ask_changes import DoesNotGoOn, asking
+from tui_lab.ui.screens.ask_changes import DoesNotGoOn, run_lab_job
 
 if TYPE_CHECKING:
     from tui_lab.recipes.recipe import Recipe
@@ -139,13 +137,6 @@ class AdviseScreen(Dialog[None]):
 
     @work(exclusive=True, group="advise", description="measure whether to tune", exit_on_error=False)
     async def _measure(self) -> None:
-        from tui_lab.core.job_client import run_job
-
-        pace = TimeLeft()
-
-        def progress(text: str, done: int | None, total: int | None) -> None:
-            self._show(Content(sanitize(pace.line(text, done, total))))
-
         recipe = self._recipe
         model = "" if self._run else recipe.model
         target = EvaluationRequest(run=self._run, model=model, allow_large=recipe.allow_large)
@@ -153,8 +144,9 @@ class AdviseScreen(Dialog[None]):
             target, data=recipe.data, data_format=recipe.data_format, columns=recipe.columns
         )
         try:
-            job = partial(run_job, JOB_MODULE, request, progress, answer=TuningAdvice)
-            self.found = found = await asking(self, job)
+            self.found = found = await run_lab_job(
+                self, JOB_MODULE, request, lambda line: self._show(Content(line)), TuningAdvice
+            )
         except DoesNotGoOn:
             self._show(Content("Not measured."))
         except LabError as error:

@@ -1,16 +1,18 @@
-"""Asks whether to go on where data, weights or template have changed since a run. A yes holds for the one
-call that was refused and for the child that it starts: the next one asks again."""
+"""Jobs of a screen, and the question whether to go on where data, weights or template have changed since a
+run. A yes holds for the one call that was refused and for its child: the next one asks again."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
+import msgspec
 from textual.screen import Screen
 
 from tui_lab.core.changed_inputs import ChangedInputs, accepting
 from tui_lab.core.sanitize import sanitize
+from tui_lab.core.time_left import TimeLeft
 
 T = TypeVar("T")
 #: What the two answers do.
@@ -38,3 +40,21 @@ async def asking(screen: Screen[Any], call: Callable[[], Awaitable[T]]) -> T:
             raise DoesNotGoOn from None
     with accepting():
         return await call()
+
+
+async def run_lab_job(
+    screen: Screen[Any],
+    module: str,
+    request: msgspec.Struct | Mapping[str, object],
+    show: Callable[[str], object],
+    answer: type[T],
+) -> T:
+    """Runs a job in a worker of a screen, which shows its progress as a line, and asks as :func:`asking`."""
+    from tui_lab.core.job_client import run_job
+
+    pace = TimeLeft()
+
+    def progress(text: str, done: int | None, total: int | None) -> None:
+        show(sanitize(pace.line(text, done, total)))
+
+    return await asking(screen, lambda: run_job(module, request, progress, answer=answer))

@@ -3,7 +3,6 @@ and then the result of the job: what was written, how it is used, and each check
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -16,18 +15,17 @@ from textual.widgets.option_list import Option
 from textual.worker import Worker
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.format import decimal
 from tui_lab.core.paths import absolute
 from tui_lab.core.sanitize import sanitize
-from tui_lab.core.time_left import TimeLeft
 from tui_lab.export import records as exports
 from tui_lab.retention.stored import read_results
 from tui_lab.runs.folder import Run
 from tui_lab.ui.actions.modal import ListDialog
 from tui_lab.ui.actions.registry import bindings, keys_of
 from tui_lab.ui.lab import lab_of
-from tui_lab.ui.screens.ask_changes import DoesNotGoOn, asking
+from tui_lab.ui.screens.ask_changes import DoesNotGoOn, run_lab_job
 from tui_lab.ui.terminal.types import AnyScreen
+from tui_lab.ui.views.retention import strength_text
 from tui_lab.ui.widgets.dialogs import AskText, Confirm, Pick
 
 NOTHING_SAVED = "This run has saved nothing yet: wait for its end, or stop it."
@@ -154,8 +152,7 @@ class ExportScreen(ListDialog[None]):
         for value in values:
             about = [] if value != 1 else ["as trained"]
             if point := points.get(value):
-                about.append(f"acquisition {decimal(point.acquisition, 2)}")
-                about.append(f"retention {decimal(point.headline.value, 2)}")
+                about.append(strength_text(point, 2))
             mark = " ★" if value == curve.recommended.strength else ""
             lines.append((f"{value:g}{mark}", ", ".join(about)))
         if not points:
@@ -229,18 +226,12 @@ class ExportScreen(ListDialog[None]):
 
     @work(exclusive=True, group="export", description="export a run", exit_on_error=False)
     async def _export(self, request: exports.ExportRequest) -> None:
-        from tui_lab.core.job_client import run_job
-
-        pace = TimeLeft()
-
-        def progress(text: str, done: int | None, total: int | None) -> None:
-            self._show_status([f"{request.kind}: {pace.line(text, done, total)}"])
+        def show(line: str) -> None:
+            self._show_status([f"{request.kind}: {line}"])
 
         self._show_status([f"{request.kind} …"])
         try:
-            answer = await asking(
-                self, partial(run_job, exports.JOB_MODULE, request, progress, answer=exports.ExportResult)
-            )
+            answer = await run_lab_job(self, exports.JOB_MODULE, request, show, exports.ExportResult)
         except DoesNotGoOn:
             self._show_status([])
         except LabError as error:

@@ -18,7 +18,10 @@ from tui_lab.playground.messages import GenerateRequest, GenerationEvent, LaneDo
 from tui_lab.ui.actions.footer import KeysLine
 from tui_lab.ui.actions.modal import Modal
 from tui_lab.ui.actions.registry import bindings
+from tui_lab.ui.screens.pane import Pane
+from tui_lab.ui.views import lane_models
 from tui_lab.ui.widgets.inspector import InspectorView
+from tui_lab.ui.widgets.lane_board import LaneBoard
 
 Judge = Callable[[], Awaitable["JudgedLane"]]
 TokenDetails = Callable[[], Awaitable[tuple[LaneDone, list[Beams]]]]
@@ -107,6 +110,17 @@ class Inspector(Modal[None]):
             self.notify("Only the weights that the lane ran on are known.", timeout=2, markup=False)
         else:
             self._view.turn_colours()
+
+
+def inspect_current(pane: Pane, client: PlaygroundClient, board: LaneBoard) -> None:
+    """Opens the inspector over the current lane, beside the lane that it is compared with."""
+    view = board.view
+    if view is None or view.done is None or view.request is None:
+        pane.notice("Run a prompt first; then look into a lane that has ended.", "warning")
+        return
+    other = lane_models.partner(board.lanes, board.views.index(view))
+    theirs = board.views[other].done if other is not None else None
+    pane.app.push_screen(inspect_lane(client, view.request, view.done, view.beams, theirs))
 
 
 def inspect_lane(

@@ -244,8 +244,12 @@ class Pane(RemappableScreen, Screen[None]):
         if run is None:
             self.notice("There is no run here to copy the path of.", "warning")
         else:
-            self.app.copy_to_clipboard(str(run.path))
-            self.notice(f"Copied, if your terminal allows that: {run.path}")
+            self.copy(str(run.path))
+
+    def copy(self, text: str, what: str = "") -> None:
+        """Copies a text, and shows it or ``what`` it is: not every terminal allows to copy."""
+        self.app.copy_to_clipboard(text)
+        self.notice(f"Copied, if your terminal allows that: {what or text}")
 
     # ------------------------------------------------------------------ questions
 

@@ -106,10 +106,9 @@ class PlaygroundPane(Pane):
     @work(group="playground", exit_on_error=False)
     async def _warm_up(self) -> None:
         """The bundled model is small: it is there before the first prompt is typed."""
-        if self.client.wants:
-            return
         try:
-            await self.client.load("pocket")
+            if not self.client.wants:
+                await self.client.load("pocket")
         except LabError as error:
             self.notice(error, "error")
 
@@ -285,11 +284,8 @@ class PlaygroundPane(Pane):
         if self.board.view is None:
             return
         memory = self.board.view.memory.branch
-        lane = memory.lane
-        if lane.strategy.random:
-            lane = replace(lane, seed=(lane.seed or 0) + 1)  # the same again would only say the same
         turns = memory.turns if self.settings.is_chat else ()
-        await self._insert(replace(memory, lane=lane, turns=turns))
+        await self._insert(replace(memory, lane=places.again(memory.lane), turns=turns))
 
     async def action_remove(self) -> None:
         if self.board.view is None:
@@ -399,8 +395,7 @@ class PlaygroundPane(Pane):
 
     def _load(self, wanted: tuple[str, str] | None) -> None:
         if wanted is not None:
-            model, precision = wanted
-            self._load_model(model, precision)
+            self._load_model(*wanted)
 
     @work(exclusive=True, group="playground", exit_on_error=False)
     async def _load_model(self, model: str, precision: str = "auto") -> None:
@@ -459,8 +454,7 @@ class PlaygroundPane(Pane):
 
     def action_copy(self) -> None:
         if self.board.view and self.board.view.text:
-            self.app.copy_to_clipboard(self.board.view.text)
-            self.notice("The lane's text is in the clipboard (if your terminal allows that).")
+            self.copy(self.board.view.text, "the text of the lane")
         else:
             self.notice("This lane has no text yet.", "warning")
 
@@ -477,15 +471,9 @@ class PlaygroundPane(Pane):
     # ------------------------------------------------------------------ looking closer
 
     def action_inspect(self) -> None:
-        view = self.board.view
-        if view is None or view.done is None or view.request is None:
-            self.notice("Run a prompt first; then look into a lane that has ended.", "warning")
-            return
-        from tui_lab.ui.screens.inspector import inspect_lane
+        from tui_lab.ui.screens.inspector import inspect_current
 
-        other = lane_models.partner(self.board.lanes, self.views.index(view))
-        theirs = self.views[other].done if other is not None else None
-        self.app.push_screen(inspect_lane(self.client, view.request, view.done, view.beams, theirs))
+        inspect_current(self, self.client, self.board)
 
     def action_edit_answer(self) -> None:
         from tui_lab.ui.screens.votes import edit_answer
@@ -499,14 +487,9 @@ class PlaygroundPane(Pane):
         open_votes(self)
 
     def action_predictions(self) -> None:
-        from tui_lab.runs.folder import open_run
-        from tui_lab.ui.screens.predictions import open_predictions
+        from tui_lab.ui.screens.predictions import open_for_lanes
 
-        tuned = [place for name in self.client.names[1:] if (place := self.client.location(name))]
-        if not tuned:
-            self.notice("Predictions compare a tuned run with its base: load one first.", "warning")
-            return
-        self.in_thread(partial(open_run, tuned[-1]), partial(open_predictions, self), "predictions")
+        open_for_lanes(self, self.client)
 
     def action_blind(self) -> None:
         from tui_lab.ui.screens.blind import start_blind

@@ -20,21 +20,21 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.format import decimal, interval, metric_name, plural
 from tui_lab.core.paths import expanded
 from tui_lab.core.sanitize import sanitize
-from tui_lab.core.time_left import TimeLeft
 from tui_lab.data import bundled
 from tui_lab.evaluation import prediction_file
 from tui_lab.evaluation.prediction_file import PredictedAnswer, Prediction, PredictionSettings
 from tui_lab.evaluation.prediction_summary import PredictedMetric, summarise
 from tui_lab.playground import votes
-from tui_lab.runs.folder import Run
+from tui_lab.runs.folder import Run, open_run
 from tui_lab.ui.actions.modal import ListDialog
 from tui_lab.ui.actions.registry import bindings
-from tui_lab.ui.screens.ask_changes import asking
+from tui_lab.ui.screens.ask_changes import run_lab_job
 from tui_lab.ui.screens.blind import Blind
 from tui_lab.ui.screens.item_view import ItemView
 from tui_lab.ui.screens.pane import Pane
 
 if TYPE_CHECKING:
+    from tui_lab.playground.client import PlaygroundClient
     from tui_lab.playground.messages import GenerateRequest
 
 #: In the folder of a run: its predictions.
@@ -103,15 +103,9 @@ class PredictionList(ListDialog[None]):
 
     @work(exclusive=True, group="predictions", exit_on_error=False)
     async def _answer(self, request: dict[str, object]) -> None:
-        from tui_lab.core.job_client import run_job
-
-        pace = TimeLeft()
-
-        def progress(text: str, done: int | None, total: int | None) -> None:
-            self.query_one("#scores", Static).update(Content(sanitize(pace.line(text, done, total))))
-
+        scores = self.query_one("#scores", Static)
         try:
-            await asking(self, partial(run_job, JOB, request, progress))
+            await run_lab_job(self, JOB, request, lambda line: scores.update(Content(line)), dict)
         except LabError as error:
             self.show_error(error)
         finally:
@@ -289,6 +283,15 @@ def _whole(row: Prediction, lines: int = 0) -> Content:
 
 
 # ------------------------------------------------------------------ from a pane
+
+
+def open_for_lanes(pane: Pane, client: PlaygroundClient) -> None:
+    """:func:`open_predictions` of the run that was loaded last."""
+    tuned = [place for name in client.names[1:] if (place := client.location(name))]
+    if not tuned:
+        pane.notice("Predictions compare a tuned run with its base: load one first.", "warning")
+        return
+    pane.in_thread(partial(open_run, tuned[-1]), partial(open_predictions, pane), "predictions")
 
 
 def open_predictions(pane: Pane, run: Run) -> None:

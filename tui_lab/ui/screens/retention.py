@@ -5,8 +5,6 @@ child processes measure."""
 from __future__ import annotations
 
 import threading
-from functools import partial
-from typing import Any
 
 from textual import events, on, work
 from textual.app import ComposeResult
@@ -14,19 +12,16 @@ from textual.containers import Container, Vertical, VerticalScroll
 from textual.content import Content
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
-from textual.worker import Worker
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.format import decimal
 from tui_lab.core.sanitize import sanitize
-from tui_lab.core.time_left import TimeLeft
 from tui_lab.retention.advice import Advice, advise
 from tui_lab.retention.results import SuiteComparison, SuiteResult
 from tui_lab.retention.stored import StrengthPoint
 from tui_lab.runs.folder import Run, is_locked, list_runs, open_run
 from tui_lab.runs.state import Watcher
-from tui_lab.ui.actions.registry import bindings, first_key
-from tui_lab.ui.screens.ask_changes import asking
+from tui_lab.ui.actions.registry import bindings
+from tui_lab.ui.screens.measurement import Measurement
 from tui_lab.ui.screens.pane import Pane
 from tui_lab.ui.screens.pick_suite import SuiteChoice, ask_suite
 from tui_lab.ui.terminal.textual_internals import call_after_layout
@@ -46,6 +41,8 @@ TABS = (
     ("stages", "Stages"),
     ("runs", "All runs"),
 )
+#: The jobs that measure.
+EVALUATE, STRENGTH = "tui_lab.evaluation.evaluate", "tui_lab.evaluation.strength_sweep"
 #: Three rows of two parts, the table the widest; a wide window has two rows of three.
 GRID_COLUMNS, GRID_ROWS = 110, 38
 WIDE_COLUMNS, WIDE_ROWS = 160, 28
@@ -98,8 +95,7 @@ class RetentionPane(Pane):
         self.suite, self.category = FIRST_SUITE, ""
         self.points: list[retention_data.RunPoint] = []
         self._known_points: dict[tuple[str, str], retention_data.KnownPoint] = {}
-        self.progress = ""  # of the measurement in progress
-        self._job: Worker[Any] | None = None
+        self.measurement = Measurement(self, self._show_progress, self._read)
         self._rows: list[ForestRow] = []  # of the table's lines
         self._flips: list[int] = []
         self._flips_shown: tuple[list[tuple[int, str, str]], str] = ([], "")
@@ -130,7 +126,7 @@ class RetentionPane(Pane):
     def situation(self) -> str:
         if self.report is None:
             return "none"
-        if self.progress:
+        if self.measurement.progress:
             return "measuring"
         return "measured" if self._comparison else ""
 
@@ -201,12 +197,12 @@ class RetentionPane(Pane):
 
     def show_run(self, run_id: str) -> None:
         """Shows the run that the app names, else the newest."""
-        if self._job is None or not self._job.is_running:
+        if not self.measurement.is_running:
             self._read(run_id)
 
     def _look(self) -> None:
         """Shows what has changed of the run since: its probes, its end, results of a measurement."""
-        if self.is_current and not self.progress:
+        if self.is_current and not self.measurement.progress:
             self._look_for_changes(self.lab.run_id, self.run_shown)
 
     @work(thread=True, exclusive=True, group="look", exit_on_error=False)
@@ -299,7 +295,7 @@ class RetentionPane(Pane):
             lines = [Content(""), Content(empty.no_run_to_measure(self.keymap))]
         else:
             comparison = self._comparison
-            last = self.progress or retention.first_advice(self._advice, self.keymap)
+            last = self.measurement.progress or retention.first_advice(self._advice, self.keymap)
             lines = [
                 retention.heading(report, self.suite, comparison, width),
                 retention.decision(comparison, report.threshold)
@@ -431,12 +427,9 @@ class RetentionPane(Pane):
         """The run, if a measurement can begin; otherwise None, and a message says why."""
         if self.report is None:
             self.notice(empty.no_run_to_measure(self.keymap), "warning")
-        elif self._job is not None and self._job.is_running:
-            self.notice(
-                f"A measurement is in progress; {self.keys('retention.cancel')} stops it.",
-                "warning",
-            )
-        elif self.lab.refuse_in_replay(self.report.run, "measure the run itself"):
+        elif self.measurement.refuses() or self.lab.refuse_in_replay(
+            self.report.run, "measure the run itself"
+        ):
             pass
         elif not self._has_weights:
             self.notice(self._not_measured, "warning")
@@ -446,9 +439,7 @@ class RetentionPane(Pane):
 
     def measure_run(self, run_id: str) -> None:
         """Shows a run, and asks on which suite to measure it."""
-        if self._job is not None and self._job.is_running:
-            self._idle()  # says so
-        else:
+        if not self.measurement.refuses():
             self._to_measure = run_id
             self._read(run_id)
 
@@ -462,13 +453,17 @@ class RetentionPane(Pane):
 
     def _measure(self, run: Run, choice: SuiteChoice) -> None:
         if choice.suite == "stages":
-            request: dict[str, object] = {"run": str(run.path)}
-            self._job = self._run_job("tui_lab.evaluation.stage_scores", request, "measuring stages")
+            self.measurement.start("tui_lab.evaluation.stage_scores", "measuring stages", str(run.path))
             return
-        request = {"run": run.id, "suites": [choice.suite], "limit": 0}
         scorers = {"judge": choice.judge, "classifier": choice.classifier}
-        request |= {name: scorer for name, scorer in scorers.items() if scorer}
-        self._job = self._run_job("tui_lab.evaluation.evaluate", request, f"measuring {choice.name}")
+        self.measurement.start(
+            EVALUATE,
+            f"measuring {choice.name}",
+            run.id,
+            suites=[choice.suite],
+            limit=0,
+            **{name: scorer for name, scorer in scorers.items() if scorer},
+        )
         self.suite, self.category = choice.name, ""
 
     def action_judge(self) -> None:
@@ -479,9 +474,8 @@ class RetentionPane(Pane):
 
     def action_sweep(self) -> None:
         if (run := self._idle()) is not None:
-            request = {"run": run.id, "suite": self.suite, "keep": 0.95}
             what = "measuring the strength curve"
-            self._job = self._run_job("tui_lab.evaluation.strength_sweep", request, what)
+            self.measurement.start(STRENGTH, what, run.id, suite=self.suite, keep=0.95)
 
     def action_save_strength(self) -> None:
         points = self._strengths
@@ -493,53 +487,18 @@ class RetentionPane(Pane):
             self._save_strength(recommended)
             return
         values = [point.strength for point in points]
-        lines = [
-            (
-                f"{point.strength:g}",
-                f"acquisition {decimal(point.acquisition)}, retention {decimal(point.headline.value)}",
-            )
-            for point in points
-        ]
+        lines = [(f"{point.strength:g}", retention.strength_text(point)) for point in points]
         title = "No strength is recommended. Save the adapter at which one?"
         self.pick(title, lines, lambda number: self._save_strength(values[number]))
 
     def _save_strength(self, strength: float) -> None:
         if (run := self._idle()) is not None:
-            request = {"run": run.id, "save": strength}
             what = f"saving the adapter at strength {strength:g}"
-            self._job = self._run_job("tui_lab.evaluation.strength_sweep", request, what)
+            self.measurement.start(STRENGTH, what, run.id, save=strength)
 
-    @work(exclusive=True, group="measure", exit_on_error=False)
-    async def _run_job(self, module: str, request: dict[str, object], what: str) -> None:
-        from tui_lab.core.job_client import run_job
-
-        pace = TimeLeft()
-
-        def progress(text: str, done: int | None, total: int | None) -> None:
-            line = pace.line(text.removeprefix(f"{what.rpartition(' ')[2]}: "), done, total)
-            self._set_progress(f"{what}: {line}   {self.keys('retention.cancel')} stops it")
-
-        self._set_progress(f"{what} …")
-        try:
-            answer = await asking(self, partial(run_job, module, request, progress))
-        except LabError as error:
-            self.notice(error, "error")
-        else:
-            for warning in (*(answer.get("warnings") or ()), *(answer.get("problems") or ())):
-                self.notice(warning, "warning")
-            if saved := answer.get("saved"):
-                self.notice(f"Saved as {saved}. {first_key('app.export', self.keymap)} exports it.")
-        finally:
-            if self.is_mounted:
-                self._set_progress("")
-        self._read(request["run"])
-
-    def _set_progress(self, text: str) -> None:
-        self.progress = text
+    def _show_progress(self) -> None:
         self.update_footer()
         self._draw_verdict()
 
     def action_cancel(self) -> None:
-        if self._job is not None and self._job.is_running:
-            self._job.cancel()
-            self.notice("Stopped. What was scored is saved; the next measurement continues from there.")
+        self.measurement.stop()

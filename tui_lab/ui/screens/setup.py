@@ -439,8 +439,7 @@ class SetupPane(Pane):
 
     def action_copy_command(self) -> None:
         if self.summary is not None:
-            self.app.copy_to_clipboard(self.summary.command)
-            self.notice(f"Copied, if the terminal allows it:\n{self.summary.command}")
+            self.copy(self.summary.command)
 
     def action_queue(self) -> None:
         self.starter.queue()

@@ -42,6 +42,11 @@ def with_fresh_seeds(lanes: Sequence[Lane], draw: random.Random | None = None) -
     )
 
 
+def again(lane: Lane) -> Lane:
+    """A lane for another answer: the same would say the same, so one that samples has the next seed."""
+    return replace(lane, seed=(lane.seed or 0) + 1) if lane.strategy.random else lane
+
+
 def seeded(lanes: Sequence[Lane]) -> tuple[Lane, ...]:
     """The lanes, with a seed for each one that samples and has none, so that answers can be reproduced."""
     return with_seeds(tuple(lanes), 1)

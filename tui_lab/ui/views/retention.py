@@ -14,7 +14,7 @@ from tui_lab.core.format import UNKNOWN, bar, decimal, plural
 from tui_lab.core.sanitize import sanitize
 from tui_lab.retention.advice import Advice
 from tui_lab.retention.results import AnswerScore, SuiteComparison, SuiteResult
-from tui_lab.retention.stored import JudgeResult
+from tui_lab.retention.stored import JudgeResult, StrengthPoint
 from tui_lab.runs.stage_matrix import StageTable
 from tui_lab.runs.state import RunState
 from tui_lab.ui.actions.registry import first_key
@@ -238,6 +238,12 @@ def advice_lines(found: Sequence[Advice], keymap: Mapping[str, str]) -> Content:
     for place, each in enumerate(found, 1):
         parts += [(f"{place}. {_suggested(each, keymap)}", "bold"), f": {each.reason}.\n"]
     return Content.assemble(*parts)
+
+
+def strength_text(point: StrengthPoint, digits: int = 3) -> str:
+    """What a strength gave, for a list to pick from."""
+    acquired, kept = decimal(point.acquisition, digits), decimal(point.headline.value, digits)
+    return f"acquisition {acquired}, retention {kept}"
 
 
 def stage_lines(found: StageTable, keymap: Mapping[str, str]) -> Content:
