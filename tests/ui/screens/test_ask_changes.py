@@ -16,10 +16,12 @@ from tui_lab.core.changed_inputs import ChangedInputs
 from tui_lab.core.errors import LabError
 from tui_lab.playground.client import PlaygroundClient
 from tui_lab.recipes.recipe import Recipe
+from tui_lab.retention.stored import JudgeResult
 from tui_lab.runs import folder, inputs
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.schema import EndEvent
 from tui_lab.ui.app import LabApp
+from tui_lab.ui.screens.judged import JudgedPairs
 from tui_lab.ui.screens.pane import Pane
 from tui_lab.ui.screens.playground import PlaygroundPane
 from tui_lab.ui.screens.predictions import PredictionList
@@ -47,6 +49,10 @@ class Gate:
 Act = Callable[[LabApp], object]
 
 
+def judged(app: LabApp) -> object:
+    return app.push_screen(JudgedPairs(folder.open_run("a"), JudgeResult()))
+
+
 def predictions(app: LabApp) -> object:
     run = folder.open_run("a")
     return app.push_screen(PredictionList(run.path / "none.jsonl", run, {}))
@@ -65,6 +71,7 @@ STARTS: dict[str, tuple[str, str, tuple[str, ...] | Act, tuple[str, ...] | Act]]
     "retention": ("retention", "core.job_client.run_job", ("k", "enter"), ("k", "enter")),
     "strength": ("retention", "core.job_client.run_job", ("K",), ("K",)),
     "export": ("retention", "core.job_client.run_job", ("E", "enter"), ("enter",)),
+    "judge": ("retention", "core.job_client.run_job", judged, judged),
     "predictions": ("runs", "core.job_client.run_job", predictions, predictions),
     "advise": ("setup", "core.job_client.run_job", ("M", "enter"), ("enter",)),
     "start": ("setup", "runs.stages.check", ("s",), ("s",)),
@@ -97,6 +104,7 @@ async def test_each_start_asks_and_a_yes_holds_once(
     is_async = "job" in refused or pane == "playground"
     monkeypatch.setattr(f"tui_lab.{refused}", gate.later if is_async else gate)
     monkeypatch.setattr(PlaygroundClient, "wants", "pocket")
+    monkeypatch.setenv("TUI_LAB_JUDGE", "a-judge")
     app = LabApp(pane=pane)
 
     async with app.run_test(size=(80, 24)) as pilot:

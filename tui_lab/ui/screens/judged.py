@@ -13,7 +13,6 @@ from textual.widgets.option_list import Option
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
-from tui_lab.core.time_left import TimeLeft
 from tui_lab.evaluation.judging import JUDGE, JudgeRequest, VotedPair
 from tui_lab.evaluation.records import EvaluationRequest
 from tui_lab.playground import vote_rows, votes
@@ -21,6 +20,7 @@ from tui_lab.retention.stored import JudgedPair, JudgeResult
 from tui_lab.runs.folder import Run
 from tui_lab.ui.actions.modal import ListDialog
 from tui_lab.ui.actions.registry import bindings
+from tui_lab.ui.screens.ask_changes import run_lab_job
 from tui_lab.ui.screens.item_view import ItemView
 from tui_lab.ui.views import retention
 
@@ -101,13 +101,6 @@ class JudgedPairs(ListDialog[None]):
 
     @work(exclusive=True, group="judged", description="ask the judge", exit_on_error=False)
     async def _ask(self, judge: str) -> None:
-        from tui_lab.core.job_client import run_job
-
-        pace = TimeLeft()
-
-        def progress(text: str, done: int | None, total: int | None) -> None:
-            self._say(Content(sanitize(pace.line(text, done, total))))
-
         try:
             pairs = vote_rows.pairs_of(self.run.path / votes.FILE_NAME)
             voted = tuple(VotedPair(*pair) for pair in pairs)
@@ -115,7 +108,9 @@ class JudgedPairs(ListDialog[None]):
             voted = ()
         request = JudgeRequest(EvaluationRequest(run=str(self.run.path)), judge=judge, votes=voted)
         try:
-            self.found = await run_job(JOB, request, progress, answer=JudgeResult)
+            self.found = await run_lab_job(
+                self, JOB, request, lambda line: self._say(Content(line)), JudgeResult
+            )
         except LabError as error:
             self.show_error(error)
         finally:

@@ -28,6 +28,12 @@ class SuiteChoice(NamedTuple):
     judge: str = ""
     classifier: str = ""
 
+    @property
+    def request(self) -> dict[str, object]:
+        """The fields of the request of the job that measures it."""
+        scorers = {"judge": self.judge, "classifier": self.classifier}
+        return {"suites": [self.suite], "limit": 0} | {name: by for name, by in scorers.items() if by}
+
 
 def ask_suite(
     pane: Pane, current: str, others: Sequence[tuple[str, str]], take: Callable[[SuiteChoice], object]

@@ -5,6 +5,7 @@ child processes measure."""
 from __future__ import annotations
 
 import threading
+from functools import partial
 
 from textual import events, on, work
 from textual.app import ComposeResult
@@ -455,15 +456,7 @@ class RetentionPane(Pane):
         if choice.suite == "stages":
             self.measurement.start("tui_lab.evaluation.stage_scores", "measuring stages", str(run.path))
             return
-        scorers = {"judge": choice.judge, "classifier": choice.classifier}
-        self.measurement.start(
-            EVALUATE,
-            f"measuring {choice.name}",
-            run.id,
-            suites=[choice.suite],
-            limit=0,
-            **{name: scorer for name, scorer in scorers.items() if scorer},
-        )
+        self.measurement.start(EVALUATE, f"measuring {choice.name}", run.id, **choice.request)
         self.suite, self.category = choice.name, ""
 
     def action_judge(self) -> None:
