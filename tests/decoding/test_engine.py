@@ -232,9 +232,40 @@ def test_prompts_of_one_length_share_a_batch(tiny_model: Any, tmp_path: Any, met
     assert len({result.token_ids for result in together.values()}) > 6
 
 
+@pytest.mark.parametrize("name", ["llama", "gemma3_text", "gpt2"])
+def test_prompts_of_different_lengths_share_a_batch(tiny_model: Any, name: str) -> None:
+    """Each lane decodes what it decodes alone, with its own limit and stop string; lanes leave early."""
+    model = tiny_model(name)
+    prompts = tuple(prompt_of(length, length) for length in (5, 21, 12, 9))
+    penalised = Sample("top-p", 0.8, top_p=0.9, repetition_penalty=1.3)
+    lanes = (Lane(Greedy()), Lane(Sample(), 4), Lane(penalised, 5), Lane(Greedy()))
+    limits = (14, 3, 9, 14)
+    alone = [
+        decode_all([Lockstep(model, DecodingRequest(prompt, (lane,), limit), numbers)])[0]
+        for prompt, lane, limit in zip(prompts, lanes, limits, strict=True)
+    ]
+    stop = " ".join(alone[3].text.split()[2:4])
+    request = DecodingRequest(
+        prompts[0], lanes, 14, lane_prompts=prompts, lane_limits=limits, lane_stops=((), (), (), (stop,))
+    )
+    together = decode_all([Lockstep(model, request, numbers)])
+    for number in range(3):
+        assert together[number].token_ids == alone[number].token_ids
+        assert together[number].finish_reason == "length"
+        ours, theirs = (
+            [token.logprob for token in each.tokens] for each in (together[number], alone[number])
+        )
+        assert ours == pytest.approx(theirs, abs=1e-4)
+    assert together[3].finish_reason == "stop_string" and stop not in together[3].text
+    left = iter([(), (), (), (0, 2), *[(0, 2)] * 40])
+    ended = decode_all([Lockstep(model, request, numbers)], left=lambda: next(left))
+    assert [ended[number].finish_reason for number in range(3)] == ["cancelled", "length", "cancelled"]
+    assert len(ended[0].token_ids) == 3 and ended[3].text == together[3].text
+
+
 def test_prompts_of_a_batch_must_fit(tiny_model: Any) -> None:
     model = tiny_model("llama")
-    request = DecodingRequest((3, 4), (Lane(), Lane()), lane_prompts=((3, 4), (3, 4, 5)))
+    request = DecodingRequest((3, 4), (Lane(Beam(2)), Lane()), lane_prompts=((3, 4), (3, 4, 5)))
     with pytest.raises(LabError, match="must have the same length"):
         Lockstep(model, request, numbers)
     request = DecodingRequest((3, 4), (Lane(), Lane()), lane_prompts=((3, 4),))

@@ -19,8 +19,10 @@ import uvicorn
 from tests.playground.in_process import ThreadProcess
 from tests.ui.helpers import until
 from tui_lab.core.errors import LabError
+from tui_lab.decoding.session import DecodingSession
+from tui_lab.playground import __main__ as playground_main
 from tui_lab.playground import client as playground_client
-from tui_lab.playground import openai_api, server
+from tui_lab.playground import joined, openai_api, server, worker
 from tui_lab.playground.client import PlaygroundClient
 from tui_lab.playground.messages import ChatTurn, GenerateRequest
 from tui_lab.playground.openai_api import ApiError, ChatBody, CompletionBody
@@ -121,14 +123,75 @@ async def test_a_completion_goes_on_without_a_template(
     assert "".join([chunk.choices[0].text async for chunk in stream]) == expected.text
 
 
-async def test_requests_at_once_are_answered_in_turn(api: openai.AsyncOpenAI) -> None:
-    answers = await asyncio.gather(
-        *(
-            api.chat.completions.create(model="base", messages=QUESTION, seed=1, max_tokens=6)
-            for _ in range(4)
+async def test_requests_at_once_share_a_batch(
+    api: openai.AsyncOpenAI, process: PlaygroundClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenAI's client in four threads, with other prompts, models, settings and limits: each gets what it
+    gets alone."""
+    asked: list[dict[str, Any]] = [
+        {"model": "base", "temperature": 0, "max_tokens": 12},
+        {"model": "tuned", "temperature": 0, "max_tokens": 30},
+        {"model": "base", "temperature": 0.9, "top_p": 0.8, "seed": 3, "max_tokens": 20, "stop": [" the"]},
+        {"model": "tuned", "temperature": 1.2, "seed": 4, "max_tokens": 8, "extra_body": {"top_k": 20}},
+    ]
+    for number, each in enumerate(asked):
+        each["messages"] = [{"role": "user", "content": "Where is my order? " * (number + 1)}]
+    together: list[int] = []
+    own = worker.generate_joined
+
+    def counted(session: Any, prompters: Any, requests: Any) -> None:
+        together.append(len(requests))
+        own(session, prompters, requests)
+
+    monkeypatch.setattr(worker, "generate_joined", counted)
+    alone = [(await api.chat.completions.create(**each)).choices[0] for each in asked]
+    assert together == [1] * 4
+    monkeypatch.setattr(playground_main, "JOIN_S", 30.0)
+    monkeypatch.setattr(joined, "MOST_JOINED", 4)
+    with openai.OpenAI(api_key=KEY, base_url=str(api.base_url), max_retries=0) as client:
+
+        def ask(number: int) -> tuple[str, str | None]:
+            if number % 2:
+                choice = client.chat.completions.create(**asked[number]).choices[0]
+                return choice.message.content or "", choice.finish_reason
+            chunks = list(client.chat.completions.create(**asked[number], stream=True))
+            text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+            return text, chunks[-1].choices[0].finish_reason
+
+        answers = await asyncio.gather(*(asyncio.to_thread(ask, number) for number in range(4)))
+    assert together == [1, 1, 1, 1, 4]
+    assert answers == [(choice.message.content, choice.finish_reason) for choice in alone]
+
+
+async def test_a_request_that_fails_leaves_the_others_of_its_batch(
+    api: openai.AsyncOpenAI, process: PlaygroundClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(playground_main, "JOIN_S", 30.0)
+    monkeypatch.setattr(joined, "MOST_JOINED", 3)
+    monkeypatch.setattr(DecodingSession, "_free_bytes", lambda _self: 180_000)  # enough for one at a time
+    batches: list[int] = []
+    own = DecodingSession.decode_groups
+
+    def counted(self: DecodingSession, groups: Any, *args: Any, **more: Any) -> Any:
+        batches.append(len(groups))
+        return own(self, groups, *args, **more)
+
+    monkeypatch.setattr(DecodingSession, "decode_groups", counted)
+
+    async def ask(text: str) -> str | None:
+        messages: Any = [{"role": "user", "content": text}]
+        answer = await api.chat.completions.create(
+            model="base", messages=messages, temperature=0, max_tokens=8
         )
+        return answer.choices[0].message.content
+
+    first, failed, second = await asyncio.gather(
+        ask("Hello"), ask("word " * 5000), ask("Where is it?"), return_exceptions=True
     )
-    assert len({answer.choices[0].message.content for answer in answers}) == 1
+    assert isinstance(failed, openai.BadRequestError) and "context" in str(failed)
+    assert batches == [1, 1, 1], "both at once, which is too much, then one after the other"
+    monkeypatch.undo()
+    assert [first, second] == [await ask("Hello"), await ask("Where is it?")]
 
 
 async def test_a_client_that_leaves_a_stream_ends_its_answer(api: openai.AsyncOpenAI) -> None:

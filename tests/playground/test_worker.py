@@ -22,8 +22,8 @@ from tui_lab.decoding.records import DecodingRequest, TokenRecord
 from tui_lab.decoding.session import DecodingSession
 from tui_lab.decoding.strategies import parse
 from tui_lab.models.load_progress import report_load_progress
-from tui_lab.playground import prompts
-from tui_lab.playground import worker as module
+from tui_lab.playground import event_batcher, prompts
+from tui_lab.playground.event_batcher import EventBatcher
 from tui_lab.playground.messages import (
     ChatTurn,
     Generated,
@@ -38,7 +38,7 @@ from tui_lab.playground.messages import (
     TooLong,
 )
 from tui_lab.playground.prompts import Prompter, PromptInput, encode
-from tui_lab.playground.worker import EventBatcher, Worker, out_of_memory_message
+from tui_lab.playground.worker import Worker, out_of_memory_message
 from tui_lab.pocket import MODEL_DIR
 
 LANES = (
@@ -170,7 +170,7 @@ def test_characters_of_several_tokens_are_never_broken(worker: Worker, monkeypat
         forced[..., next(said)] = 30.0
         return forced
 
-    monkeypatch.setattr(module, "FLUSH_S", 0.0)
+    monkeypatch.setattr(event_batcher, "FLUSH_S", 0.0)
     hook = loaded.session.model.get_output_embeddings().register_forward_hook(say)
     try:
         done, told = answer(worker, GenerateRequest(PROMPT, ("greedy",), max_new_tokens=len(script)))

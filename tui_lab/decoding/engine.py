@@ -1,13 +1,13 @@
-"""The lockstep engine: all lanes of a prompt, or of prompts of one length, in one batch. A prompt is read
-once for each model or adapter that takes part; then each forward carries the rows of all lanes (one for
-greedy and sampling, n for beams, k for contrastive candidates). All rows are at the same position, so one
-cache serves them without padding or mask. Lanes that end leave the batch. Every sampling lane has its own
-random generator."""
+"""The lockstep engine: all lanes of a prompt, or of several prompts, in one batch. A prompt is read once for
+each model or adapter that takes part; then each forward carries the rows of all lanes (one for greedy and
+sampling, n for beams, k for contrastive candidates). All rows are at the same position, so one cache serves
+them without padding or mask; only prompts of different lengths are padded on the left. Lanes that end leave
+the batch. Every sampling lane has its own random generator."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
@@ -73,6 +73,7 @@ class _Batch:
     next_tokens: torch.Tensor  # (R,) the input of the next forward
     sampler: BatchedSampler | None  # of all sampling lanes; None if there are none
     output: StepOutput  # of the last step
+    padding: torch.Tensor | None = None  # (R,) positions before each row's prompt, where lengths differ
     shapes: tuple[torch.Size, ...] = ()  # of the tables that the decoders return
     captured: CapturedStep | None = None  # of the present bucket
     graphs: CapturedBatch | None = None  # of all buckets so far
@@ -113,14 +114,19 @@ class Lockstep:
         self._emit = emit
         self._started_at = time.perf_counter()
         self._device = embedding_weight(model).device
-        available = remaining_context(model.config, len(request.prompt_ids), virtual.length if virtual else 0)
-        limit = request.max_new_tokens if available is None else min(request.max_new_tokens, available)
-        self._context = LaneContext(request, limit, self._device, decode, emit, self._elapsed_s)
+        limits = []
+        for number in range(len(request.lanes)):
+            length, asked = len(request.prompt_of(number)), request.limit_of(number)
+            available = remaining_context(model.config, length, virtual.length if virtual else 0)
+            limits.append(asked if available is None else min(asked, available))
+        self._context = LaneContext(request, tuple(limits), self._device, decode, emit, self._elapsed_s)
         self._sources = 1 + (len(adapters.names) if adapters else 0)
         self._slots = self._make_slots(range(len(request.lanes)) if lane_ids is None else lane_ids)
         self._needs_hidden = any(slot.search and slot.search.needs_hidden for slot in self._slots)
         self._batch: _Batch | None = None  # None until the prompt has been read
-        self._mode = choose_mode(model, limit) if mode is None else mode
+        self._mode = choose_mode(model, self._context.limit) if mode is None else mode
+        if request.is_ragged:
+            self._mode = StepMode(reason="prompts of different lengths share the batch")
         self.graphs: GraphCache | None = None  # the captured steps of earlier requests
         self._weight_bytes = weight_bytes(model)
         self.work = StepWork(reason=self._mode.reason)
@@ -146,13 +152,17 @@ class Lockstep:
             self._take(batch, table)
         self.work.seconds += time.perf_counter() - began
 
-    def cancel(self) -> None:
-        """Ends all lanes with the tokens that they have."""
-        for slot in self._slots:
+    def cancel(self, lane_ids: Container[int] | None = None) -> None:
+        """Ends these lanes, by default all, with the tokens that they have."""
+        ended = [slot for slot in self._slots if lane_ids is None or slot.lane_id in lane_ids]
+        for slot in ended:
             slot.decoder.cancel()
             self._finish(slot)
-        self._slots = []
-        self._release()
+        self._slots = [slot for slot in self._slots if slot not in ended]
+        if not self._slots:
+            self._release()
+        elif self._batch is not None and not self._mode.fixed:
+            self._drop_ended(self._batch)
 
     def _elapsed_s(self) -> float:
         return time.perf_counter() - self._started_at
@@ -162,8 +172,8 @@ class Lockstep:
         names = self._adapters.names if self._adapters else ()
         slots = []
         for number, (lane_id, lane) in enumerate(zip(lane_ids, self._request.lanes, strict=True)):
-            prompt = self._request.prompt_of(number)
-            output = LaneOutput(lane_id, lane, prompt, self._context)
+            output = LaneOutput(lane_id, number, self._context)
+            prompt = output.prompt
             source = names.index(lane.on) + 1 if lane.on in names else 0
             search = make_search_decoder(output)
             slots.append(_Slot(lane_id, prompt, source, None if search else SamplingDecoder(output), search))
@@ -177,10 +187,20 @@ class Lockstep:
         """The prefill, one row for each prompt of each source, and the first decision of every lane."""
         self._started_at = time.perf_counter()
         used = list(dict.fromkeys((slot.source, slot.prompt) for slot in self._slots))  # by source
-        prompts = torch.tensor([prompt for _, prompt in used], device=self._device)
+        width = max(len(prompt) for _, prompt in used)
+        missing = [width - len(prompt) for _, prompt in used]
+        padded = [(0,) * pad + prompt for pad, (_, prompt) in zip(missing, used, strict=True)]
+        prompts = torch.tensor(padded, device=self._device)
+        padding = torch.tensor(missing, device=self._device) if any(missing) else None
         sources = [source for source, _ in used]
         with self._adapter_rows([sources.count(source) for source in range(self._sources)]):
-            read = prefill(self._model, prompts, want_hidden=self._needs_hidden, virtual=self._virtual)
+            read = prefill(
+                self._model,
+                prompts,
+                want_hidden=self._needs_hidden,
+                virtual=self._virtual,
+                padding=padding,
+            )
         row_of = {each: row for row, each in enumerate(used)}
         rows = [row_of[slot.source, slot.prompt] for slot in self._slots]
         prompt_rows = [
@@ -197,10 +217,12 @@ class Lockstep:
                 slot.search.start(read.hidden[row] if read.hidden is not None else None, capacity)
         next_tokens = torch.zeros(len(prompt_rows), dtype=torch.long, device=self._device)
         with torch.inference_mode():
-            logits = read.logits[torch.tensor(prompt_rows, device=self._device)]
+            chosen = torch.tensor(prompt_rows, device=self._device)
+            logits = read.logits[chosen]
             output = StepOutput(logits, None, next_tokens, read.cache)
             slots = list(self._slots)
             batch = _Batch(slots, read.cache, next_tokens, self._lay_out(slots), output)
+            batch.padding = None if padding is None else padding[chosen]
             if batch.sampler:
                 batch.sampler.draw()
             table = self._pick(batch).cpu()
@@ -280,7 +302,13 @@ class Lockstep:
         for slot in batch.slots:
             counts[slot.source] += slot.decoder.rows
         with self._adapter_rows(counts):
-            logits, hidden = step(self._model, batch.next_tokens, batch.cache, want_hidden=self._needs_hidden)
+            logits, hidden = step(
+                self._model,
+                batch.next_tokens,
+                batch.cache,
+                want_hidden=self._needs_hidden,
+                padding=batch.padding,
+            )
         batch.output = StepOutput(logits, hidden, batch.next_tokens, batch.cache)
         table = self._pick(batch)
         if batch.cache.fixed is not None:
@@ -320,7 +348,9 @@ class Lockstep:
             return
         rows = [r for slot in self._slots for r in range(slot.first, slot.first + slot.decoder.rows)]
         batch.cache.select_rows(rows)
-        batch.next_tokens = batch.next_tokens[torch.tensor(rows, device=self._device)]
+        kept = torch.tensor(rows, device=self._device)
+        batch.next_tokens = batch.next_tokens[kept]
+        batch.padding = None if batch.padding is None else batch.padding[kept]
         batch.slots = list(self._slots)
         batch.sampler = self._lay_out(batch.slots)
 
@@ -331,10 +361,13 @@ class Lockstep:
 
 
 def decode_all(
-    engines: Iterable[Lockstep], cancelled: Callable[[], bool] = lambda: False
+    engines: Iterable[Lockstep],
+    cancelled: Callable[[], bool] = lambda: False,
+    left: Callable[[], Container[int]] = tuple,
 ) -> dict[int, LaneResult]:
-    """Runs all engines, one step of each in turn, so that all lanes stream. ``cancelled`` is called before
-    every step. Returns the result of every lane by its id, in the order of the ids."""
+    """Runs all engines, one step of each in turn, so that all lanes stream. ``cancelled``, and ``left``,
+    which names lanes that nobody waits for any more, are called before every step. Returns the result of
+    every lane by its id, in the order of the ids."""
     engines = list(engines)
     while any(engine.active for engine in engines):
         for engine in engines:
@@ -342,7 +375,9 @@ def decode_all(
                 continue
             if cancelled():
                 engine.cancel()
-            else:
+            elif lanes := left():
+                engine.cancel(lanes)
+            if engine.active:
                 engine.step()
     results = {lane_id: result for engine in engines for lane_id, result in engine.results.items()}
     return dict(sorted(results.items()))
@@ -365,14 +400,18 @@ def validate_request(
         problems.append("there is no lane: add at least one strategy")
     if request.lane_prompts and len(request.lane_prompts) != len(request.lanes):
         problems.append(f"there are {len(request.lane_prompts)} prompts for {len(request.lanes)} lanes")
-    if any(len(prompt) != len(request.prompt_ids) for prompt in request.lane_prompts):
-        problems.append("the prompts of a batch must have the same length")
-    if request.max_new_tokens < 1:
-        problems.append(f"max_new_tokens is at least 1, not {request.max_new_tokens}")
-    available = remaining_context(config, len(request.prompt_ids), virtual.length if virtual else 0)
+    search = any(lane.strategy.algorithm != "sampling" for lane in request.lanes)
+    if request.is_ragged and (virtual or search):
+        problems.append(
+            "the prompts of a batch must have the same length, unless all lanes are greedy or sample and "
+            "the adapter has no virtual tokens"
+        )
+    if (least := min((request.max_new_tokens, *request.lane_limits))) < 1:
+        problems.append(f"max_new_tokens is at least 1, not {least}")
+    available = remaining_context(config, request.longest, virtual.length if virtual else 0)
     if available is not None and available < 1:
         problems.append(
-            f"the prompt has {len(request.prompt_ids)} tokens and the model's context is "
+            f"the prompt has {request.longest} tokens and the model's context is "
             f"{context_length(config)}: cut at least {1 - available} tokens from the prompt"
         )
     for number, lane in enumerate(request.lanes, 1):

@@ -94,15 +94,19 @@ def prefill(
     *,
     want_hidden: bool = False,
     virtual: VirtualTokens | None = None,
+    padding: torch.Tensor | None = None,
 ) -> Prefilled:
     """Reads the prompt (R, L), one row for each adapter that shares the batch. Virtual tokens take positions
-    of the cache and are left out of the hidden states."""
+    of the cache and are left out of the hidden states. ``padding`` (R,): the first positions of each row that
+    are no part of its prompt."""
     rows, length = prompt.shape
     virtual = virtual or VirtualTokens()
     cache = virtual_cache(model, virtual, rows, length)
     inputs = {"input_ids": prompt}
     if virtual.embeddings is not None:
         inputs = {"inputs_embeds": embed(model, prompt, virtual.embeddings)}
+    if padding is not None:
+        inputs |= _padded(padding, 0, length)
     with torch.inference_mode(), _last_hidden(model, want_hidden) as states:
         out = model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
     hidden = states[0][:, -length:] if states else None
@@ -110,9 +114,15 @@ def prefill(
 
 
 def step(
-    model: CausalModel, tokens: torch.Tensor, cache: LaneCache, *, want_hidden: bool = False
+    model: CausalModel,
+    tokens: torch.Tensor,
+    cache: LaneCache,
+    *,
+    want_hidden: bool = False,
+    padding: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Reads one token per row (R,); returns float32 logits (R, V) and, if requested, hidden states (R, H).
+    ``padding``: as in :func:`prefill`.
 
     With fixed shapes of the cache, positions and masks come from its position on the device, which the
     caller advances."""
@@ -121,8 +131,21 @@ def step(
         if cache.fixed is not None:
             inputs["position_ids"] = cache.fixed.position.view(1, 1).expand(len(tokens), 1)
             inputs["attention_mask"] = attention_masks(model, cache, cache.fixed, len(tokens))
+        elif padding is not None:
+            inputs |= _padded(padding, cache.length, cache.length + 1)
         out = model(**inputs)
     return out.logits[:, -1].float(), states[0][:, -1] if states else None
+
+
+def _padded(padding: torch.Tensor, first: int, end: int) -> dict[str, torch.Tensor]:
+    """The mask (R, end) of a forward, and the positions (R, end - first) that it reads, with so much padding
+    (R,) before each row."""
+    places = torch.arange(end, device=padding.device)
+    mask = (places >= padding.unsqueeze(1)).long()
+    return {
+        "attention_mask": mask,
+        "position_ids": (places[first:] - padding.unsqueeze(1)).clamp(min=0),
+    }
 
 
 def attention_masks(

@@ -26,24 +26,32 @@ class LaneContext:
     """What all lanes of a batch share."""
 
     request: DecodingRequest
-    limit: int  # new tokens per lane: max_new_tokens, or less if the model's context ends before
+    limits: tuple[int, ...]  # new tokens of each lane: as asked, or less if the model's context ends before
     device: torch.device
     decode: Decode
     emit: Callable[[DecodingRecord], None]
     elapsed_s: Callable[[], float]  # seconds since the batch started
 
+    @property
+    def limit(self) -> int:
+        """New tokens of a lane at most."""
+        return max(self.limits, default=0)
+
 
 class LaneOutput:
     """Collects the tokens of a lane, emits a record for each, and ends the lane at a stop or at the limit."""
 
-    def __init__(self, lane_id: int, lane: Lane, prompt: tuple[int, ...], context: LaneContext) -> None:
+    def __init__(self, lane_id: int, number: int, context: LaneContext) -> None:
+        """``number``: the position of the lane in its request."""
         self.lane_id = lane_id
-        self.lane = lane
-        self.prompt = prompt  # token ids
+        self.lane: Lane = context.request.lanes[number]
+        self.prompt = context.request.prompt_of(number)  # token ids
+        self.limit = context.limits[number]
         self.context = context
+        self._asked = context.request.limit_of(number)
         self.tokens: list[TokenRecord] = []
         self.finish_reason: FinishReason | None = None
-        self._stream = TextStream(context.decode, context.request.stop_strings)
+        self._stream = TextStream(context.decode, context.request.stops_of(number))
         self._first_token_s: float | None = None
         self._ended_s = 0.0
 
@@ -63,7 +71,7 @@ class LaneOutput:
 
         ``stats``: log-probability, rank and entropy (nats) of the token."""
         self.mark_first_token()
-        request, limit = self.context.request, self.context.limit
+        request, limit = self.context.request, self.limit
         # the stop token is one of the tokens but adds no text
         stop_token = token in request.stop_ids
         text = "" if stop_token else self._stream.push(token)
@@ -98,7 +106,7 @@ class LaneOutput:
     @property
     def limit_reason(self) -> FinishReason:
         """The reason of a lane that reaches the limit."""
-        return "length" if self.context.limit >= self.context.request.max_new_tokens else "context"
+        return "length" if self.limit >= self._asked else "context"
 
     def end(self, reason: FinishReason) -> None:
         """Ends the lane."""

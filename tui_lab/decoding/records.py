@@ -130,8 +130,9 @@ class DecodingSpeed(msgspec.Struct, frozen=True):
 class DecodingRequest:
     """A prompt and the lanes that decode it. Lanes are numbered by their position in ``lanes``.
 
-    Lanes with prompts of their own share a batch where all have the same length: ``lane_prompts`` has one for
-    each lane, and ``prompt_ids`` is the first of them."""
+    Lanes may have prompts, limits and stop strings of their own: ``lane_prompts``, ``lane_limits`` and
+    ``lane_stops`` have one for each lane, and ``prompt_ids`` is the first of the prompts. Only greedy and
+    sampling lanes share a batch with prompts of other lengths."""
 
     prompt_ids: tuple[int, ...]  # special tokens included
     lanes: tuple[Lane, ...]
@@ -140,10 +141,30 @@ class DecodingRequest:
     stop_strings: tuple[str, ...] = ()
     inspect: int = 0  # number of alternatives to record for each token; 0 records none
     lane_prompts: tuple[tuple[int, ...], ...] = ()  # none: all lanes have prompt_ids
+    lane_limits: tuple[int, ...] = ()  # none: all lanes have max_new_tokens
+    lane_stops: tuple[tuple[str, ...], ...] = ()  # none: all lanes have stop_strings
 
     def prompt_of(self, number: int) -> tuple[int, ...]:
         """The prompt of a lane."""
         return self.lane_prompts[number] if self.lane_prompts else self.prompt_ids
+
+    def limit_of(self, number: int) -> int:
+        """The new tokens of a lane at most."""
+        return self.lane_limits[number] if self.lane_limits else self.max_new_tokens
+
+    def stops_of(self, number: int) -> tuple[str, ...]:
+        """The strings that end the answer of a lane."""
+        return self.lane_stops[number] if self.lane_stops else self.stop_strings
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest prompt."""
+        return max(len(self.prompt_ids), *map(len, self.lane_prompts), 0)
+
+    @property
+    def is_ragged(self) -> bool:
+        """Whether prompts have different lengths."""
+        return any(len(prompt) != len(self.prompt_ids) for prompt in self.lane_prompts)
 
     def of_lanes(self, numbers: Sequence[int]) -> DecodingRequest:
         """The request of some of the lanes."""
@@ -152,6 +173,8 @@ class DecodingRequest:
             prompt_ids=self.prompt_of(numbers[0]),
             lanes=tuple(self.lanes[number] for number in numbers),
             lane_prompts=tuple(self.prompt_of(number) for number in numbers) if self.lane_prompts else (),
+            lane_limits=tuple(self.limit_of(number) for number in numbers) if self.lane_limits else (),
+            lane_stops=tuple(self.stops_of(number) for number in numbers) if self.lane_stops else (),
         )
 
 

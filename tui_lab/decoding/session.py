@@ -4,7 +4,7 @@ batches as possible, checks that they fit into memory, and decodes them, one ste
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 
 import torch
@@ -145,7 +145,7 @@ class DecodingSession:
             free = self._free_bytes()
         if free is not None and needed > _KV_SHARE * free:
             rows = sum(lane.strategy.rows for lane in lanes.values())
-            longest = max(len(g.request.prompt_ids) + g.request.max_new_tokens for g in groups)
+            longest = max(g.request.longest + g.request.max_new_tokens for g in groups)
             raise NotEnoughMemoryError(
                 f"{rows} rows of {longest} tokens need "
                 f"{needed / 1e9:.1f} GB for keys and values and {free / 1e9:.1f} GB are free: "
@@ -161,12 +161,12 @@ class DecodingSession:
         total = 0
         for lane in request.lanes:
             model = self.model_of(lane.on or BASE)
-            available = remaining_context(model.config, len(request.prompt_ids))
+            available = remaining_context(model.config, request.longest)
             new = request.max_new_tokens
             if available is not None:
                 new = min(new, max(available, 0))
             size = embedding_weight(model).element_size()
-            total += kv_bytes(model.config, lane.strategy.rows, len(request.prompt_ids) + new, size)
+            total += kv_bytes(model.config, lane.strategy.rows, request.longest + new, size)
         return total
 
     def context_of(self, names: Sequence[str]) -> int | None:
@@ -203,16 +203,17 @@ class DecodingSession:
         groups: Sequence[LaneGroup],
         emit: Callable[[DecodingRecord], None] = lambda _record: None,
         cancelled: Callable[[], bool] = lambda: False,
+        left: Callable[[], Container[int]] = tuple,
     ) -> dict[int, LaneResult]:
-        """As :meth:`decode`, for lanes with different prompts: one step of each batch in turn. Returns the
-        results by lane id."""
+        """As :meth:`decode`, for lanes with different prompts: one step of each batch in turn. ``left``: ids
+        of lanes that end at once. Returns the results by lane id."""
         self.validate(groups)
         used = {lane.on for group in groups for lane in group.request.lanes}
         shared = [a for a in self.adapters.values() if a.name in used and a.virtual is None]
         split = AdapterSplit(self.model, shared) if shared else None
         try:
             engines = [engine for group in groups for engine in self._engines(group, emit, split)]
-            results = decode_all(engines, cancelled)
+            results = decode_all(engines, cancelled, left)
             bandwidth = bandwidth_bytes_s(self._device)
             self.speed = speed_of([engine.work for engine in engines], results.values(), bandwidth)
             return results

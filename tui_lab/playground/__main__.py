@@ -1,6 +1,7 @@
 """``python -m tui_lab.playground``: reads requests and writes answers, as JSON lines, until stdin closes,
 which means that the lab has ended. A thread reads the requests, so that a cancellation arrives while lanes
-decode; the main thread answers them one after the other. No request ends the process."""
+decode; the main thread answers them one after the other, those that may join in one batch. No request ends
+the process."""
 
 from __future__ import annotations
 
@@ -8,7 +9,9 @@ import os
 import queue
 import sys
 import threading
+import time
 import traceback
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
@@ -25,6 +28,7 @@ from tui_lab.playground.messages import (
     Done,
     ErrorMessage,
     EventMessage,
+    Generated,
     GenerateRequest,
     LoadRequest,
     ProgressMessage,
@@ -34,6 +38,7 @@ from tui_lab.playground.messages import (
     ResultMessage,
     ScoreRequest,
     StatusMessage,
+    TooLong,
     UnloadRequest,
     decode_request,
 )
@@ -43,6 +48,8 @@ if TYPE_CHECKING:
 
 #: Seconds without a request after which the model's memory is freed; the next request loads it again.
 IDLE_S = float(os.environ.get("TUI_LAB_PLAYGROUND_IDLE_S", "600"))
+#: Seconds that a request that may join others waits for them: clients that ask at once do so within this.
+JOIN_S = 0.01
 
 
 class Server:
@@ -52,6 +59,7 @@ class Server:
         self._writer = writer
         self._requests: queue.Queue[RequestMessage | None] = queue.Queue()  # None: stdin is closed
         self._cancelled: set[int] = set()
+        self._put_back: list[RequestMessage | None] = []  # read and not answered yet
 
     def read_requests(self, stdin: BinaryIO) -> None:
         """Queues requests until stdin closes."""
@@ -78,7 +86,7 @@ class Server:
         idle_s: float | None = IDLE_S
         while True:
             try:
-                message = self._requests.get(timeout=idle_s)
+                message = self._put_back.pop() if self._put_back else self._requests.get(timeout=idle_s)
             except queue.Empty:
                 idle_s = None
                 if worker.status.loaded:
@@ -89,30 +97,69 @@ class Server:
             if message is None:
                 return
             idle_s = IDLE_S
-            self._answer(worker, message)
+            if _joins(message):
+                self._answer_joined(worker, [message, *self._joining()])
+            else:
+                self._answer(worker, message)
 
     def _answer(self, worker: Worker, message: RequestMessage) -> None:
-        from tui_lab.playground.worker import out_of_memory_message
-
         try:
             with accepting(message.accepts_changes):
                 result = self._result(worker, message)
         except ChangedInputs as error:
             text, status = str(error), worker.status
             self._writer.send(ErrorMessage(message.id, text, status, error.what, error.changes))
-        except LabError as error:
-            self._writer.send(ErrorMessage(message.id, str(error), worker.status))
         except Exception as error:  # noqa: BLE001 (the process must answer, whatever failed)
-            sentence = out_of_memory_message(error, worker.status.quantization == "nf4")
-            sentence = sentence or gpu_errors.explain(error)
-            if not sentence:
-                traceback.print_exc(file=sys.stderr)
-                cause = f"{type(error).__name__}: {first_line(error)}"
-                sentence = f"the playground failed unexpectedly ({cause})"
-            self._writer.send(ErrorMessage(message.id, sentence, worker.status))
+            self._writer.send(ErrorMessage(message.id, _sentence(worker, error), worker.status))
         else:
             self._writer.send(ResultMessage(message.id, result, worker.status))
         self._cancelled.discard(message.id)
+
+    def _joining(self) -> Iterator[RequestMessage]:
+        """The next requests that may join the one in hand."""
+        from tui_lab.playground.joined import MOST_JOINED
+
+        end = time.monotonic() + JOIN_S
+        for _ in range(MOST_JOINED - 1):
+            try:
+                message = self._requests.get(timeout=max(0.0, end - time.monotonic()))
+            except queue.Empty:
+                return
+            if message is None or not _joins(message):
+                self._put_back.append(message)
+                return
+            yield message
+
+    def _answer_joined(self, worker: Worker, messages: Sequence[RequestMessage]) -> None:
+        from tui_lab.playground.joined import JoinedRequest
+
+        waiting = {message.id for message in messages}
+        status = worker.status
+
+        def joined(message: RequestMessage) -> JoinedRequest:
+            def finish(result: Generated | TooLong | LabError) -> None:
+                waiting.discard(message.id)
+                if isinstance(result, LabError):
+                    self._writer.send(ErrorMessage(message.id, str(result), status))
+                else:
+                    self._writer.send(ResultMessage(message.id, result, status))
+                self._cancelled.discard(message.id)
+
+            assert isinstance(message.request, GenerateRequest)
+            return JoinedRequest(
+                message.request,
+                lambda event: self._writer.send(EventMessage(message.id, event)),
+                finish,
+                lambda: message.id in self._cancelled,
+            )
+
+        try:
+            worker.generate_joined([joined(message) for message in messages])
+        except Exception as error:  # noqa: BLE001 (the process must answer, whatever failed)
+            sentence = _sentence(worker, error)
+            for number in sorted(waiting):
+                self._writer.send(ErrorMessage(number, sentence, worker.status))
+                self._cancelled.discard(number)
 
     def _result(self, worker: Worker, message: RequestMessage) -> Result:
         def on_progress(text: str) -> None:
@@ -136,6 +183,23 @@ class Server:
             case ScoreRequest() as request:
                 return worker.score(request)
         return Done()
+
+
+def _joins(message: RequestMessage) -> bool:
+    return isinstance(message.request, GenerateRequest) and message.request.joins
+
+
+def _sentence(worker: Worker, error: Exception) -> str:
+    """What an error says to the client; an unexpected one is written to stderr whole."""
+    from tui_lab.playground.worker import out_of_memory_message
+
+    if isinstance(error, LabError):
+        return str(error)
+    known = out_of_memory_message(error, worker.status.quantization == "nf4") or gpu_errors.explain(error)
+    if known:
+        return known
+    traceback.print_exception(error, file=sys.stderr)
+    return f"the playground failed unexpectedly ({type(error).__name__}: {first_line(error)})"
 
 
 def main() -> int:

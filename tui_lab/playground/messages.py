@@ -102,6 +102,7 @@ class GenerateRequest(msgspec.Struct, frozen=True, tag_field="do", tag="generate
     details: bool = False  # alternatives and candidates of every token
     cut: bool = False  # cut old turns, then the middle, out of a prompt that is too long
     turns: tuple[tuple[ChatTurn, ...], ...] = ()  # earlier turns of each lane; empty: no lane has any
+    joins: bool = False  # may share a batch with requests that wait; then no perplexity is measured
 
     def turns_of(self, lane: int) -> tuple[ChatTurn, ...]:
         """The earlier turns of a lane."""

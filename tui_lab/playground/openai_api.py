@@ -145,9 +145,13 @@ def generate_request(body: Body, lane: Lane) -> GenerateRequest:
         prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
         if len(prompts) != 1:
             raise ApiError(f"prompt is one text, not a list of {len(prompts)}: send one request for each")
-        return GenerateRequest(prompts[0], (lane.text,), raw=True, max_new_tokens=limit, stop=stop)
+        return GenerateRequest(
+            prompts[0], (lane.text,), raw=True, max_new_tokens=limit, stop=stop, joins=True
+        )
     system, turns, prompt = _conversation(body.messages)
-    return GenerateRequest(prompt, (lane.text,), system, max_new_tokens=limit, stop=stop, turns=(turns,))
+    return GenerateRequest(
+        prompt, (lane.text,), system, max_new_tokens=limit, stop=stop, turns=(turns,), joins=True
+    )
 
 
 def _conversation(messages: list[Message]) -> tuple[str, tuple[ChatTurn, ...], str]:

@@ -3,6 +3,7 @@ end an answer."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tui_lab.core.errors import LabError
 from tui_lab.data import row_tokens, templates
 from tui_lab.data.prompt_settings import ThinkingMode
+from tui_lab.decoding import strategies
 from tui_lab.decoding.adapter_files import own_tokenizer
 from tui_lab.decoding.records import DecodingRequest, LaneGroup
 from tui_lab.decoding.session import BASE
@@ -21,6 +23,8 @@ from tui_lab.decoding.strategies import Lane
 from tui_lab.models.loading import ModelSource
 from tui_lab.playground.messages import DETAILS, ChatTurn, GenerateRequest, PromptTooLongError, TooLong
 
+#: Largest number of new tokens of a request.
+MAX_NEW_TOKENS = 32_768
 #: Takes the place of the middle of a cut prompt.
 GAP = " … "
 #: Smallest share of the context that a cut prompt leaves for the answer.
@@ -80,6 +84,15 @@ class Prompters:
             return self.saved[name]
         known = len(self.own.tokenizer)
         return next((each for each in self.saved.values() if len(each.tokenizer) == known), self.own)
+
+
+def lanes_of(request: GenerateRequest) -> tuple[Lane, ...]:
+    """The lanes of a request, with seeds. Raises LabError."""
+    if not 1 <= request.max_new_tokens <= MAX_NEW_TOKENS:
+        raise LabError(f"max_new_tokens is from 1 to {MAX_NEW_TOKENS}, not {request.max_new_tokens}")
+    if not request.lanes:
+        raise LabError("there is no lane: add one")
+    return strategies.with_seeds(strategies.parse_all(request.lanes), time.time_ns() % 1_000_000)
 
 
 def encode_lanes(

@@ -1,5 +1,5 @@
 """The HTTP server of ``tui-lab serve``: OpenAI's interface over one playground process, which holds the base
-and every adapter. Answers are made one after the other, and the number of waiting requests is bounded.
+and every adapter. Requests that come at once are answered in one batch, and their number is bounded.
 No torch: the model is in the process."""
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import hmac
 import itertools
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
 import msgspec
 from starlette.applications import Starlette
@@ -36,8 +36,8 @@ from tui_lab.playground.openai_api import (
 )
 
 MAX_BODY_BYTES = 4 << 20
-#: Requests that may wait for the one in hand.
-MAX_WAITING = 32
+#: Requests that may wait or be answered at once.
+MAX_WAITING = 33
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -70,7 +70,6 @@ class LabServer:
 
     def __init__(self, client: PlaygroundClient, models: Mapping[str, str], key: str = "") -> None:
         self._client, self._models, self._key = client, dict(models), key
-        self._turn = asyncio.Lock()
         self._waiting = 0
         self._numbers = itertools.count(1)
         self._started = int(time.time())
@@ -154,15 +153,14 @@ class LabServer:
             await asyncio.gather(work, gone, return_exceptions=True)
 
     async def _whole(self, generate: GenerateRequest) -> LaneDone:
-        async with self._in_turn():
+        with self._counted():
             return await self._generate(generate, lambda _event: None)
 
-    @contextlib.asynccontextmanager
-    async def _in_turn(self) -> AsyncIterator[None]:
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[None]:
         self._waiting += 1
         try:
-            async with self._turn:
-                yield
+            yield
         finally:
             self._waiting -= 1
 
@@ -195,7 +193,7 @@ class LabServer:
             finally:
                 texts.put_nowait(None)
 
-        async with self._in_turn():
+        with self._counted():
             task = asyncio.ensure_future(work())
             try:
                 yield _event(objects.chunk("", first=True))

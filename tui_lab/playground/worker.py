@@ -3,8 +3,7 @@ one after the other, and returns typed results; it does not read or write lines.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,13 +15,11 @@ from tui_lab.core.format import size
 from tui_lab.core.out_of_memory import free_memory, is_out_of_memory
 from tui_lab.core.sanitize import sanitize
 from tui_lab.data.templates import load_for, renderer_of, settings_of
-from tui_lab.decoding import metrics, strategies
+from tui_lab.decoding import metrics
 from tui_lab.decoding.adapters import NeedsSeparateModel, load_in_place
 from tui_lab.decoding.context import context_length
 from tui_lab.decoding.forward import embedding_weight
 from tui_lab.decoding.records import (
-    Beams,
-    DecodingRecord,
     LaneResult,
     ScoredToken,
     TokenRecord,
@@ -36,30 +33,25 @@ from tui_lab.hardware.precision import QUANTIZATIONS
 from tui_lab.models import catalog, download
 from tui_lab.models.load_progress import report_load_progress
 from tui_lab.models.loading import NO_QUANTIZED, ModelSource, Precision, best_dtype, has_quantized, load_model
+from tui_lab.playground.event_batcher import EventBatcher, lane_summary
+from tui_lab.playground.joined import JoinedRequest, generate_joined
 from tui_lab.playground.messages import (
     Generated,
     GenerateRequest,
     GenerationEvent,
-    LaneDone,
     LoadRequest,
     PlaygroundStatus,
     PromptLength,
     PromptTooLongError,
     Scored,
     ScoreRequest,
-    Tokens,
     TooLong,
 )
 from tui_lab.playground.names import lane_name
-from tui_lab.playground.prompts import Prompters, encode_lanes, lane_groups, prompt_pieces
+from tui_lab.playground.prompts import Prompters, encode_lanes, lane_groups, lanes_of, prompt_pieces
 from tui_lab.runs import inputs
 from tui_lab.runs.folder import Run
 from tui_lab.runs.references import ModelReference, adapter_target, model_target
-
-#: Seconds between two messages of a lane: about ten per second.
-FLUSH_S = 0.1
-#: Largest number of new tokens of a request.
-MAX_NEW_TOKENS = 32_768
 
 OnLoadProgress = Callable[[str], None]
 
@@ -220,9 +212,7 @@ class Worker:
         not be cut."""
         loaded = self._loaded
         session = loaded.session
-        if not 1 <= request.max_new_tokens <= MAX_NEW_TOKENS:
-            raise LabError(f"max_new_tokens is from 1 to {MAX_NEW_TOKENS}, not {request.max_new_tokens}")
-        lanes = _lanes(request.lanes)
+        lanes = lanes_of(request)
         context = context_length(session.model.config)
         try:
             prompts = encode_lanes(session.model, loaded.prompters, request, lanes, context)
@@ -235,6 +225,11 @@ class Worker:
         batcher.flush()
         found = {lane: self._perplexity_base(result, ids[lane]) for lane, result in results.items()}
         return Generated({lane: value for lane, value in found.items() if value is not None})
+
+    def generate_joined(self, requests: Sequence[JoinedRequest]) -> None:
+        """Decodes requests of several clients in one batch; each is answered when it has ended. Raises what
+        fails while decoding, for those that are not answered."""
+        generate_joined(self._loaded.session, self._loaded.prompters, requests)
 
     def _perplexity_base(self, result: LaneResult, prompt_ids: tuple[int, ...]) -> float | None:
         """The perplexity of an answer under the base; None where the base does not know its tokens."""
@@ -262,80 +257,9 @@ def _bytes_of(model: PreTrainedModel) -> int:
     return int(model.get_memory_footprint())  # type: ignore[no-untyped-call, unused-ignore]
 
 
-def _lanes(texts: tuple[str, ...]) -> tuple[strategies.Lane, ...]:
-    if not texts:
-        raise LabError("there is no lane: add one")
-    return strategies.with_seeds(strategies.parse_all(texts), time.time_ns() % 1_000_000)
-
-
 def _run_name(adapter: Path) -> str:
     """The name of the adapter of a run in lanes."""
     return lane_name(Run(adapter.parent)) if (adapter.parent / "recipe.toml").is_file() else "tuned"
-
-
-def lane_summary(result: LaneResult, prompt_ids: tuple[int, ...]) -> LaneDone:
-    """The event of a lane that has ended. The perplexity under the base is set only if it ran on the base."""
-    logprobs = [token.logprob for token in result.tokens]
-    on = result.description.on or BASE
-    return LaneDone(
-        lane=result.lane,
-        description=result.description.text,
-        on=on,
-        text=result.text,
-        token_ids=result.token_ids,
-        tokens=result.tokens,
-        prompt_token_ids=prompt_ids,
-        finish_reason=result.finish_reason,
-        first_token_s=result.first_token_s,
-        seconds=result.seconds,
-        tok_per_s=result.tok_per_s,
-        mean_logprob=metrics.mean_logprob(logprobs),
-        perplexity_base=metrics.perplexity(logprobs) if on == BASE else float("nan"),
-        rep_4=metrics.rep_n(result.token_ids, 4),
-        distinct_2=metrics.distinct_n(result.token_ids, 2),
-    )
-
-
-class EventBatcher:
-    """Merges the tokens of each lane and emits them about ten times per second, which bounds the number of
-    messages and redraws."""
-
-    def __init__(
-        self,
-        emit: Callable[[GenerationEvent], None],
-        summarise: Callable[[LaneResult], LaneDone],
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._emit, self._summarise, self._clock = emit, summarise, clock
-        self._texts: dict[int, str] = {}
-        self._counts: dict[int, int] = {}
-        self._beams: list[Beams] = []
-        self._flushed_at = clock()
-
-    def add(self, record: DecodingRecord) -> None:
-        """Takes one record of the decoder."""
-        match record:
-            case LaneResult():
-                self.flush()
-                self._emit(self._summarise(record))
-                return
-            case Beams():
-                self._beams.append(record)
-            case TokenRecord():
-                self._texts[record.lane] = self._texts.get(record.lane, "") + record.text
-                self._counts[record.lane] = record.position + 1
-        if self._clock() - self._flushed_at >= FLUSH_S:
-            self.flush()
-
-    def flush(self) -> None:
-        """Emits what has been collected."""
-        for lane, text in self._texts.items():
-            self._emit(Tokens(lane, text, self._counts[lane]))
-        for beams in self._beams:
-            self._emit(beams)
-        self._texts.clear()
-        self._beams.clear()
-        self._flushed_at = self._clock()
 
 
 def out_of_memory_message(error: BaseException, four_bit: bool = False) -> str | None:
