@@ -38,6 +38,7 @@ PRINTED = {
     "removed": ("queue", "remove", "--ended"),
     "forecast": ("forecast", "--preset", "starter"),
     "forecast_table": ("forecast", "--model", "qwen2.5-0.5b", "--gpu", "RTX 4090"),
+    "card_costs": ("forecast", "--preset", "starter", "--prices"),
     "report": ("report", "latest"),
     "votes": ("votes",),
     "learn": ("learn", "scaling"),

@@ -10,6 +10,7 @@ from msgspec.structs import asdict
 
 from tui_lab.cli import jobs
 from tui_lab.cli.forecast_answers import (
+    CardCosts,
     ForecastAnswer,
     ForecastTable,
     PresetForecast,
@@ -27,7 +28,7 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.format import plural, size
 from tui_lab.core.sanitize import sanitize
 from tui_lab.data.preview_records import PreviewAnswer, PreviewRequest
-from tui_lab.forecast import estimate
+from tui_lab.forecast import card_prices, estimate
 from tui_lab.forecast import remedies as fit
 from tui_lab.forecast.cost import DataFacts
 from tui_lab.forecast.estimate import RunEstimate, data_of
@@ -51,6 +52,8 @@ PROBE, CALIBRATE = "tui_lab.training.memory_probe", "tui_lab.training.calibrate"
 def run(args: argparse.Namespace) -> int:
     """Runs the command; the exit code. Raises LabError for invalid input."""
     on_cpu = overrides_of(args).get("device") == "cpu" and not args.gpu
+    if args.prices:
+        return _prices(args)
     budget = memory_budget.on_cpu() if on_cpu else find_budget(args.gpu)
     if args.preset:
         return _one(args, budget)
@@ -222,6 +225,36 @@ def _print_problem(budget: MemoryBudget) -> None:
     """Why a run on this device would be refused, if it would be."""
     if budget.problem:
         print_text(f"no run can start here: {sanitize(budget.problem)}")
+
+
+# --------------------------------------------------------------------------------------------------
+# one recipe on every card with a price
+
+
+def _prices(args: argparse.Namespace) -> int:
+    if not args.preset or args.gpu or args.probe or args.calibrate:
+        raise LabError(
+            "--prices needs one recipe, --preset NAME, and takes neither --gpu, --probe nor --calibrate"
+        )
+    rows, problems = card_prices.read_prices()
+    recipe = make_recipe(args.preset, **overrides_of(args))
+    entry = catalog.find(recipe.model, allow_large=recipe.allow_large)
+    costs = card_prices.card_costs(recipe, entry, _data(args, recipe), rows)
+    if args.json:
+        file = str(card_prices.path())
+        as_json(CardCosts(model=entry.id, preset=recipe.preset, file=file, items=costs, problems=problems))
+        return 0
+    print_text(f"{recipe.preset} on {sanitize(entry.label)}, by the assumed speed of each card")
+    table(
+        card_prices.HEAD,
+        [tuple(map(sanitize, row)) for row in card_prices.table_rows(costs)],
+        right=(2, 3, 4),
+    )
+    for problem in dict.fromkeys([*problems, *(f"{each.card}: {each.note}" for each in costs if each.note)]):
+        print_text(f"  note: {sanitize(problem)}")
+    if not any(each.price_per_hour is not None for each in costs):
+        print_text(f"{card_prices.instruction()} `tui-lab settings --prices` prints a table to begin with.")
+    return 0
 
 
 # --------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import asdict
 
 from tui_lab.cli.output import Answer
+from tui_lab.forecast.card_prices import CardCost
 from tui_lab.forecast.cost import Cost, EstimateRange
 from tui_lab.forecast.estimate import Probe, RunEstimate
 from tui_lab.forecast.memory import MemoryForecast
@@ -119,6 +120,16 @@ class ForecastAnswer(MemoryFields, tag_field="kind", tag="forecast", kw_only=Tru
     largest: LargestFit | None
     playground: PlaygroundMemory | None
     warnings: list[str]
+
+
+class CardCosts(Answer, tag="card_costs", kw_only=True, frozen=True):
+    """A recipe on every card of the user's table of prices, ``file``."""
+
+    model: str
+    preset: str
+    file: str
+    items: list[CardCost]
+    problems: list[str]
 
 
 class PresetForecast(Struct, kw_only=True, frozen=True):

@@ -321,3 +321,4 @@ Gaps of more than 30 s are cut; the run's folder is not changed.""",
         "changes", nargs="*", metavar="NAME=VALUE", help="set this in the file; NAME= resets it"
     )
     settings.flag("--template", "print a settings file with comments")
+    settings.flag("--prices", "print a table of cards for prices.toml, to write prices into")

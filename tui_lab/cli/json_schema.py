@@ -83,6 +83,7 @@ ANSWERS = (
     AnswerKind(queue_answers.Removed, "queue remove"),
     AnswerKind(queue_answers.SweepResult, "sweep"),
     AnswerKind(forecast_answers.ForecastAnswer, "forecast --preset"),
+    AnswerKind(forecast_answers.CardCosts, "forecast --prices"),
     AnswerKind(forecast_answers.ForecastTable, "forecast"),
     AnswerKind(generate.Generation, "generate"),
     AnswerKind(stages.StagesAnswer, "stages"),

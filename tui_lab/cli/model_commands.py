@@ -30,6 +30,7 @@ def add_model_commands(commands: CommandGroup) -> None:
   tui-lab forecast --preset starter --model pocket --probe        counts it, in seconds
   tui-lab forecast --preset minute --data pirate --calibrate      measures the speed first
   tui-lab forecast --preset premium --model gemma-2-2b --set max_length=4096 --json
+  tui-lab forecast --preset starter --model gemma-2-2b --prices   the cost on the cards of prices.toml
 TUI_LAB_PRICE_PER_HOUR sets the price per hour, TUI_LAB_GRID_G_CO2_PER_KWH the grams of CO2 per kWh.""",
     )
     forecast.option("--model", "NAME", "pocket, a catalog name, a folder or a hub id", None)
@@ -39,6 +40,7 @@ TUI_LAB_PRICE_PER_HOUR sets the price per hour, TUI_LAB_GRID_G_CO2_PER_KWH the g
     add_data_option(forecast, "count the tokens of this data set for the time (repeatable as NAME:WEIGHT)")
     forecast.flag("--probe", "count two real steps without weights: seconds")
     forecast.flag("--calibrate", "first measure ten steps for the time")
+    forecast.flag("--prices", "the time and cost on each card of your table of prices, prices.toml")
     add_allow_large_option(forecast)
     add_cpu_option(forecast)
 

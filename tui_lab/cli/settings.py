@@ -54,6 +54,11 @@ def run(args: argparse.Namespace) -> int:
             )
         print(template(), end="")
         return EXIT_OK
+    if args.prices:
+        from tui_lab.forecast.card_prices import shipped
+
+        print(shipped(), end="")
+        return EXIT_OK
     if args.changes:
         _write(args.changes, args.loaded, args.json)
         return EXIT_OK

@@ -453,6 +453,15 @@ class SetupPane(Pane):
         else:
             self.app.push_screen(AdviseScreen(self.summary.recipe))
 
+    def action_prices(self) -> None:
+        """Opens the dialog with the cost of the recipe on each card of the user's table."""
+        from tui_lab.ui.screens.prices import PricesScreen
+
+        if self.summary is None or self.summary.recipe is None or self.summary.entry is None:
+            self.notice("Choose a model and data first: there is no recipe to forecast yet.", "warning")
+        else:
+            self.app.push_screen(PricesScreen(self.summary.recipe, self.summary.entry, self.memory.data))
+
     def action_make_fit(self) -> None:
         self.memory.apply_or_undo()
 
