@@ -220,6 +220,7 @@ REFUSED: list[dict[str, Any]] = [
     {"method": "loha", "quantization": "nf4"},
     {"method": "osf", "quantization": "nf4"},
     {"use_dora": True, "quantization": "fp8"},
+    {"unquantized_budget": 5.0, "quantization": "none"},
     {"method": "prompt_tuning", "packing": True},
     {"method": "prefix", "gradient_checkpointing": True},
     {"early_stopping_patience": 2, "validation_fraction": 0.0},

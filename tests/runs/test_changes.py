@@ -16,7 +16,8 @@ def test_every_recipe_field_has_one_effect() -> None:
     assert len(named) == len(set(named)) and set(named) <= set(FIELDS)
     # what is left would not fit the checkpoint: shapes, states of the optimiser, which weights are trained
     assert set(FIELDS) - set(named) == {
-        "model", "revision", "quantization", "double_quantization", "method", "lora_r", "lora_alpha",
+        "model", "revision", "quantization", "double_quantization", "unquantized_budget",
+        "method", "lora_r", "lora_alpha",
         "target_modules", "use_rslora", "use_dora", "init_lora_weights", "target_r", "init_r",
         "num_virtual_tokens", "optim", "uncertainty_weighting", "frozen_layers", "gradual_unfreezing",
         "layer_lr_decay", "from_run", "frozen_rank", "effective_rank",

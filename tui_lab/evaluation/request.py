@@ -14,7 +14,7 @@ from tui_lab.core.paths import expanded
 from tui_lab.core.sanitize import sanitize
 from tui_lab.evaluation.records import EvaluationRequest
 from tui_lab.evaluation.score_cache import LoadConfig
-from tui_lab.models import digests
+from tui_lab.models import digests, dynamic_4bit
 from tui_lab.retention.verdict import THRESHOLD
 from tui_lab.runs import folder, inputs
 from tui_lab.runs.folder import Run
@@ -95,7 +95,7 @@ def resolve_target(
         tuned=tuned,
         name=run.id if run is not None else name,
         run=run,
-        how=_load_config(quantization, request.dtype, base),
+        how=_load_config(quantization, request.dtype, base, run),
         threshold=threshold,
     )
 
@@ -128,11 +128,13 @@ def _run_of(name: str, runs_dir: Path | None) -> Run | None:
         return None
 
 
-def _load_config(quantization: str, dtype: str, base: ModelReference) -> LoadConfig:
+def _load_config(quantization: str, dtype: str, base: ModelReference, run: Run | None) -> LoadConfig:
     from tui_lab.hardware.cuda_support import torch_device
     from tui_lab.models.loading import ModelSource, auto_dtype, has_quantized
 
     device = torch_device()
     if dtype == "auto":
         dtype = auto_dtype(ModelSource(base.location, base.revision), device)
-    return LoadConfig(quantization if has_quantized(device) else "none", dtype, device)
+    quantization = quantization if has_quantized(device) else "none"
+    names = dynamic_4bit.names_of(run.path) if run is not None and quantization == "nf4" else ()
+    return LoadConfig(quantization, dtype, device, names)

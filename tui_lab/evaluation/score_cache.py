@@ -32,9 +32,18 @@ class LoadConfig(msgspec.Struct, frozen=True):
     quantization: str = "none"
     dtype: str = "float32"
     device: str = "cpu"
+    unquantized_modules: tuple[str, ...] = ()  # that nf4 leaves as they are
+
+    @property
+    def key(self) -> str:
+        """A file name's part; the same for the same weights."""
+        names = "\n".join(sorted(self.unquantized_modules)).encode()
+        rest = f"-without-{hashlib.sha256(names).hexdigest()[:8]}" if names else ""
+        return f"{self.quantization}{rest}-{self.dtype}-{self.device}"
 
     def __str__(self) -> str:
         loaded = "without quantisation" if self.quantization == "none" else f"in {self.quantization}"
+        loaded += f" but {len(self.unquantized_modules)} layers" if self.unquantized_modules else ""
         return f"{loaded} in {self.dtype} on {self.device}"
 
 
@@ -57,7 +66,7 @@ class ScoreFile:
     def __init__(self, directory: Path, model: str, how: LoadConfig, suite: Suite) -> None:
         """``model``: the ``digests.identity`` of its weights."""
         key = hashlib.sha256(f"{model} {suite.sha256} {SCORER}".encode()).hexdigest()[:32]
-        self.path = directory / f"{key}-{how.quantization}-{how.dtype}-{how.device}.jsonl"
+        self.path = directory / f"{key}-{how.key}.jsonl"
         self._key, self._how, self._suite = key, how, suite
         self.done: dict[str, ItemScore] = {}
         self._descriptor = -1

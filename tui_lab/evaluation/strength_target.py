@@ -12,7 +12,7 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.files import atomic_folder
 from tui_lab.data.rows import Model, Tokenizer
 from tui_lab.evaluation import prompts, score_cache
-from tui_lab.models import catalog, digests
+from tui_lab.models import catalog, digests, dynamic_4bit
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.retention import strength_grid
 from tui_lab.runs import folder, inputs
@@ -105,9 +105,15 @@ class LoadedTarget:
         revision = target.recipe.revision
         with quiet_libraries():
             large = target.recipe.allow_large
+            unquantized = dynamic_4bit.names_of(target.run.path)
             base = load_model(
                 ModelSource(target.base, revision),
-                Precision(dtype, quantization=target.quantization, unquantized=target.is_full_model),
+                Precision(
+                    dtype,
+                    quantization=target.quantization,
+                    unquantized=target.is_full_model,
+                    unquantized_modules=unquantized,
+                ),
                 allow_large=large,
             )
             if target.is_full_model:
@@ -119,7 +125,7 @@ class LoadedTarget:
             # the tokenizer of the base, as in evaluations: the same items must be the same tokens
             self.tokenizer: Tokenizer = prompts.measuring_tokenizer(target.base, revision, target.path)
         base_dtype = str(base.dtype).removeprefix("torch.")
-        self.how = score_cache.LoadConfig(target.quantization, base_dtype, torch_device())
+        self.how = score_cache.LoadConfig(target.quantization, base_dtype, torch_device(), unquantized)
 
 
 def save(target: SweepTarget, strength: float) -> str:

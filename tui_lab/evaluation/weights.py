@@ -31,7 +31,11 @@ def load_weights(
     with quiet_libraries(), reported:
         model = load_model(
             ModelSource(source.location, source.revision),
-            Precision(how.dtype, quantization=how.quantization),
+            Precision(
+                how.dtype,
+                quantization=how.quantization,
+                unquantized_modules=how.unquantized_modules,
+            ),
             allow_large=allow_large,
         )
     catalog.check_size(source.location, model.num_parameters(), allow_large)

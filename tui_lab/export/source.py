@@ -252,6 +252,7 @@ def trained_setup(source: SavedRun) -> TrainedSetup:
 def load_as_trained(source: SavedRun, setup: TrainedSetup) -> Model:
     """The run as it was trained. Raises LabError."""
     from tui_lab.decoding.adapters import load_peft_model
+    from tui_lab.models import dynamic_4bit
     from tui_lab.models.loading import ModelSource, Precision, load_model, quiet_libraries
     from tui_lab.training.base_model import precision_of
 
@@ -262,7 +263,7 @@ def load_as_trained(source: SavedRun, setup: TrainedSetup) -> Model:
         place = ModelSource(source.base, source.recipe.revision)
         base = load_model(
             place,
-            precision_of(source.recipe, setup.dtype),
+            precision_of(source.recipe, setup.dtype, unquantized=dynamic_4bit.names_of(source.run.path)),
             device=setup.device.type,
             attention=setup.attention,
             allow_large=large,

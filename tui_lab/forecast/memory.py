@@ -172,10 +172,10 @@ def _forecast(parts: Mapping[str, float], vocabulary: int, device: str, moment: 
 # during the whole step
 
 
-def weights_bytes(shape: Shape, quantization: str, double: bool, size: int) -> int:
+def weights_bytes(shape: Shape, quantization: str, double: bool, size: int, plain: float = 0.0) -> int:
     """Bytes of a model's weights: the linear layers of the blocks with their scales, as ``quantization``
     stores them (``double``: the scales of NF4 are quantised too), all else (embeddings, output layer, norms,
-    biases) in ``size`` bytes each."""
+    biases) in ``size`` bytes each, as a share of at most ``plain`` of these layers' weights."""
     if quantization == "none":
         return parameter_count(shape) * size
     total = 0.0
@@ -184,6 +184,7 @@ def weights_bytes(shape: Shape, quantization: str, double: bool, size: int) -> i
         values = linear.in_features * linear.out_features
         total += linear.count * _rounded_bytes(values, linear.out_features, quantization, double)
         quantised += linear.count * values
+    total = total * (1 - plain) + plain * quantised * size
     return round(total) + (parameter_count(shape) - quantised) * size
 
 
@@ -252,7 +253,9 @@ def constant_bytes(step: StepShape) -> dict[str, float]:
     """Bytes by part that stay allocated during the whole step."""
     recipe = step.recipe
     weight_bytes = 4 if step.full else step.value_bytes
-    weights = weights_bytes(step.shape, step.quantization, recipe.double_quantization, weight_bytes)
+    budget = recipe.unquantized_budget / 100 if step.quantization == "nf4" else 0.0
+    double = recipe.double_quantization
+    weights = weights_bytes(step.shape, step.quantization, double, weight_bytes, budget)
     return {
         "weights": weights,
         "adapter": 0 if step.full else 4 * step.trained + _osf_start_bytes(step),

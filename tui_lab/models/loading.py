@@ -238,6 +238,8 @@ def _from_files(
     quantization = precision.quantization_config(dtype) if form == "plain" else None
     if quantization is not None:
         options["quantization_config"] = quantization
+        if precision.unquantized_modules:
+            quantization.llm_int8_skip_modules = [*precision.unquantized_modules, *_head_names(config)]
     elif form == "bnb4":  # products are computed as here, whatever machine the weights were stored on
         config.quantization_config["bnb_4bit_compute_dtype"] = precision.compute_dtype or dtype
     elif form == "fp8":
@@ -257,6 +259,16 @@ def _from_files(
     )
     model, info = loaded
     return model, info
+
+
+def _head_names(config: PreTrainedConfig) -> list[str]:
+    """The output layer's name, which transformers leaves out by itself only without a list of ours."""
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    head = model.get_output_embeddings()
+    return [name for name, module in model.named_modules() if module is head]
 
 
 #: Where transformers keeps how the tensors of a folder became those of a model, to undo it when it saves.

@@ -6,7 +6,7 @@ that it needs no card of its own; transformers' fine-grained FP8 cannot train wi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -105,15 +105,20 @@ def int8_layer(weight: torch.Tensor, bias: bool) -> torch.nn.Linear:
     return made
 
 
-def replace_linears(model: PreTrainedModel, make: MakeLayer) -> None:
-    """Puts what ``make`` gives in place of the linear layers, one by one; the head stays as it is."""
+def linears_of(model: PreTrainedModel) -> Iterator[tuple[str, torch.nn.Module, torch.Tensor]]:
+    """Name, module and weights (outputs × inputs) of the linear layers, without the head."""
     head = model.get_output_embeddings()
     for name, module in list(model.named_modules()):
-        if type(module) not in (torch.nn.Linear, Conv1D) or module is head:
-            continue
-        weight: torch.Tensor = module.weight.data
-        bias: torch.nn.Parameter | None = module.bias
-        layer = make(name, weight.T.contiguous() if isinstance(module, Conv1D) else weight, bias is not None)
+        if type(module) in (torch.nn.Linear, Conv1D) and module is not head:
+            weight: torch.Tensor = module.weight.data
+            yield name, module, weight.T.contiguous() if isinstance(module, Conv1D) else weight
+
+
+def replace_linears(model: PreTrainedModel, make: MakeLayer) -> None:
+    """Puts what ``make`` gives in place of the linear layers, one by one; the head stays as it is."""
+    for name, module, weight in linears_of(model):
+        bias: Any = module.bias
+        layer = make(name, weight, bias is not None)
         if layer is None:
             continue
         if bias is not None:

@@ -30,7 +30,7 @@ from tui_lab.hardware.cuda_memory import memory_of_others
 from tui_lab.hardware.cuda_support import torch_device
 from tui_lab.hardware.memory_budget import free_bytes
 from tui_lab.hardware.precision import QUANTIZATIONS
-from tui_lab.models import catalog, download
+from tui_lab.models import catalog, download, dynamic_4bit
 from tui_lab.models.load_progress import report_load_progress
 from tui_lab.models.loading import NO_QUANTIZED, ModelSource, Precision, best_dtype, has_quantized, load_model
 from tui_lab.playground.event_batcher import EventBatcher, lane_summary
@@ -121,6 +121,9 @@ class Worker:
         if request.quantization != quantization:
             on_progress(NO_QUANTIZED)
         precision = Precision(request.dtype, quantization)
+        if quantization == "nf4" and target.adapter is not None:
+            names = dynamic_4bit.names_of(Path(target.adapter).parent)
+            precision = replace(precision, unquantized_modules=names)
         source = ModelSource(target.location, target.revision)
         with report_load_progress(on_progress, sanitize(name), target.location, target.revision):
             model = load_model(source, precision, allow_large=request.allow_large)

@@ -205,6 +205,11 @@ def _compute_dtype(case: _Case) -> None:
 def _quantization(case: _Case) -> None:
     wanted = case.recipe.quantization
     form: StoredForm = getattr(case.model, "form", "plain")  # stand-ins of models have none
+    if case.recipe.unquantized_budget and form != "plain":
+        raise LabError(
+            f"unquantized_budget: {DESCRIPTIONS[form]}, so no layer of {case.model.label} can be left "
+            "unquantised; use unquantized_budget = 0, or the original model"
+        )
     case.found.values.quantization = wanted
     if form in ("bnb4", "bnb8") and (case.recipe.method == "full" or case.device.type == "mps"):
         why = "all are trained" if case.recipe.method == "full" else "bitsandbytes needs CUDA or a CPU"

@@ -85,6 +85,11 @@ REFUSALS: tuple[tuple[Callable[[RecipeSchema], bool], str, str], ...] = (
         "method = 'osf' with quantization: peft cannot decompose rounded weights; use method = 'lora', or quantization = 'none'",
     ),
     (
+        lambda r: r.unquantized_budget > 0 and r.quantization != "nf4",
+        "unquantized_budget",
+        "unquantized_budget above 0 is for quantization = 'nf4': set that, or use unquantized_budget = 0",
+    ),
+    (
         lambda r: r.quantization in ("int8", "fp8") and r.method == "lora" and r.use_dora,
         "use_dora",
         "use_dora = true with weights in 8 bits: peft cannot read them for their norms; use quantization = 'nf4', or use_dora = false",

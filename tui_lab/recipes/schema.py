@@ -96,6 +96,8 @@ class RecipeSchema(BaseModel):
         help="nf4 keeps the frozen weights in 4 bits (QLoRA), a quarter of the memory; int8 (LLM.int8) and fp8 in 8 bits, half of it, with less rounding.")
     double_quantization: bool = _field(True, "double quantization", "quantization",
         help="Quantises the scales of NF4 too: saves about 0.37 bit a parameter, costs nearly nothing.")
+    unquantized_budget: float = _field(0.0, "unquantised budget", "quantization", ge=0, le=50, word="off",
+        help="Percent of the linear layers' weights that nf4 may leave unquantised: the layers that it rounds worst.")
     compute_dtype: Literal["auto", "bfloat16", "float16", "float32"] = _field(
         "auto", "compute dtype", "quantization",
         help="What matrix products are computed in; auto takes bfloat16 where the GPU has it, float32 on a CPU.")

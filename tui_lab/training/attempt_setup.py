@@ -26,7 +26,7 @@ from tui_lab.forecast import cost, memory
 from tui_lab.forecast.fill_card import Filled
 from tui_lab.hardware.cuda_memory import memory_of_others
 from tui_lab.hardware.device import DeviceFacts
-from tui_lab.models import catalog, download, loading, module_stats, shapes, target_modules
+from tui_lab.models import catalog, download, dynamic_4bit, loading, module_stats, shapes, target_modules
 from tui_lab.models.download import DownloadProgress
 from tui_lab.recipes.mixture import short_name
 from tui_lab.recipes.recipe import Recipe
@@ -94,6 +94,7 @@ def prepare_training(context: AttemptContext, device: DeviceFacts, on_step: OnSt
     """Everything before the first measurement, in order, with its events. Raises LabError."""
     recipe = resolve_recipe(context, device)
     download_model(context, recipe)
+    _choose_unquantized(context, recipe)
     context.events.write(PhaseEvent(name="preparing_data", detail=short_name(context.recipe.data)))
     data = prepare_data(context, recipe)
     if context.recipe.self_distillation:
@@ -171,6 +172,18 @@ def download_model(context: AttemptContext, resolved: ResolvedRecipe) -> None:
     download.ensure(
         source.location, source.revision, partial(_report_download, context), interval_s=DOWNLOAD_EVENT_S
     )
+
+
+def _choose_unquantized(context: AttemptContext, resolved: ResolvedRecipe) -> None:
+    """Measures which layers NF4 leaves unquantised, where the recipe has a budget. Raises LabError."""
+    if context.recipe.unquantized_budget:
+        context.events.write(
+            PhaseEvent(name="loading_model", detail="the rounding of each layer is measured")
+        )
+    found = base_model.unquantized_modules(resolved.source, context.recipe, resolved.values, context.run.path)
+    if found is not None:
+        event = ChoiceEvent(field="unquantized_modules", value=list(found.names), reason=str(found))
+        context.events.write(event)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -283,7 +296,8 @@ def prepare_model(
     recipe, prepared = filled.recipe, data.prepared
     if resolved.entry.parameters is None:
         loading.check_size(resolved.source, recipe.allow_large)
-    base = base_model.load_base(resolved.source, recipe, resolved.device, resolved.values)
+    unquantized = dynamic_4bit.names_of(context.run.path)
+    base = base_model.load_base(resolved.source, recipe, resolved.device, resolved.values, unquantized)
     if resolved.values.liger_kernel:
         _use_liger_kernel(context, base)
     base_stats = module_stats.module_stats(base)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tui_lab.hardware.device import DeviceFacts
+from tui_lab.models import dynamic_4bit
+from tui_lab.models.dynamic_4bit import UnquantizedModules
 from tui_lab.models.loading import ModelSource, Precision, load_model
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.recipes.resolve import ResolvedValues
@@ -19,25 +22,50 @@ def weights_dtype(recipe: Recipe, compute_dtype: str) -> str:
     return "float32" if recipe.method == "full" else compute_dtype
 
 
-def precision_of(recipe: Recipe, compute_dtype: str, quantization: str = "") -> Precision:
+def precision_of(
+    recipe: Recipe, compute_dtype: str, quantization: str = "", unquantized: tuple[str, ...] = ()
+) -> Precision:
     """How the base of a recipe is stored and computed with; ``quantization``: the resolved one, "" for the
-    recipe's."""
+    recipe's; ``unquantized``: the layers that the run leaves as they are."""
     return Precision(
         weights_dtype(recipe, compute_dtype),
         quantization=quantization or recipe.quantization,
         double_quantization=recipe.double_quantization,
         compute_dtype=compute_dtype,
         unquantized=recipe.method == "full",
+        unquantized_modules=unquantized,
     )
 
 
+def unquantized_modules(
+    source: ModelSource, recipe: Recipe, values: ResolvedValues, folder: Path
+) -> UnquantizedModules | None:
+    """The layers that a run leaves unquantised, measured once and kept in its folder; None where its recipe
+    has no budget for them. Raises LabError."""
+    if not recipe.unquantized_budget or values.quantization != "nf4":
+        return None
+    found = dynamic_4bit.read(folder)
+    if found is None:
+        plain = load_model(
+            source, Precision(values.compute_dtype), device="cpu", allow_large=recipe.allow_large
+        )
+        errors = dynamic_4bit.measure(plain, recipe.double_quantization)
+        found = dynamic_4bit.choose(errors, recipe.unquantized_budget / 100)
+        dynamic_4bit.write(folder, found)
+    return found
+
+
 def load_base(
-    source: ModelSource, recipe: Recipe, device: DeviceFacts, values: ResolvedValues
+    source: ModelSource,
+    recipe: Recipe,
+    device: DeviceFacts,
+    values: ResolvedValues,
+    unquantized: tuple[str, ...] = (),
 ) -> PreTrainedModel:
     """The base model of a recipe, without a key-value cache. Raises LabError."""
     model = load_model(
         source,
-        precision_of(recipe, values.compute_dtype, values.quantization),
+        precision_of(recipe, values.compute_dtype, values.quantization, unquantized),
         device=device.type,
         attention=values.attn_implementation,
         allow_large=recipe.allow_large,

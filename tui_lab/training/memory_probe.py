@@ -11,6 +11,7 @@ dequantised weights. Rows have ``max_length`` tokens, all of them trained: the u
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import sys
 import tempfile
@@ -35,10 +36,11 @@ from tui_lab.core.job_protocol import OnProgress
 from tui_lab.data.rows import TokenRow
 from tui_lab.forecast.jobs import MemoryProbeAnswer, MemoryProbeRequest
 from tui_lab.hardware.device import DeviceFacts
-from tui_lab.models import catalog, target_modules
+from tui_lab.models import catalog, dynamic_4bit, target_modules
 from tui_lab.models.loading import ModelSource, Precision, load_config
 from tui_lab.models.meta_model import config_of, meta_model
 from tui_lab.models.module_stats import linear_names
+from tui_lab.models.rounded_layers import linears_of
 from tui_lab.pocket import MODEL_DIR
 from tui_lab.recipes.recipe import Recipe, build
 from tui_lab.recipes.resolve import METHODS_WITH_TARGETS, ResolvedValues, resolve
@@ -66,6 +68,13 @@ def probe(config: PreTrainedConfig, recipe: Recipe, values: ResolvedValues, devi
     # a paged optimiser takes as much while there is room
     values.optim = values.optim.removeprefix("paged_").replace("adamw_32bit", "adamw_torch")
     precision = precision_of(recipe, values.compute_dtype, values.quantization)
+    if recipe.unquantized_budget and values.quantization == "nf4":
+        plain = meta_model(
+            config, dataclasses.replace(precision, quantization="none"), values.attn_implementation
+        )
+        sizes = [(name, weight.numel()) for name, _, weight in linears_of(plain)]
+        names = dynamic_4bit.first_fit(sizes, recipe.unquantized_budget / 100)
+        precision = dataclasses.replace(precision, unquantized_modules=names)
     model = meta_model(config, precision, values.attn_implementation)
     rows = recipe.per_device_train_batch_size
     length = values.max_length

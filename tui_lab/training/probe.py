@@ -123,6 +123,7 @@ class RetentionProbe:
         rows = [list(row) for row in held_out]
         key = probe_base.fingerprint(
             recipe.model, recipe.revision, recipe.quantization, recipe.double_quantization, compute_dtype,
+            *([recipe.unquantized_budget] if recipe.unquantized_budget else []),
             self._suite.sha256, [item.id for item in self._suite.items], rows[:64], recipe.seed,
         )  # fmt: skip
         self.base = probe_base.read(self._run, key)

@@ -28,6 +28,7 @@ from tui_lab.data.examples import Example
 from tui_lab.data.rows import TokenRow
 from tui_lab.data.store import TokenRows
 from tui_lab.decoding.generate import generate_answers
+from tui_lab.models import dynamic_4bit
 from tui_lab.runs.event_parts import Rewriting
 from tui_lab.runs.schema import PhaseEvent, SelfDistillationEvent, WarningEvent
 from tui_lab.training.attempt_records import AttemptContext, ResolvedRecipe, TrainingData
@@ -56,14 +57,15 @@ def apply(context: AttemptContext, resolved: ResolvedRecipe, data: TrainingData)
         )
     context.events.write(PhaseEvent(name=PHASE, detail=f"{len(examples):,} rows"))
     path = context.run.path / FILE
-    digest = _digest(resolved, data)
+    digest = _digest(context, resolved, data)
     stored = cache_dir() / PHASE / f"{digest}.jsonl"
     if not path.exists() and stored.is_file() and data.inputs.base:
         shutil.copyfile(stored, path)
     done = _read(path, digest)
     if len(done) < len(examples):
         report = context.progress.of(PHASE, "rows")
-        base = load_base(resolved.source, context.recipe, resolved.device, resolved.values)
+        names = dynamic_4bit.names_of(context.run.path)
+        base = load_base(resolved.source, context.recipe, resolved.device, resolved.values, names)
         try:
             _rewrite(base.eval(), data.tokenizer, examples, path, done, report)
         finally:
@@ -91,12 +93,14 @@ def apply(context: AttemptContext, resolved: ResolvedRecipe, data: TrainingData)
     return replace(data, prepared=replace(data.prepared, train=rows, summary=summary))
 
 
-def _digest(resolved: ResolvedRecipe, data: TrainingData) -> str:
+def _digest(context: AttemptContext, resolved: ResolvedRecipe, data: TrainingData) -> str:
     """What the new answers depend on."""
     inputs, values = data.inputs, resolved.values
+    budget = context.recipe.unquantized_budget
     parts = (
         inputs.base, inputs.tokenizer, inputs.rows, values.compute_dtype, values.quantization,
         resolved.device.type, self_distillation.TEMPLATE, BATCH_ROWS, LENGTH_FACTOR, LENGTH_MORE, LONGEST,
+        *([budget] if budget else []),
     )  # fmt: skip
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 

@@ -67,6 +67,6 @@ def unused(name: str, values: Mapping[str, object]) -> str:
         return f"not used by {method}"
     if name == "frozen_rank" and not values.get("from_run"):
         return "not used without go on from"
-    if name == "double_quantization" and values.get("quantization") != "nf4":
+    if name in ("double_quantization", "unquantized_budget") and values.get("quantization") != "nf4":
         return "not used without nf4"
     return ""
