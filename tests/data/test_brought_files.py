@@ -215,3 +215,13 @@ def test_folders(tmp_path: Path) -> None:
     (cache / "my_set-validation.arrow").write_bytes(arrow(ROWS[:1], stream=True))
     source = formats.read(str(cache))
     assert asked(source) == EXPECTED and len(source.validation or []) == 1
+
+
+def test_what_pandas_writes_for_an_empty_cell_is_empty(tmp_path: Path) -> None:
+    """ "None" and "N/A" may be answers; "nan" is none."""
+    path = tmp_path / "a.csv"
+    path.write_text("question,context,answer\nA?,nan,yes\nB?,,nan\nC?,NaN,None\nD?,<NA>,N/A\n")
+    source = formats.read(str(path))
+    found = [[message["content"] for message in row.messages or ()] for row in source.rows]
+    assert found == [["A?", "yes"], ["C?", "None"], ["D?", "N/A"]]
+    assert source.rows_empty == 1

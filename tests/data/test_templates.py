@@ -519,10 +519,20 @@ def test_chat_template_json_is_used(tmp_path: Any) -> None:
     assert templates.load_tokenizer(tmp_path).chat_template == CHATML
 
 
-def test_a_sentencepiece_folder_says_what_to_install(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "tokenizer.model").write_bytes(b"\n\x0e\n\x05<unk>\x15\x00\x00\x00\x00\x18\x02")
+@pytest.mark.parametrize(
+    ("content", "packages"),
+    [
+        (b"\n\x0e\n\x05<unk>\x15\x00\x00\x00\x00\x18\x02", "sentencepiece and protobuf"),
+        (b"aGk= 0\n", "tiktoken"),
+    ],
+)
+def test_a_tokenizer_without_its_library_says_what_to_install(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, content: bytes, packages: str
+) -> None:
+    (tmp_path / "tokenizer.model").write_bytes(content)
     monkeypatch.setattr(checkpoint, "find_spec", lambda name: None)
-    with pytest.raises(LabError, match="install sentencepiece and protobuf"):
+    assert f"install {packages} (" in checkpoint.tokenizer_problem(tmp_path)
+    with pytest.raises(LabError, match=f"install {packages}"):
         templates.load_tokenizer(tmp_path)
 
 

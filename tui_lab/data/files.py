@@ -46,6 +46,8 @@ EXTENSIONS = (
 DOCUMENT_MARK = "<|endoftext|>"
 MARK_BYTES = 16 << 20  # the mark is looked for in so much of a text
 _DELIMITERS = ",;\t|"
+#: What numbers that are none become in a table; "None" and "N/A" may be answers.
+EMPTY_CELLS = frozenset(("nan", "NaN", "NAN", "-nan", "<NA>", "#N/A"))
 
 RAGGED_CELLS = (
     "\0cells"  # marks a table row whose cells do not match the header; no real column has this name
@@ -213,7 +215,8 @@ def _table(path: Path, found: Iterator[Line]) -> Iterator[FileRecord]:
             while len(cells) > len(names) and not cells[-1].strip():
                 cells.pop()
             # Such a row is reported later, neither cut nor filled silently.
-            row: dict[str, object] = dict(zip(names, cells, strict=False))
+            found = (None if cell.strip() in EMPTY_CELLS else cell for cell in cells)
+            row: dict[str, object] = dict(zip(names, found, strict=False))
             if len(cells) != len(names):
                 row[RAGGED_CELLS] = f"{len(cells)} cells where the header has {len(names)}"
             yield f"line {skipped + reader.line_num}", row

@@ -315,11 +315,8 @@ def _check_tokenizer(folder: Path) -> None:
         raise _Missing("has no tokenizer; it needs tokenizer.json beside the weights")
     if (folder / "tokenizer_config.json").is_file():
         _read_json(folder / "tokenizer_config.json")
-    if sentencepiece := _unreadable_sentencepiece(folder):
-        raise _Bad(
-            f"its tokenizer is a SentencePiece model ({sentencepiece}): install sentencepiece and protobuf "
-            "(`pip install sentencepiece protobuf`), or get tokenizer.json"
-        )
+    if missing := _missing_reader(folder):
+        raise _Bad(missing)
     tokenizer = folder / "tokenizer.json"
     if tokenizer.is_file():  # megabytes that are not parsed here: the ends show a truncated or foreign file
         with input_files.open_regular(tokenizer) as file:
@@ -337,16 +334,26 @@ def _check_tokenizer(folder: Path) -> None:
             raise _Bad(f"its tokenizer.json is not complete JSON ({what}); get the file again")
 
 
-def _unreadable_sentencepiece(folder: Path) -> str:
-    """The name of a SentencePiece model that is the only tokenizer and for which the library is missing."""
+#: The libraries that read a tokenizer file of another form, by whether it is SentencePiece's or tiktoken's.
+_READERS = {
+    True: ("a SentencePiece model", ("sentencepiece", "google", "google.protobuf"), "sentencepiece protobuf"),
+    False: ("a list of tiktoken's", ("tiktoken",), "tiktoken"),
+}
+
+
+def _missing_reader(folder: Path) -> str:
+    """What to install for a tokenizer that no installed library reads, as a sentence; "" for any other."""
     others = ("tokenizer.json", "vocab.json", "vocab.txt", "tekken.json")
-    if any((folder / name).is_file() for name in others):
-        return ""
-    if all(find_spec(name) is not None for name in ("sentencepiece", "google", "google.protobuf")):
-        return ""
     names = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
-    return next(
-        (name for name in names if (folder / name).is_file() and _is_sentencepiece(folder / name)), ""
+    name = next((name for name in names if (folder / name).is_file()), "")
+    if not name or any((folder / other).is_file() for other in others):
+        return ""
+    what, modules, packages = _READERS[_is_sentencepiece(folder / name)]
+    if all(find_spec(module) is not None for module in modules):
+        return ""
+    return (
+        f"its tokenizer is {what} ({name}): install {packages.replace(' ', ' and ')} "
+        f"(`pip install {packages}`), or get tokenizer.json"
     )
 
 
