@@ -215,8 +215,8 @@ def _table(path: Path, found: Iterator[Line]) -> Iterator[FileRecord]:
             while len(cells) > len(names) and not cells[-1].strip():
                 cells.pop()
             # Such a row is reported later, neither cut nor filled silently.
-            found = (None if cell.strip() in EMPTY_CELLS else cell for cell in cells)
-            row: dict[str, object] = dict(zip(names, found, strict=False))
+            values = (None if cell.strip() in EMPTY_CELLS else cell for cell in cells)
+            row: dict[str, object] = dict(zip(names, values, strict=False))
             if len(cells) != len(names):
                 row[RAGGED_CELLS] = f"{len(cells)} cells where the header has {len(names)}"
             yield f"line {skipped + reader.line_num}", row
