@@ -26,6 +26,7 @@ EFFECT = {
     "price_per_hour": "takes effect with the next forecast",
     "currency": "takes effect with the next forecast",
     "grid_g_co2_per_kwh": "takes effect with the next forecast",
+    "machine_watts": "takes effect with the next search",
     "playground_idle_s": "takes effect when the playground's process starts next",
     "notify_command": NEXT_RUN,
     "notify_webhook": NEXT_RUN,
