@@ -24,10 +24,11 @@ from tui_lab.core.files import write_atomically
 from tui_lab.core.records import from_json, to_json
 from tui_lab.evaluation import search_plan as plan
 from tui_lab.evaluation.search import STRENGTHS, Search
-from tui_lab.evaluation.search_plan import Pilot, SearchResult
 from tui_lab.evaluation.search_runs import SearchRuns
 from tui_lab.evaluation.search_settings import SearchSettings, SearchValues
 from tui_lab.evaluation.search_space import METHODS
+from tui_lab.runs import searches
+from tui_lab.runs.searches import Pilot, SearchResult
 
 KEEP, SUITE, PRESET = 0.9, "everyday", "minute"
 MODEL, DATA = "pocket", "support"
@@ -171,7 +172,7 @@ def table(folder: Path) -> str:
             lows.setdefault(name, []).append(point.retention.low)
             lines.append(
                 f"| {name} | {seed} | {strength:g} | {pilot.base:.3f} | {point.gain:.3f} | "
-                f"{point.gain - pilot.base:.3f} | {plan.interval_text(point.retention)} |"
+                f"{point.gain - pilot.base:.3f} | {searches.interval_text(point.retention)} |"
             )
     if len(gains) == 2:
         search, cell = mean(gains["search"]), mean(gains["grid"])
@@ -195,7 +196,7 @@ def cell_lines(every: list[TimedPilot]) -> list[str]:
         assert choice is not None
         values, point = each.pilot.values, choice.point
         recipe = " | ".join(str(values[key]) for key in ("learning_rate", "lora_r", "replay_fraction"))
-        retention, kept = plan.interval_text(point.retention), "yes" if choice.kept else "no"
+        retention, kept = searches.interval_text(point.retention), "yes" if choice.kept else "no"
         lines.append(
             f"| {recipe} | {each.pilot.steps} | {point.strength:g} | {point.gain:.3f} | {retention} | "
             f"{kept} | {each.cpu_s:.0f} | {each.wall_s:.0f} |"

@@ -12,7 +12,7 @@ from tests.evaluation.test_search import pilot
 from tui_lab.cli.main import main
 from tui_lab.core.records import to_json
 from tui_lab.evaluation import search_plan as plan
-from tui_lab.evaluation.search_plan import SearchResult
+from tui_lab.runs.searches import SearchResult
 
 
 @pytest.fixture

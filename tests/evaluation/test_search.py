@@ -22,12 +22,12 @@ from tui_lab.core.files import write_atomically
 from tui_lab.core.records import to_json
 from tui_lab.evaluation import search_plan as plan
 from tui_lab.evaluation.search import Search
-from tui_lab.evaluation.search_plan import Pilot, PilotPoint, SearchResult
 from tui_lab.evaluation.search_runs import STOPPING_SHARE
 from tui_lab.evaluation.search_settings import SearchSettings
-from tui_lab.evaluation.search_store import JOURNAL, RESULT, STOP, state_of
+from tui_lab.evaluation.search_store import JOURNAL, STOP
 from tui_lab.forecast.cost import Prices
 from tui_lab.retention.statistics import Interval
+from tui_lab.runs.searches import RESULT, Pilot, PilotPoint, SearchResult, state_of
 
 pytest.importorskip("optuna")
 
@@ -78,7 +78,7 @@ def test_a_pilot_starts_only_where_it_fits_beside_the_confirmations() -> None:
     assert plan.predicted_seconds(half, 60) == 20 and plan.predicted_seconds(half, 10) == 7.5
     kept = plan.reserve(pilots, 0.9, 20)
     assert kept == 2 * plan.SPREAD * 10 and plan.reserve(half, 0.9, 60) == 2 * plan.SPREAD * 20
-    assert plan.fits(pilots, 20, kept + 12.5, kept) and not plan.fits(pilots, 20, kept + 12.4, kept)
+    assert plan.fits(pilots, 20, kept + 11.01, kept) and not plan.fits(pilots, 20, kept + 10.99, kept)
     assert plan.fits([], 20, 1.0, 0.0), "the first is started: nothing is known yet"
 
 

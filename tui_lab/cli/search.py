@@ -15,13 +15,13 @@ from tui_lab.evaluation import search_plan as plan
 from tui_lab.evaluation import search_start
 from tui_lab.evaluation import search_store as store
 from tui_lab.evaluation.search import Search
-from tui_lab.evaluation.search_plan import Choice, SearchResult
 from tui_lab.evaluation.search_runs import SearchRuns
 from tui_lab.evaluation.search_settings import SearchSettings
 from tui_lab.evaluation.search_start import DEFAULT_BUDGET, DEFAULT_KEEP
 from tui_lab.forecast import cost
 from tui_lab.recipes.presets import DEFAULT_PRESET
-from tui_lab.runs import folder
+from tui_lab.runs import folder, searches
+from tui_lab.runs.searches import Choice, SearchResult
 
 
 class SearchAnswer(SearchResult, tag_field="kind", tag="search", kw_only=True, frozen=True):
@@ -32,13 +32,13 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command; the exit code: 0 where the promise is kept and confirmed. Raises LabError."""
     directory = folder.runs_folder(args.runs_dir)
     if args.show:
-        place = store.find(directory, args.show)
-        return _print(args, store.read_result(place))
+        place = searches.find(directory, args.show)
+        return _print(args, searches.read_result(place))
     settings = _resumed(args, directory) if args.resume else _new(args)
     progress = Progress()
     runs = SearchRuns(settings, directory, progress.on_progress)
     try:
-        found = Search(settings, store.root(directory) / settings.search, runs, progress.on_progress).run()
+        found = Search(settings, searches.root(directory) / settings.search, runs, progress.on_progress).run()
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"interrupted; --resume {settings.search} goes on") from None
     finally:
@@ -65,7 +65,7 @@ def _new(args: argparse.Namespace) -> SearchSettings:
 
 def _resumed(args: argparse.Namespace, directory: Path) -> SearchSettings:
     """The stored settings, with the budget of the command where it has one. Raises LabError."""
-    settings = store.read_settings(store.find(directory, args.resume))
+    settings = store.read_settings(searches.find(directory, args.resume))
     for name, given in (
         ("keep", args.keep),
         ("data", args.data),
@@ -113,6 +113,6 @@ def _energy(found: SearchResult) -> str:
 
 def _row(choice: Choice) -> tuple[str, ...]:
     pilot, point = choice.pilot, choice.point
-    retention = plan.interval_text(point.retention)
+    retention = searches.interval_text(point.retention)
     strength, gain = f"{point.strength:g}", f"{point.gain:.3f}"
-    return pilot.run, str(pilot.steps), strength, gain, retention, plan.values_text(pilot)
+    return pilot.run, str(pilot.steps), strength, gain, retention, searches.values_text(pilot)

@@ -20,9 +20,10 @@ from tui_lab.core.job_protocol import OnProgress
 from tui_lab.core.records import to_json
 from tui_lab.evaluation import search_plan as plan
 from tui_lab.evaluation import search_store as store
-from tui_lab.evaluation.search_plan import Choice, Pilot, SearchResult
 from tui_lab.evaluation.search_settings import SearchSettings, SearchValues
 from tui_lab.evaluation.search_space import propose, sampler
+from tui_lab.runs import searches
+from tui_lab.runs.searches import Choice, Pilot, SearchResult
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -84,7 +85,7 @@ class Search:
         a full disk; measured pilots are kept."""
         with self._disk():
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = FileLock.acquire(self._folder / store.LOCK)
+            lock = FileLock.acquire(self._folder / searches.LOCK)
         if lock is None:
             raise LabError(f"search {self._settings.search} is in progress in another process")
         with lock, self._disk():
@@ -163,7 +164,8 @@ class Search:
             steps = self._settings.steps * factor * multiple
             pilot = self._known(trial.number, rung)
             if pilot is None:
-                if rung < last and not plan.short_pays(self.result.pilots, steps):
+                long = steps * plan.RUNGS[last]
+                if rung < last and not plan.short_pays(self.result.pilots, steps) and self._has_time(long):
                     continue
                 if not self._has_time(steps):
                     return found
@@ -312,4 +314,4 @@ class Search:
     def _store(self, **changes: object) -> None:
         self.result = msgspec.structs.replace(self.result, **changes)
         self._stored_s = self.result.spent_s
-        write_atomically(self._folder / store.RESULT, to_json(self.result) + "\n")
+        write_atomically(self._folder / searches.RESULT, to_json(self.result) + "\n")

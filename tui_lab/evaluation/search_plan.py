@@ -9,13 +9,21 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import msgspec
-
 from tui_lab.core.errors import LabError
-from tui_lab.core.format import JOULES_PER_KWH, duration, plural
+from tui_lab.core.format import JOULES_PER_KWH, plural
 from tui_lab.core.sanitize import sanitize
 from tui_lab.forecast.cost import Prices
 from tui_lab.retention.statistics import Interval
+from tui_lab.runs.searches import (
+    Choice,
+    Pilot,
+    PilotPoint,
+    SearchResult,
+    budget_text,
+    interval_text,
+    mean_power_w,
+    values_text,
+)
 
 #: Steps of the rungs of successive halving, as multiples of those of the first: each keeps a third.
 RUNGS = (1, 3)
@@ -26,80 +34,10 @@ CONFIRMATIONS = 2
 SHORT_SHARE = 0.5
 #: More items than these times as many are not advised.
 MOST_ITEMS_TIMES = 10
-#: A pilot takes at most this times its prediction from the ones before it.
-SPREAD = 1.25
+#: A pilot and the confirmations that follow take at most this times their prediction from the ones before.
+SPREAD = 1.1
 _BUDGET = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(s|min|m|h|kwh)?\s*$", re.IGNORECASE)
 _SECONDS = {"s": 1.0, "m": 60.0, "min": 60.0, "": 60.0, "h": 3600.0}
-
-
-class PilotPoint(msgspec.Struct, frozen=True):
-    """What a pilot measured at one strength of its adapter. ``gain``: the held-out score, 0 to 1."""
-
-    strength: float
-    gain: float
-    retention: Interval
-    gain_interval: Interval = Interval(math.nan, math.nan, math.nan)
-
-
-class Pilot(msgspec.Struct, frozen=True, kw_only=True):
-    """One measured run. ``trial`` has ``values`` of the recipe; ``rung`` counts from 0; ``seed`` is the
-    run's. ``base``: the held-out score of the base; ``train_share``: of its seconds that went into steps of
-    training; ``power_w``: the mean of its run, where a card measures it. ``problem``: why it has no points.
-    """
-
-    trial: int
-    rung: int
-    steps: int
-    seed: int
-    values: dict[str, float | int | str | bool]
-    run: str
-    seconds: float
-    points: list[PilotPoint] = []
-    problem: str = ""
-    base: float = math.nan
-    train_share: float = math.nan
-    power_w: float | None = None
-
-
-class Choice(msgspec.Struct, frozen=True, kw_only=True):
-    """A pilot at the strength that serves it best; ``kept``: it keeps the promise."""
-
-    pilot: Pilot
-    point: PilotPoint
-    kept: bool
-
-
-class SearchResult(msgspec.Struct, frozen=True, kw_only=True):
-    """The content of ``search.json``. ``front``: the pilots that no other beats in gain and retention at
-    once; ``confirmations``: the chosen recipe with fresh seeds, the last point of each at the strength that
-    serves all; ``refuted``: runs whose recipes fresh seeds did not confirm. ``progress``: what is done now;
-    ``problem``: why its process ended."""
-
-    search: str
-    model: str
-    data: str
-    keep: float
-    budget_s: float
-    spent_s: float = 0.0
-    suite: str = ""
-    pilots: list[Pilot] = []
-    front: list[Choice] = []
-    chosen: Choice | None = None
-    confirmations: list[Pilot] = []
-    confirmed: bool = False
-    sentence: str = ""
-    budget_kwh: float | None = None
-    watts: float = 0.0
-    refuted: list[str] = []
-    progress: str = ""
-    stopped: bool = False
-    problem: str = ""
-    v: int = 1
-
-    @property
-    def spent_kwh(self) -> float:
-        """Energy so far at the mean power."""
-        return self.spent_s * mean_power_w(self) / JOULES_PER_KWH
 
 
 class Budget(NamedTuple):
@@ -235,13 +173,6 @@ def short_pays(pilots: Sequence[Pilot], steps: int) -> bool:
     return short is None or long is None or short <= SHORT_SHARE * long
 
 
-def mean_power_w(result: SearchResult) -> float:
-    """The mean power of the pilots' runs where a card measures it, else of the settings, else 0."""
-    measured = [(p.power_w, p.seconds) for p in [*result.pilots, *result.confirmations] if p.power_w]
-    seconds = sum(each for _, each in measured)
-    return sum(watts * each for watts, each in measured) / seconds if seconds else result.watts
-
-
 def budget_seconds(result: SearchResult) -> float:
     """The budget in seconds; one in energy lasts as long as the mean power allows."""
     if result.budget_kwh is None:
@@ -328,33 +259,6 @@ def _would_take(retention: Interval, keep: float) -> str:
     )
 
 
-def budget_text(result: SearchResult) -> str:
-    """The budget as it was given."""
-    if result.budget_kwh is not None:
-        return f"{result.budget_kwh:g} kWh"
-    return duration(result.budget_s)
-
-
 def recipe_text(pilot: Pilot) -> str:
     """The values and steps of a pilot."""
     return f"{values_text(pilot)}, {pilot.steps} steps"
-
-
-def values_text(pilot: Pilot) -> str:
-    """The recipe fields of a pilot."""
-    return ", ".join(f"{key} {_shown(value)}" for key, value in pilot.values.items())
-
-
-def interval_text(value: Interval) -> str:
-    """A figure with its interval."""
-    return f"{value.value:.2f} ({value.low:.2f} to {value.high:.2f})"
-
-
-def _shown(value: float | int | str | bool) -> str:
-    return (
-        str(value).lower()
-        if isinstance(value, bool)
-        else f"{value:.2g}"
-        if isinstance(value, float)
-        else str(value)
-    )

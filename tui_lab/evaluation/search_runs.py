@@ -20,13 +20,13 @@ from tui_lab.core import job_client
 from tui_lab.core.errors import LabError
 from tui_lab.core.job_protocol import OnProgress
 from tui_lab.evaluation.records import SweepRequest
-from tui_lab.evaluation.search_plan import Pilot, PilotPoint
 from tui_lab.evaluation.search_settings import SearchSettings, SearchValues
 from tui_lab.retention.stored import StrengthCurve
 from tui_lab.runs import commands, folder, launch
 from tui_lab.runs.folder import Run
 from tui_lab.runs.queue import sweep
 from tui_lab.runs.schema import EndEvent
+from tui_lab.runs.searches import Pilot, PilotPoint
 from tui_lab.runs.state import Watcher
 
 STRENGTH_JOB = "tui_lab.evaluation.strength_sweep"

@@ -14,28 +14,14 @@ import msgspec
 
 from tui_lab.core import input_files
 from tui_lab.core.errors import LabError
-from tui_lab.core.files import is_locked, write_atomically
+from tui_lab.core.files import write_atomically
 from tui_lab.core.records import from_json, to_json
 from tui_lab.core.sanitize import sanitize
 from tui_lab.core.subprocesses import child_environment
-from tui_lab.evaluation.search_plan import SearchResult
 from tui_lab.evaluation.search_settings import SearchSettings
-from tui_lab.runs import folder
+from tui_lab.runs.searches import RESULT, SearchResult, read_result, root
 
-FOLDER = ".searches"
-SETTINGS, RESULT, JOURNAL, LOCK, STOP, LOG = (
-    "settings.json",
-    "search.json",
-    "journal.log",
-    "search.lock",
-    "stop",
-    "search.log",
-)
-
-
-def root(directory: Path | None) -> Path:
-    """The folder of all searches of a folder of runs."""
-    return folder.runs_folder(directory) / FOLDER
+SETTINGS, JOURNAL, STOP, LOG = "settings.json", "journal.log", "stop", "search.log"
 
 
 def earlier(place: Path, new: SearchResult) -> SearchResult:
@@ -56,11 +42,6 @@ def earlier(place: Path, new: SearchResult) -> SearchResult:
     )
 
 
-def read_result(place: Path) -> SearchResult:
-    """The result in the folder of a search. Raises LabError and OSError."""
-    return from_json(input_files.read_bytes(place / RESULT), SearchResult, f"{RESULT} of search {place.name}")
-
-
 def read_settings(place: Path) -> SearchSettings:
     """The settings in the folder of a search. Raises LabError."""
     try:
@@ -70,28 +51,6 @@ def read_settings(place: Path) -> SearchSettings:
             f"search {sanitize(place.name)}: {SETTINGS} cannot be read ({error.strerror}); start a new search"
         ) from None
     return from_json(content, SearchSettings, SETTINGS)
-
-
-def find(directory: Path | None, name: str) -> Path:
-    """The folder of a search by its name or a part of it; "latest" is the newest. Raises LabError."""
-    every = sorted(path.parent for path in root(directory).glob(f"*/{RESULT}"))
-    found = every[-1:] if name == "latest" else [path for path in every if name in path.name]
-    found = [path for path in found if path.name == name] or found
-    if len(found) != 1:
-        known = ", ".join(path.name for path in every[-5:]) or "none yet"
-        which = "there are several searches" if found else "there is no search"
-        raise LabError(f"{which} with {sanitize(name)} in its name; the newest: {known}")
-    return found[0]
-
-
-def state_of(place: Path, result: SearchResult) -> str:
-    """running, finished, stopped, or interrupted: its process died."""
-    with contextlib.suppress(OSError):
-        if is_locked(place / LOCK):
-            return "running"
-    if result.stopped:
-        return "stopped"
-    return "finished" if result.sentence and not result.progress else "interrupted"
 
 
 def cut_torn_line(journal: Path) -> None:
