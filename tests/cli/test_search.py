@@ -47,6 +47,7 @@ def test_a_stored_search_is_shown(stored: Path, capsys: pytest.CaptureFixture[st
         (["--budget", "soon"], "--budget is a time"),
         (["--show", "none"], "there is no search with none in its name"),
         (["--set", "method=ia3"], "search varies LoRA"),
+        (["--suite", "nope"], "There is no suite or file nope."),
         (["--steps", "0"], "--steps must be at least 1"),
     ],
 )

@@ -13,9 +13,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from tests.evaluation.test_search import pilot as search_pilot
 from tests.ui.sample_runs import comparison, make_run, result, save
 from tui_lab.cli import main, options
 from tui_lab.cli.recipe_args import prepare
+from tui_lab.core.records import to_json
+from tui_lab.evaluation import search_plan
 from tui_lab.recipes.recipe import Recipe, build
 from tui_lab.recipes.schema import FILLED_KEYS
 from tui_lab.report import content
@@ -28,6 +31,7 @@ from tui_lab.report.headline import headline
 from tui_lab.retention import results
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run, RunLock, create
+from tui_lab.runs.queue import sweep
 from tui_lab.runs.schema import (
     ChoiceEvent,
     CommandEvent,
@@ -45,6 +49,7 @@ from tui_lab.runs.schema import (
     TelemetryEvent,
     ValidationEvent,
 )
+from tui_lab.runs.searches import SearchResult
 from tui_lab.runs.state import Watcher
 
 pytestmark = pytest.mark.usefixtures("runs_dir")
@@ -370,7 +375,7 @@ def test_json_keeps_its_keys() -> None:
         "plan", "versions", "device", "threads", "attempts", "course", "step", "total_steps", "losses",
         "scores", "samples", "examples", "answers", "acquisition", "results", "flips", "item_probes",
         "kl_probes", "threshold", "probe_reason", "strength", "memory", "flags", "ladder", "ladder_cost",
-        "spent", "prices", "saved", "stages", "unknown", "problems",
+        "spent", "prices", "saved", "stages", "search", "unknown", "problems",
     }  # fmt: skip
     as_dict: Any = found
     assert as_dict["scores"][0]["name"] == "exact" and "examples" not in as_dict["scores"][0]
@@ -398,3 +403,37 @@ def test_a_run_that_goes_on_has_the_scores_of_all_stages() -> None:
     assert [[each["value"] for each in row] for row in in_json["scores"]] == [[0.9, 0.1], [0.9, 0.9]]
     assert (in_json["backward_transfer"], in_json["forgetting"]) == (0.0, [0.0])
     assert not blocks(content.read(first), "stages") and content.as_json(content.read(first))["stages"] == {}
+
+
+def test_the_chosen_run_of_a_search_shows_the_front_and_the_fresh_seeds(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run, other = written(make_run()), make_run()
+    pilots = [search_pilot(0, (0.5, 0.4, 0.95), (1.0, 0.8, 0.7)), search_pilot(1, (1.0, 0.5, 0.92))]
+    pilots[1] = msgspec.structs.replace(pilots[1], run=run.id)
+    pilots[0] = msgspec.structs.replace(pilots[0], run=other.id)
+    fresh = [search_pilot(7, (1.0, 0.45, 0.91)), search_pilot(8, (1.0, 0.47, 0.93))]
+    found = SearchResult(
+        search="search-1", model="pocket", data="support", keep=0.9, budget_s=600.0, pilots=pilots,
+        front=search_plan.front(pilots), chosen=search_plan.choose(pilots, 0.9), confirmations=fresh,
+        confirmed=True,
+    )  # fmt: skip
+    found = msgspec.structs.replace(found, sentence=search_plan.sentence(found))
+    place = run.path.parent / ".searches" / "search-1"
+    place.mkdir(parents=True)
+    (place / "search.json").write_text(to_json(found))
+    for each in (run, other):
+        sweep.write_place(each, sweep.SweepPlace("search-1", 1, 0, {}))
+    assert content.read(other).search is None, "a pilot that was not chosen"
+    report = content.read(run)
+    kinds = [block.kind for block in blocks(report, "search")]
+    assert kinds == ["paragraph", "figure", "table", "table"]
+    assert "Confirmed by 2 fresh seeds" in text_of(report, "search")
+    front, seeds = (block for block in blocks(report, "search") if isinstance(block, Table))
+    assert [(row[0], row[3]) for row in front.rows] == [
+        (other.id, "0.80"), (run.id, "0.50"), (other.id, "0.40")
+    ]  # fmt: skip
+    assert seeds.rows[0][3:] == ("0.45", "0.96 (0.91 to 1.01)")
+    assert main.main(["report", "--search", "latest", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["search"]["chosen"]["pilot"]["run"] == run.id
+    assert main.main(["report"]) == 2 and "name a run" in capsys.readouterr().err

@@ -111,14 +111,19 @@ def _add_run_commands(commands: CommandGroup) -> None:
         "report",
         "report.run",
         "write a report of a run (steps, cost, acquisition, retention) as Markdown and as one HTML page",
-        run=True,
+        runs_dir=True,
         examples="""\
   tui-lab report latest                            report.md and report.html in the run's folder
   tui-lab report latest --format html --out ~/talk a page without external files
   tui-lab report latest --json                     the same facts for a program
+  tui-lab report --search latest                   of the run that a search chose
 A run writes its report when it ends; this command adds retention that was measured since.""",
     )
+    report.add_argument(
+        "name", metavar="RUN", nargs="?", default="", help="a run's id, a part of it, its folder, or `latest`"
+    )
     add_accept_option(report)
+    report.option("--search", "ID", "of the run that a search chose: its id, a part of it, or latest")
     report.option("--out", "FOLDER", "the target (default: the run's folder)", None, Path)
     report.choice("--format", ("md", "html", "both"), "both", "what is written (default both)")
 

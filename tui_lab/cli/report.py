@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 
 from tui_lab.cli.output import Answer, as_json, note
+from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.report import content, write
-from tui_lab.runs import folder
+from tui_lab.runs import folder, searches
 
 
 class ReportAnswer(Answer, tag="report", kw_only=True, frozen=True):
@@ -51,6 +52,7 @@ class ReportAnswer(Answer, tag="report", kw_only=True, frozen=True):
     item_probes: list[dict[str, object]]
     kl_probes: list[dict[str, object]]
     stages: dict[str, object]
+    search: dict[str, object]
     threshold: float
     probe_reason: str
     strength: dict[str, object]
@@ -67,7 +69,9 @@ class ReportAnswer(Answer, tag="report", kw_only=True, frozen=True):
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command; the exit code. Raises LabError."""
-    found = folder.open_run(args.name, args.runs_dir)
+    if bool(args.name) == bool(args.search):
+        raise LabError("name a run (`tui-lab report latest`) or a search (`--search latest`)")
+    found = folder.open_run(args.name or _chosen_by(args), args.runs_dir)
     for sentence in write.require_unchanged(found):
         note(sentence)
     report = content.read(found)
@@ -79,3 +83,12 @@ def run(args: argparse.Namespace) -> int:
     for path in paths:
         print(f"  {sanitize(str(path))}")
     return 0
+
+
+def _chosen_by(args: argparse.Namespace) -> str:
+    """The run that a search chose. Raises LabError."""
+    place = searches.find(args.runs_dir, args.search)
+    result = searches.read_result(place)
+    if result.chosen is None:
+        raise LabError(f"search {result.search} has not measured a pilot yet: there is no run to report on")
+    return result.chosen.pilot.run

@@ -16,6 +16,7 @@ from tui_lab.forecast import cost
 from tui_lab.hardware import gpu, gpu_specs, memory_budget
 from tui_lab.models import catalog
 from tui_lab.recipes.presets import make_recipe
+from tui_lab.retention.suites import registry
 
 DEFAULT_KEEP, DEFAULT_BUDGET, DEFAULT_SUITE, DEFAULT_ITEMS = 0.9, "30min", "everyday", 200
 #: The environment variable of the setting for the power of this machine.
@@ -50,6 +51,7 @@ def settings(
 ) -> SearchSettings:
     """The settings of a new search. Raises LabError for a recipe that cannot be searched, a model that is not
     known, and where no pilot fits the memory."""
+    registry.require(suite)
     base = make_recipe(preset, **overrides)
     space.name_of(base)
     entry = catalog.find(base.model, allow_large=base.allow_large)

@@ -235,7 +235,8 @@ def _sides(state: RunState) -> Chart | None:
     return Chart("sides", title, "nats an answer", tuple(series), from_zero=False)
 
 
-def _intervals(name: str, colour: int, xs: Sequence[float], estimates: Sequence[Interval]) -> ChartSeries:
+def intervals(name: str, colour: int, xs: Sequence[float], estimates: Sequence[Interval]) -> ChartSeries:
+    """Points with their intervals."""
     lows, highs = [one.low for one in estimates], [one.high for one in estimates]
     return ChartSeries(name, colour, xs, [one.value for one in estimates], "points", lows, highs)
 
@@ -245,7 +246,7 @@ def _retention(state: RunState, threshold: float | None) -> Chart | None:
     if not any(math.isfinite(probe.headline.value) for probe in probes):
         return None  # a base at chance has no retention
     series = [
-        _intervals("retention", 3, [probe.step for probe in probes], [probe.headline for probe in probes])
+        intervals("retention", 3, [probe.step for probe in probes], [probe.headline for probe in probes])
     ]
     if threshold is not None:
         ends = [0.0, float(max(state.total_steps, probes[-1].step, 1))]
@@ -263,8 +264,8 @@ def _kl(state: RunState) -> Chart | None:
         return None
     steps = [probe.step for probe in probes]
     series = (
-        _intervals("general text", 3, steps, [probe.general for probe in probes]),
-        _intervals("the task's own text", 2, steps, [probe.task for probe in probes]),
+        intervals("general text", 3, steps, [probe.general for probe in probes]),
+        intervals("the task's own text", 2, steps, [probe.task for probe in probes]),
     )
     return Chart("kl", "Distance from the base (KL divergence)", "nats per token", series)
 
@@ -317,8 +318,8 @@ def strength_chart(sweep: StrengthCurve) -> Chart | None:
     gains = [point.acquisition_interval for point in points]
     strengths = [point.strength for point in points]
     series = (
-        _intervals("acquisition", 2, strengths, gains),
-        _intervals("retention", 3, strengths, [point.headline for point in points]),
+        intervals("acquisition", 2, strengths, gains),
+        intervals("retention", 3, strengths, [point.headline for point in points]),
     )
     shown = tuple(one for one in series if any(map(math.isfinite, one.ys)))
     return Chart("strength", "Acquisition and retention by strength", "share", shown, x_name="strength")

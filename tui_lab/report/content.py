@@ -21,12 +21,13 @@ from tui_lab.recipes.presets import DEFAULT_PRESET, make_recipe
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.retention.results import SuiteResult
 from tui_lab.retention.stored import HeldOutItem, StoredResults, read_results
-from tui_lab.runs import cost_so_far, stage_matrix, wording
+from tui_lab.runs import cost_so_far, searches, stage_matrix, wording
 from tui_lab.runs.event_parts import JsonValue, ScoredExample
 from tui_lab.runs.flag_rules.flag import Flag
 from tui_lab.runs.flags import flags
 from tui_lab.runs.folder import Run
 from tui_lab.runs.schema import RunEvent, SampleEvent, kind_of
+from tui_lab.runs.searches import SearchResult
 from tui_lab.runs.stage_matrix import StageTable
 from tui_lab.runs.state import ENDED, RunState, Watcher
 
@@ -115,6 +116,7 @@ class ReportContent:
     problems: list[str]
     log: RunState
     stages: StageTable | None  # of the line of runs that ends with this one
+    search: SearchResult | None = None  # the search that chose this run
 
     @property
     def message(self) -> str:
@@ -205,6 +207,7 @@ def read(run: Run, now: float | None = None) -> ReportContent:
         problems=problems,
         log=log,
         stages=stage_matrix.table_of(run),
+        search=searches.of_run(run),
     )
 
 
@@ -368,6 +371,7 @@ def as_json(report: ReportContent) -> dict[str, Any]:
         "item_probes": _json(log.item_probes),
         "kl_probes": _json(log.kl_probes),
         "stages": _stages(report.stages) if report.stages else {},
+        "search": msgspec.to_builtins(report.search) if report.search else {},
         "threshold": report.threshold,
         "probe_reason": log.probe_plan.reason if log.probe_plan else "",
         "strength": _json(measured.strength) if measured.strength.points else {},

@@ -30,7 +30,7 @@ from tui_lab.core.format import (
 from tui_lab.data.label_records import LabelScores
 from tui_lab.data.source_counts import SourceCounts
 from tui_lab.recipes.mixture import short_name
-from tui_lab.report import retention
+from tui_lab.report import retention, search
 from tui_lab.report.blocks import (
     AnswerPair,
     AnswersBlock,
@@ -87,6 +87,7 @@ def document(report: ReportContent) -> Document:
     sections: tuple[tuple[str, str, Callable[[ReportContent], Iterator[Block]]], ...] = (
         ("curves", "Curves", _curves),
         ("retention", "Retention: what the model still knows", retention.retention),
+        ("search", "Search under a promise: why this recipe", search.search),
         ("stages", "Stages: what each run scores on the task of each", _stages),
         ("acquisition", "Acquisition: what it learned", _acquisition),
         ("samples", "Before and after", _samples),

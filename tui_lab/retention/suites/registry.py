@@ -57,16 +57,23 @@ def load(name_or_path: str, limit: int = 0) -> Suite:
     found = _NAMED.match(name)
     if found and found[1] in standard_sources():
         return _standard(found[1], found[2], found[3], limit)
-    path = expanded(name)
+    require(name)
+    return _by_path(expanded(name), limit)
+
+
+def require(name: str) -> None:
+    """Raises LabError where there is neither a suite nor a file of this name. Loads nothing."""
+    found = _NAMED.match(name)
+    if name in BUNDLED or (found and found[1] in standard_sources()):
+        return
     try:
-        there = path.exists()
+        there = expanded(name).exists()
     except OSError:  # a name longer than any file's
         there = False
     if not there:
         near = difflib.get_close_matches(name, _all_names(), 1)
         hint = f" Did you mean {near[0]}?" if near else f" Known: {', '.join(_all_names())}."
         raise LabError(f"There is no suite or file {sanitize(name)[:200]}.{hint}")
-    return _by_path(path, limit)
 
 
 def _all_names() -> list[str]:
