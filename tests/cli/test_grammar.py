@@ -4,6 +4,7 @@ complete."""
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -37,6 +38,18 @@ def test_every_command_has_a_function_help_and_exit_codes(name: str) -> None:
     text = command.format_help()
     assert "exit codes:" in text and all(len(line) <= 110 for line in text.splitlines())
     assert all(action.help for action in command._actions)
+
+
+def test_help_fits_a_narrow_terminal_and_loses_no_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, command in COMMANDS.items():
+        monkeypatch.setenv("COLUMNS", "130")
+        wide = command.format_help().split("examples:")[-1].split()
+        monkeypatch.setenv("COLUMNS", "80")
+        text = command.format_help()
+        assert text.split("examples:")[-1].split() == wide, name
+        for line in text.splitlines():
+            # a command stays whole, so that it can be copied
+            assert len(line) < 80 or re.match(r"  (tui-lab|[A-Z_]+=|eval|source) ?", line), (name, line)
 
 
 def test_without_arguments_the_commands_need_not_be_built() -> None:

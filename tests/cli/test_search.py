@@ -49,6 +49,8 @@ def test_a_stored_search_is_shown(stored: Path, capsys: pytest.CaptureFixture[st
         (["--set", "method=ia3"], "search varies LoRA"),
         (["--suite", "nope"], "There is no suite or file nope."),
         (["--steps", "0"], "--steps must be at least 1"),
+        (["--data", "none"], "There is no data file or folder none."),
+        (["--suite", "hellaswg"], "There is no suite or file hellaswg. Did you mean hellaswag?"),
     ],
 )
 def test_what_cannot_be_searched(

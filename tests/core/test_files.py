@@ -46,6 +46,12 @@ def test_a_write_that_fails_leaves_the_old_content_and_nothing_else(tmp_path: Pa
     assert sorted(tmp_path.iterdir()) == [path, folder]
 
 
+def test_a_folder_that_is_missing_is_named_without_the_temporary_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as error:
+        write_atomically(tmp_path / "none" / "rows.jsonl", "text")
+    assert error.value.filename == str(tmp_path / "none" / "rows.jsonl")
+
+
 def test_files_and_folders_are_replaced_whole(tmp_path: Path) -> None:
     path, folder = tmp_path / "a", tmp_path / "folder"
     (tmp_path / ".folder.partial").mkdir()

@@ -184,9 +184,7 @@ def _add_show_commands(commands: CommandGroup) -> None:
     )
     imported.add_argument("file", metavar="FILE", help="a YAML file, or a Python script")
     imported.option("--out", "PRESET.toml", "the target (default: a preset of the same name)", None)
-    imported.choice(
-        "--tool", ("", "axolotl", "llamafactory", "trl"), "", "whose recipe (default: by its keys)"
-    )
+    imported.choice("--tool", ("axolotl", "llamafactory", "trl"), "", "whose recipe (default: by its keys)")
     imported.flag("--force", "replace a preset of that name")
 
     data = commands.add("data", "data.preview", "inspect data sets", json=False)

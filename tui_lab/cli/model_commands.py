@@ -208,7 +208,7 @@ TUI_LAB_PRICE_PER_HOUR gives the cost of an answer.""",
                                                      TUI_LAB_JUDGE_MODEL and TUI_LAB_JUDGE_KEY
   tui-lab judge latest --judge MODEL --prompts mine.jsonl --rubric "Prefer the politer answer."
 Blind votes of your own on base and run (`v` on Playground) calibrate the judge: the win rate is then that of
-your votes, with a 95 % interval that holds for a biased judge too. Ten are enough. An interrupted judgement
+your votes, with a 95% interval that holds for a biased judge too. Ten are enough. An interrupted judgement
 continues when the command is repeated.""",
         run=True,
     )

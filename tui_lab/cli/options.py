@@ -8,6 +8,7 @@ import itertools
 import os
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -46,10 +47,51 @@ whole_number.__name__, seconds.__name__ = "whole number", "number of seconds"
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Keeps the layout of examples and has a wide column for the names of options."""
+    """Keeps the layout of examples where it fits, and has a wide column for the names of options."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=30)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        lines = super()._fill_text(text, width, indent).splitlines()
+        return "\n".join(lines if max(map(len, lines), default=0) <= width else _narrow(lines, width))
+
+
+#: A line of an example: the command, and behind three blanks or more what it does; the latter alone goes on.
+_EXAMPLE = re.compile(r"(?P<command>  \S.*?)?\s{3,}(?P<about>\S.*)")
+
+
+def _narrow(lines: Sequence[str], width: int) -> list[str]:
+    """Lines of at most ``width`` cells: what an example does stands below its command, and prose is wrapped
+    as paragraphs."""
+    found: list[str] = []
+    texts: list[tuple[str, str]] = []  # indent and text, wrapped when the next one begins
+
+    def wrap() -> None:
+        for indent, text in texts:
+            found.extend(textwrap.wrap(text, width, initial_indent=indent, subsequent_indent=indent))
+        texts.clear()
+
+    for line in lines:
+        example = _EXAMPLE.fullmatch(line)
+        if example and not (example["command"] and len(line) <= width):
+            if example["command"]:
+                wrap()
+                found.append(example["command"])
+            more = f"{texts[-1][1]} {example['about']}" if texts else example["about"]
+            texts[:] = [("      ", more)]
+        elif line.strip() and not line.startswith(" "):
+            more = f"{texts[-1][1]} {line}" if texts and not texts[-1][0] else line
+            if texts and texts[-1][0]:
+                wrap()
+            texts[:] = [("", more)]
+            if line.endswith(":"):
+                wrap()
+        else:
+            wrap()
+            found.append(line)
+    wrap()
+    return found
 
 
 class UsageError(LabError):

@@ -111,7 +111,7 @@ def _print(found: PredictionSummary) -> None:
         lines.append(f"{found.differ:,} of {found.rows - found.skipped:,} answers differ")
     print_text("\n".join(lines))
     if found.metrics:
-        headers = ("metric", "of", "mean and 95 % interval", "n", "better", "worse")
+        headers = ("metric", "of", "mean and 95% interval", "n", "better", "worse")
         rows = [row for name, each in found.metrics.items() for row in _rows(name, each, found.scored)]
         used = 6 if settings.tuned else 4
         table(headers[:used], [row[:used] for row in rows], (3, 4, 5))

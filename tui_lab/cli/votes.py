@@ -50,7 +50,11 @@ def run(args: argparse.Namespace) -> int:
             raise LabError("no vote has decided between two answers yet: `v` on Playground asks for votes")
         if target.exists() and not args.force:
             raise LabError(f"{sanitize(str(target))} exists already; --force replaces it")
-        vote_rows.write_rows(rows, target)
+        try:
+            vote_rows.write_rows(rows, target)
+        except OSError as error:
+            shown = sanitize(str(target))
+            raise LabError(f"{shown} cannot be written ({error.strerror}); name another --out") from None
     items = [
         VoteFile(vote_rows.run_of(path), str(path), len(each), sum(vote.edited for vote in each))
         for path, each in found

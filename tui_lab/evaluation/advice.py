@@ -215,7 +215,7 @@ def _signed(gain: Interval) -> str:
 
 def method_table(found: TuningAdvice) -> list[tuple[str, ...]]:
     """The methods as lines of a table, the first with the heads. Costs have a column where they are known."""
-    heads = ("method", "score, 95 % interval", "gain", "prompt tok", "answer tok", "s/answer", "cost/1,000")
+    heads = ("method", "score, 95% interval", "gain", "prompt tok", "answer tok", "s/answer", "cost/1,000")
     lines = [heads, *(_cells(method, found.currency) for method in found.methods)]
     has_cost = any(method.cost is not None for method in found.methods)
     return lines if has_cost else [line[:-1] for line in lines]

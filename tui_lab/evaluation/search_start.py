@@ -9,6 +9,7 @@ import time
 import msgspec
 
 from tui_lab.core.errors import LabError
+from tui_lab.data import preflight
 from tui_lab.evaluation import search_space as space
 from tui_lab.evaluation.search_plan import Budget
 from tui_lab.evaluation.search_settings import SearchSettings
@@ -50,11 +51,12 @@ def settings(
     seed: int = 0,
 ) -> SearchSettings:
     """The settings of a new search. Raises LabError for a recipe that cannot be searched, a model that is not
-    known, and where no pilot fits the memory."""
+    known, data or a suite that is not there, and where no pilot fits the memory."""
     registry.require(suite)
     base = make_recipe(preset, **overrides)
     space.name_of(base)
     entry = catalog.find(base.model, allow_large=base.allow_large)
+    preflight.check_data(preflight.data_of(base))
     first = SearchSettings(
         search=f"search-{time.strftime('%Y%m%d-%H%M%S')}",
         model=base.model,

@@ -45,7 +45,7 @@ async def test_an_answer_is_edited_and_becomes_a_pair(
         await pilot.press("V")
         await until(lambda: isinstance(app.screen, VoteTable))
         await until(lambda: "Ahoy! line 0" in screen_text(app))
-        assert "1 pair of votes, 1 edited" in screen_text(app) and "line 2…" in screen_text(app)
+        assert "Votes: 1 pair of answers, 1 edited" in screen_text(app) and "line 2…" in screen_text(app)
         await pilot.press("enter")
         await until(lambda: isinstance(app.screen, ItemView) and "line 8" in screen_text(app))
         await pilot.press("escape", "w")

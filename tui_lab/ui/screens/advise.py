@@ -91,7 +91,7 @@ class AdviseScreen(Dialog[None]):
         leave = self.keys("advise.leave")
         if self._busy:
             return f"{leave} stops; what is answered is kept"
-        return f"{self.keys('advise.measure')} measures, {leave} leaves"
+        return f"{self.keys('advise.measure')} measures, {leave} closes"
 
     def compose_body(self) -> ComposeResult:
         yield Static(id="about")

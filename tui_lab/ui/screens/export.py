@@ -72,8 +72,11 @@ class ExportScreen(ListDialog[None]):
         leave = self.keys("export.leave")
         if self._busy:
             return f"{leave} ends the export"
-        copy = f"{self.keys('export.copy')} copies the path, " if self.written else ""
-        return f"Enter exports, {copy}Tab goes to the text, {leave} leaves"
+        if not self.written:
+            return f"Enter exports, {leave} closes"
+        return (
+            f"Enter exports, {self.keys('export.copy')} copies the path, Tab goes to the text, {leave} closes"
+        )
 
     def compose_body(self) -> ComposeResult:
         yield from super().compose_body()

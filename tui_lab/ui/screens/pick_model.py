@@ -42,7 +42,7 @@ class PickModel(Dialog[tuple[str, str] | None]):
 
     def hint(self) -> str:
         precision, leave = self.keys("models.precision"), self.keys("models.leave")
-        return f"Enter loads, {self.keys('models.filter')} filters, {precision} precision, {leave} leaves"
+        return f"Enter loads, {self.keys('models.filter')} filters, {precision} precision, {leave} closes"
 
     def compose_body(self) -> ComposeResult:
         yield Static(id="precision")

@@ -139,7 +139,8 @@ class PredictionList(ListDialog[None]):
     def _show(self) -> None:
         name, relations = SHOWN[self._which]
         self.listed = [row for row in self.every if relation(row) in relations]
-        self.heading = f"{len(self.listed):,} rows {name} of {plural(len(self.every), 'row')}"
+        every = "" if len(self.listed) == len(self.every) else f" of {plural(len(self.every), 'row')}"
+        self.heading = f"Predictions: {plural(len(self.listed), 'row')} {name}{every}"
         self.frame()
         lines = [Option(_line(row), id=str(number)) for number, row in enumerate(self.listed)]
         self.show_rows(lines, empty=f"No row here. {self.keys('predictions.next')} shows others.")
@@ -317,7 +318,7 @@ def open_predictions(pane: Pane, run: Run) -> None:
 
     def ask(value: str) -> None:
         question = (
-            "Answers of base and tuned model to which rows? A data set, or a file of predictions; what was "
+            "Predictions: answers of base and tuned model to a data set, or a file of them. What was "
             "answered before is not answered again."
         )
         pane.app.push_screen(AskText(question, value), entered)

@@ -35,7 +35,9 @@ class EditAnswer(Dialog[str | None]):
     """An answer in an editor: what the model should have said. Escape gives None."""
 
     DEFAULT_CSS = """
-    EditAnswer TextArea { height: 14; border: none; padding: 0; background: $surface; }
+    EditAnswer TextArea, EditAnswer TextArea:focus {
+        height: 14; border: none; padding: 0; background: $surface;
+    }
     """
     GROUP = "answer"
     BINDINGS = bindings("answer")
@@ -103,7 +105,7 @@ class VoteTable(ListDialog[None]):
 
     def _show(self) -> None:
         edited = sum(vote.edited for vote in self.found)
-        self.heading = f"{plural(len(self.found), 'pair')} of votes, {edited} edited"
+        self.heading = f"Votes: {plural(len(self.found), 'pair')} of answers, {edited} edited"
         self.frame()
         rows = [Option(_line(vote), id=str(number)) for number, vote in enumerate(self.found)]
         empty = "No vote has decided between two answers yet."

@@ -63,7 +63,7 @@ class OptionRow:
 
 OPTIONS: dict[str, OptionRow] = {
     "same_seeds": OptionRow(
-        "Seeds", "The same seeds give the same answers; fresh ones are drawn for every run."
+        "Seeds", "The same seeds give the same answers; fresh ones are drawn for every start."
     ),
     "max_new_tokens": OptionRow(
         "Length", f"At most this many new tokens a lane, up to {LARGEST_LENGTH:,}.", True
@@ -85,7 +85,7 @@ def shown(settings: PlaygroundSettings, name: str) -> str:
     """The value of an option in words."""
     match name:
         case "same_seeds":
-            return "the same in every run" if settings.same_seeds else "fresh in every run"
+            return "the same at every start" if settings.same_seeds else "fresh at every start"
         case "max_new_tokens":
             return f"{settings.max_new_tokens:,} tokens"
         case "chat":

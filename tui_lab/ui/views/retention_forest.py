@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tui_lab.core.format import decimal
+from tui_lab.core.format import decimal, interval
 from tui_lab.core.sanitize import sanitize
 from tui_lab.retention.results import SuiteComparison
 from tui_lab.runs.verdicts import NOT_MEASURABLE
@@ -189,7 +189,7 @@ def detail(one: ForestRow, width: int) -> str:
     pieces = [f"{where}: {decimal(compared.pre)} → {decimal(compared.post)}"]
     if one.is_drawn:
         found = compared.headline
-        pieces.append(f"retention {decimal(found.value)} ({decimal(found.low)} – {decimal(found.high)})")
+        pieces.append(f"retention {interval(found.value, found.low, found.high, 3)}")
     else:
         pieces.append(NOT_MEASURABLE)
     pieces.append(f"{compared.b} lost, {compared.c} gained of {compared.n:,}")
