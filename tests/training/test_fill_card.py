@@ -5,15 +5,21 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from tests.training.conftest import losses, recipe_for
+from tests.training.conftest import ALL, losses, recipe_for, rows
+from tui_lab.data.store import TokenRows
+from tui_lab.forecast import memory
+from tui_lab.hardware.device import DeviceFacts
+from tui_lab.models import catalog
 from tui_lab.recipes.recipe import Recipe
-from tui_lab.runs.schema import ChoiceEvent
-from tui_lab.training import fill_card
+from tui_lab.recipes.resolve import ResolvedValues
+from tui_lab.runs.schema import ChoiceEvent, PhaseEvent
+from tui_lab.training import attempt_fill, fill_card
 from tui_lab.training.fill_card import Meter, Trial, choose
 from tui_lab.training.trainer import LabTrainer
 
@@ -109,3 +115,116 @@ def test_a_resume_is_divided_as_before() -> None:
     assert fill_card.earlier_division([event], other) is None
     damaged = ChoiceEvent(field="fill_card", value={"per_device_train_batch_size": "8"}, reason="")
     assert fill_card.earlier_division([damaged], recipe) is None
+
+
+# --------------------------------------------------------------------------------------------------
+# from the recipe to the division that training uses, with the figures of a card
+
+CARD = DeviceFacts("cuda", "Tesla T4", 15 << 30, False, 2)
+SHAPE = catalog.find("Qwen/Qwen2.5-0.5B").shape
+
+
+class Attempt:
+    """A run whose forecasts are of a real model on a card with ``free_bytes``, and whose steps are of the
+    tiny model. A step takes memory as forecast, plus what another process has taken since the plan."""
+
+    def __init__(self, recipe: Recipe, monkeypatch: pytest.MonkeyPatch, free_bytes: int) -> None:
+        self.events: list[Any] = []
+        self.free_bytes, self.taken_bytes = free_bytes, 0
+        self.peak_bytes = 0
+        self.values = ResolvedValues(
+            compute_dtype="float16", optim=recipe.optim, max_length=recipe.max_length, target_modules=ALL
+        )
+        self.context: Any = SimpleNamespace(
+            recipe=recipe,
+            before=SimpleNamespace(choices=[]),
+            events=SimpleNamespace(write=self.events.append),
+        )
+        self.resolved: Any = SimpleNamespace(
+            values=self.values, device=CARD, entry=SimpleNamespace(shape=SHAPE)
+        )
+        train, held_out = TokenRows.of(rows(64)), TokenRows.of(rows(16, seed=1))
+        self.prepared: Any = SimpleNamespace(
+            train=train, validation=held_out, summary=SimpleNamespace(train_rows=64)
+        )
+        monkeypatch.setattr(attempt_fill, "free_bytes", lambda _: free_bytes)
+
+    def train_with(self, make: Callable[..., LabTrainer], monkeypatch: pytest.MonkeyPatch) -> LabTrainer:
+        filled = attempt_fill.plan(self.context, self.resolved, self.prepared)
+        trainer = make(filled.recipe)
+        step = trainer.training_step
+
+        def on_card(model: Any, inputs: Any, tokens: Any = None) -> Any:
+            shape = inputs["input_ids"].shape
+            took = filled.recipe.model_copy(
+                update={
+                    "per_device_train_batch_size": shape[0],
+                    "gradient_checkpointing": model.is_activation_checkpointing,
+                }
+            )
+            real = attempt_fill.with_real_length(self.values, False, self.prepared)
+            assert SHAPE is not None
+            self.peak_bytes = memory.forecast(SHAPE, took, real, "cuda").total_bytes
+            if self.peak_bytes + self.taken_bytes > self.free_bytes:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return step(model, inputs, tokens)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(trainer, "training_step", on_card)
+            ticks = iter(range(10_000))
+            clock = Meter(lambda: None, lambda: None, lambda: self.peak_bytes, lambda: float(next(ticks)))
+            attempt_fill.measure(self.context, self.resolved, filled, trainer, clock)
+        return trainer
+
+    def reasons(self) -> dict[str, str]:
+        return {each.field: each.reason for each in self.events if isinstance(each, ChoiceEvent)}
+
+
+def used(trainer: LabTrainer) -> tuple[int, int, bool]:
+    arguments = trainer.args
+    return (
+        arguments.train_batch_size, arguments.gradient_accumulation_steps, arguments.activation_checkpointing
+    )  # fmt: skip
+
+
+WIDE = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 16, "gradient_checkpointing": True}
+
+
+def test_a_run_fills_its_card_and_trains(
+    make_trainer: Callable[..., LabTrainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempt = Attempt(recipe_for(**WIDE, max_steps=2), monkeypatch, 14 << 30)
+    trainer = attempt.train_with(make_trainer, monkeypatch)
+    # every second step takes one tick of the clock: the most tokens at once are the fastest
+    assert used(trainer) == (16, 1, False)
+    reasons = attempt.reasons()
+    assert "the same 16 rows" in reasons["per_device_train_batch_size"]
+    assert "14.3 GiB free" in reasons["gradient_checkpointing"]  # the context is counted once
+    assert reasons["fill_card"].startswith("two measured steps each: 16 × 1: ")
+    assert any(isinstance(each, PhaseEvent) for each in attempt.events)
+    trainer.train()
+    assert trainer.state.global_step == 2
+    assert len(trainer.train_dataset) == 64 and trainer.state.num_train_epochs == 1
+
+
+def test_memory_that_another_process_takes_after_the_plan_is_noticed(
+    make_trainer: Callable[..., LabTrainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempt = Attempt(recipe_for(**WIDE), monkeypatch, 14 << 30)
+    attempt.taken_bytes = (14 << 30) - int(
+        1.7 * 2**30
+    )  # between the forecasts with and without checkpointing
+    trainer = attempt.train_with(make_trainer, monkeypatch)
+    reason = attempt.reasons()["fill_card"]
+    assert "16 × 1: out of memory; 16 × 1 with checkpointing: " in reason
+    assert used(trainer) == (16, 1, True)
+
+
+def test_pinned_values_stay_and_a_small_card_changes_little(
+    make_trainer: Callable[..., LabTrainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pinned = Attempt(recipe_for(**WIDE, pinned="per_device_train_batch_size"), monkeypatch, 14 << 30)
+    assert used(pinned.train_with(make_trainer, monkeypatch))[:2] == (1, 16)
+    small = Attempt(recipe_for(**WIDE), monkeypatch, 1 << 28)
+    assert used(small.train_with(make_trainer, monkeypatch)) == (1, 16, True)
+    assert "certain to fit" in small.reasons()["fill_card"]
