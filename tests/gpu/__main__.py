@@ -17,6 +17,7 @@ import faulthandler
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from tui_lab.core.subprocesses import child_environment
 from tui_lab.hardware.device import DeviceFacts
 
 EXIT_OK, EXIT_WRONG, EXIT_NO_CARD = 0, 1, 2
-#: The child is ended so many seconds after the time it was given.
+#: The child is ended so many seconds after the time it was given, and by itself in a part that hangs.
 GRACE_S = 20.0
 
 
@@ -95,7 +96,9 @@ def _supervise(out: Path, seconds: float) -> int:
         code = subprocess.run(command, check=False, env=environment).returncode
         report = runner.read(out)
         reason = (
-            f"its process ended with signal {-code}" if code < 0 else f"its process ended with code {code}"
+            f"its process ended with signal {-code}"
+            if code < 0
+            else f"its process ended with code {code}, as one does that takes too long"
         )
         again = runner.end_crashed_part(report, reason)
         runner.write(report, out)
@@ -113,7 +116,10 @@ def _child(out: Path, seconds: float) -> int:
     faulthandler.enable()
     faulthandler.dump_traceback_later(seconds + GRACE_S, exit=True)
     try:
-        rehearse_or_measure(runner.read(out), out, seconds)
+        # also in a part that hangs, so that the next process runs the others
+        rehearse_or_measure(
+            runner.read(out), out, seconds, lambda limit: faulthandler.dump_traceback_later(limit, exit=True)
+        )
     except LabError as error:
         print(error, file=sys.stderr)
         return EXIT_WRONG
@@ -122,8 +128,11 @@ def _child(out: Path, seconds: float) -> int:
     return EXIT_OK
 
 
-def rehearse_or_measure(report: GpuReport, out: Path, seconds: float) -> None:
-    """Runs the waiting parts of a report in this process. Raises LabError."""
+def rehearse_or_measure(
+    report: GpuReport, out: Path, seconds: float, watch: Callable[[float], None] = lambda _: None
+) -> None:
+    """Runs the waiting parts of a report in this process; ``watch``: see :func:`.runner.run_parts`. Raises
+    LabError."""
     import datasets
     import torch
     import transformers
@@ -145,7 +154,7 @@ def rehearse_or_measure(report: GpuReport, out: Path, seconds: float) -> None:
             by_name[part.name].run(bench, PartLog(part, ends_s))
             bench.free_memory()
 
-        runner.run_parts(report, out, run, seconds)
+        runner.run_parts(report, out, run, seconds, watch=watch)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ from tui_lab.core.subprocesses import temporary_environment
 #: A part is not begun with less than this share of its budget left.
 LEAST_SHARE = 0.35
 RESULT = "gpu.json"
+#: A part that takes longer than so many times its budget, plus seconds, hangs; the process ends in it.
+LIMIT_SHARE, LIMIT_S = 1.5, 10.0
 
 
 def read(out: Path) -> GpuReport:
@@ -50,9 +52,11 @@ def run_parts(
     run: Callable[[PartReport, float], None],
     seconds: float,
     clock: Callable[[], float] = time.monotonic,
+    watch: Callable[[float], None] = lambda _: None,
 ) -> None:
     """Runs what waits. ``run(part, ends_s)`` fills in a part and begins nothing after ``ends_s``;
-    ``seconds``: for all parts together. The time that a part leaves goes to the next ones."""
+    ``seconds``: for all parts together. The time that a part leaves goes to the next ones. ``watch`` is told
+    before each part after how many seconds the process has to end in it."""
     ends_s = clock() + seconds
     before_s = report.seconds
     for part in report.parts:
@@ -65,6 +69,7 @@ def run_parts(
             part.state = "running"
             write(report, out)  # names the part that was running, should the process end in it
             print(f"{part.name} …", file=sys.stderr, flush=True)
+            watch(min(LIMIT_SHARE * part.budget_s, ends_s - began_s) + LIMIT_S)
             try:
                 run(part, min(began_s + part.budget_s, ends_s))
             except Exception as error:

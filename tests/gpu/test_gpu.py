@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -59,11 +60,33 @@ def test_late_parts_are_skipped_and_an_error_fails_only_its_part(tmp_path: Path)
             raise RuntimeError("CUDA error: an illegal memory access")
         part.checks.append(Check("right", part.name != "b"))
 
-    runner.run_parts(report, tmp_path, run, 29.0, clock=lambda: now[0])
+    limits: list[float] = []
+    runner.run_parts(report, tmp_path, run, 29.0, clock=lambda: now[0], watch=limits.append)
+    # one and a half times the budget of 10 s, or what is left, and 10 s
+    assert limits == [25.0, 25.0, 21.0]
     assert [part.state for part in report.parts] == ["failed", "failed", "ok", "skipped"]
     assert ends == [10.0, 19.0, 28.0]
     assert "illegal memory access" in report.parts[0].error and not report.is_ok
     assert runner.read(tmp_path) == report and report.seconds == 27.0
+
+
+def test_a_part_that_hangs_ends_its_process(tmp_path: Path) -> None:
+    """In a process of its own: the report names the part in which it ended."""
+    code = (
+        "import sys, time, faulthandler\n"
+        "from pathlib import Path\n"
+        "from tests.gpu import runner\n"
+        "from tests.gpu.records import GpuReport, PartReport\n"
+        "report = GpuReport('a card', False, '', parts=[PartReport('a', 0.0), PartReport('b', 0.0)])\n"
+        "runner.LIMIT_S = 0.2\n"
+        "runner.run_parts(report, Path(sys.argv[1]), lambda *_: time.sleep(60), 60.0,\n"
+        "    watch=lambda limit: faulthandler.dump_traceback_later(limit, exit=True))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, timeout=50)
+    assert done.returncode == 1 and b"Timeout" in done.stderr
+    report = runner.read(tmp_path)
+    assert [part.state for part in report.parts] == ["running", "waiting"]
+    assert runner.end_crashed_part(report, "hung") and report.parts[0].error == "hung"
 
 
 def test_a_process_that_ends_fails_its_part_and_the_others_follow() -> None:
