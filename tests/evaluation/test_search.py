@@ -18,16 +18,17 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.files import write_atomically
+from tui_lab.core.files import FileLock, write_atomically
 from tui_lab.core.records import to_json
 from tui_lab.evaluation import search_plan as plan
+from tui_lab.evaluation import search_store
 from tui_lab.evaluation.search import Search
 from tui_lab.evaluation.search_runs import STOPPING_SHARE
 from tui_lab.evaluation.search_settings import SearchSettings
 from tui_lab.evaluation.search_store import JOURNAL, STOP
 from tui_lab.forecast.cost import Prices
 from tui_lab.retention.statistics import Interval
-from tui_lab.runs.searches import RESULT, Pilot, PilotPoint, SearchResult, state_of
+from tui_lab.runs.searches import LOCK, RESULT, Pilot, PilotPoint, SearchResult, read_result, state_of
 
 pytest.importorskip("optuna")
 
@@ -321,3 +322,24 @@ def test_a_choice_that_fresh_seeds_do_not_keep_is_not_confirmed() -> None:
         confirmations=fresh,
     )  # fmt: skip
     assert "Not confirmed" in plan.sentence(result) and "winner's curse" in plan.sentence(result)
+
+
+def test_a_key_stops_a_search_that_runs_and_lets_another_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / ".searches" / "s"
+    searched(place, Simulated(), budget_s=60.0)
+    with pytest.raises(LabError, match="s has used its budget"):
+        search_store.toggle(tmp_path, "s")
+    with pytest.raises(LabError, match="is a sweep and no search"):
+        search_store.toggle(tmp_path, "sweep-1")
+    lock = FileLock.acquire(place / LOCK)
+    assert lock is not None
+    with lock:
+        text, child = search_store.toggle(tmp_path, "s")
+    assert child is None and "keeps the measured pilots" in text and (place / STOP).exists()
+    result = msgspec.structs.replace(read_result(place), stopped=True)
+    (place / RESULT).write_text(to_json(result))
+    started: list[SearchSettings] = []
+    monkeypatch.setattr(search_store, "start", lambda settings, directory: started.append(settings))
+    assert search_store.toggle(tmp_path, "s")[0] == "s goes on." and started[0].keep == 0.9

@@ -19,7 +19,7 @@ from tui_lab.core.records import from_json, to_json
 from tui_lab.core.sanitize import sanitize
 from tui_lab.core.subprocesses import child_environment
 from tui_lab.evaluation.search_settings import SearchSettings
-from tui_lab.runs.searches import RESULT, SearchResult, read_result, root
+from tui_lab.runs.searches import RESULT, SearchResult, read_result, root, state_of
 
 SETTINGS, JOURNAL, STOP, LOG = "settings.json", "journal.log", "stop", "search.log"
 
@@ -73,6 +73,28 @@ def stop(place: Path) -> None:
         (place / STOP).touch()
     except OSError as error:
         raise LabError(f"search {place.name}: it cannot be stopped ({error.strerror})") from None
+
+
+def toggle(directory: Path | None, name: str) -> tuple[str, subprocess.Popen[bytes] | None]:
+    """Stops a search that runs, or starts the process of one that does not; a sentence, and the process.
+    Raises LabError."""
+    place = root(directory) / Path(name).name
+    try:
+        result = read_result(place)
+    except OSError:
+        raise LabError(
+            f"{sanitize(name)} is a sweep and no search: nothing to stop or to go on with"
+        ) from None
+    state = state_of(place, result)
+    if state == "running":
+        stop(place)
+        return f"{result.search} stops, and keeps the measured pilots.", None
+    if state == "finished":
+        raise LabError(
+            f"{result.search} has used its budget: `tui-lab search --resume {result.search} --budget "
+            "60min` goes on with more"
+        )
+    return f"{result.search} goes on.", start(read_settings(place), directory)
 
 
 def start(settings: SearchSettings, directory: Path | None = None) -> subprocess.Popen[bytes]:

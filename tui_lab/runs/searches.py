@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -127,13 +128,33 @@ def find(directory: Path | None, name: str) -> Path:
 
 
 def state_of(place: Path, result: SearchResult) -> str:
-    """running, finished, stopped, or interrupted: its process died."""
+    """running, finished, stopped, or crashed: its process died."""
     with contextlib.suppress(OSError):
         if is_locked(place / LOCK):
             return "running"
     if result.stopped:
         return "stopped"
-    return "finished" if result.sentence and not result.progress else "interrupted"
+    return "finished" if result.sentence and not result.progress else "crashed"
+
+
+@dataclass(frozen=True)
+class FoundSearch:
+    """A search with the state of its process, as :func:`state_of`."""
+
+    result: SearchResult
+    state: str
+
+
+def look(directory: Path, name: str) -> FoundSearch | None:
+    """The search of this name; None where there is none, or its file cannot be read."""
+    if not name:
+        return None
+    place = root(directory) / Path(name).name
+    try:
+        result = read_result(place)
+    except (OSError, LabError):
+        return None
+    return FoundSearch(result, state_of(place, result))
 
 
 def of_run(run: Run) -> SearchResult | None:

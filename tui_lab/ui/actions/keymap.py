@@ -33,7 +33,7 @@ OLD_IDS = {
 
 #: Actions that 0.1.0 did not have. They give way to a user's own key, which was free before.
 NEWER = frozenset({
-    "judged.filter", "retention.judge", "setup.prices",
+    "judged.filter", "retention.judge", "runs.search", "setup.prices", "setup.search",
     "export.filter", "list.filter", "models.filter", "options.filter", "pick.filter",
     "predictions.filter", "remap.filter", "settings.filter", "themes.filter", "votes.filter",
     "app.learn", "playground.edit_answer", "playground.predictions", "playground.votes", "runs.predictions",

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from tui_lab.core.errors import LabError
+from tui_lab.evaluation import search_store
 from tui_lab.runs import commands, notes, removal
 from tui_lab.runs.folder import Run
 from tui_lab.runs.index import RunSummary
@@ -218,6 +219,27 @@ class RunCommands:
         self._selection.read_folders()
 
     # ------------------------------------------------------------------ the queue
+
+    def toggle_search(self) -> None:
+        """Stops the search of the run under the cursor, or lets it go on, in a thread."""
+        current = self._selection.current
+        if current is None or not current.sweep:
+            self._pane.notice(
+                f"This run is not part of a search: {self._pane.keys('setup.search')} on Setup starts one."
+            )
+        else:
+            self._pane.in_thread(
+                partial(search_store.toggle, current.run.path.parent, current.sweep),
+                self._search_toggled,
+                "search",
+            )
+
+    def _search_toggled(self, result: tuple[str, subprocess.Popen[bytes] | None]) -> None:
+        text, child = result
+        if child is not None:
+            self._pane.lab.adopt(child)
+        self._pane.notice(text)
+        self._selection.read_folders()
 
     def toggle_queue(self) -> None:
         """Holds the queue, or lets it continue, in a thread."""

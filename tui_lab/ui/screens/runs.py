@@ -14,17 +14,19 @@ from textual.content import Content
 from textual.widgets import Input, Static
 
 from tui_lab.core.sanitize import sanitize
-from tui_lab.runs import index, removal
+from tui_lab.runs import index, removal, searches
 from tui_lab.runs.comparison import Compared, RunComparison
 from tui_lab.runs.folder import Run
 from tui_lab.runs.index import RunIndex, RunSummary
 from tui_lab.runs.overlay import AXES, METRICS
 from tui_lab.runs.queue.sweep import CRITERIA
+from tui_lab.runs.searches import FoundSearch
 from tui_lab.ui.actions.registry import bindings, filled
 from tui_lab.ui.screens.pane import Pane
 from tui_lab.ui.screens.run_commands import RunCommands
 from tui_lab.ui.terminal.textual_internals import call_after_layout
 from tui_lab.ui.views import runs_plots, runs_table
+from tui_lab.ui.views import search as search_view
 from tui_lab.ui.views.empty import no_runs
 from tui_lab.ui.views.run_time import run_time
 from tui_lab.ui.widgets.panel import as_panel
@@ -87,6 +89,7 @@ class RunsPane(Pane):
         self._drawn_compared: object = None
         self._comparison = RunComparison()
         self.compared = Compared()
+        self.search: FoundSearch | None = None  # of the run under the cursor
 
     @property
     def table(self) -> RunTable:
@@ -191,6 +194,8 @@ class RunsPane(Pane):
                 removal.empty_trash(self.index.directory)  # of runs that were deleted a month ago
             every = self.index.refresh(lambda some: self._take_later(some))
             self._take_later(every)
+            name = self.current.sweep if self.current else ""
+            self.call_back(self._take_search, searches.look(self.index.directory, name))
             compared = self._comparison.read(self._wanted(every))
             self.call_back(self._take_compared, compared)
             more = not (self.index.done and compared.complete)
@@ -213,6 +218,11 @@ class RunsPane(Pane):
             known = {run.id for run in every}
             self.marked = [each for each in self.marked if each in known]
             self._draw()
+
+    def _take_search(self, found: FoundSearch | None) -> None:
+        if found != self.search:
+            self.search = found
+            self._draw_sweep()
 
     def _take_compared(self, compared: Compared) -> None:
         # curves grow in place: their lengths show what was drawn
@@ -319,6 +329,9 @@ class RunsPane(Pane):
 
     def _draw_sweep(self) -> None:
         name = self.current.sweep if self.current else ""
+        if self.search is not None and self.search.result.search == name:
+            self._draw_search(self.search)
+            return
         runs = index.sweep_runs(self.every, name) if name else []
         best = index.best_of(runs, self.criterion)
         lines = runs_table.sweep_lines(runs, best, self.criterion, self._part_width("sweep"))
@@ -329,6 +342,16 @@ class RunsPane(Pane):
             )
             styled = [Content.styled(f"{sanitize(name)}: {words}", "$text-muted"), *styled]
         self.query_one("#sweep Static", Static).update(Content("\n").join(styled))
+
+    def _draw_search(self, found: FoundSearch) -> None:
+        key = self.keys("runs.search")
+        does = "stops it" if found.state == "running" else "lets it go on"
+        head = f"{search_view.state_line(found.result, found.state)}   ({key} {does})"
+        lines = search_view.search_lines(found.result, found.state, self._part_width("sweep"))
+        styled = [Content.styled(line, "bold $success" if chosen else "") for line, chosen in lines]
+        self.query_one("#sweep Static", Static).update(
+            Content("\n").join([Content.styled(head, "$text-muted"), *styled])
+        )
 
     def _part_width(self, part: str) -> int:
         """Cells that a line of a part has. One that is hidden is as wide as it will be."""
@@ -422,6 +445,9 @@ class RunsPane(Pane):
 
     def action_undo(self) -> None:
         self.commands.undo()
+
+    def action_search(self) -> None:
+        self.commands.toggle_search()
 
     def action_queue(self) -> None:
         self.commands.toggle_queue()

@@ -34,7 +34,7 @@ class RunStarter:
         self._problem_of_rows = problem_of_rows
         self._is_starting = False
 
-    def _valid_recipe(self, refusal: str) -> Recipe | None:
+    def valid_recipe(self, refusal: str) -> Recipe | None:
         """The recipe; None if it cannot be run, and then a message says why."""
         summary = self._summary()
         if summary is None or summary.recipe is None or summary.refusals:
@@ -52,7 +52,7 @@ class RunStarter:
 
     def queue(self) -> None:
         """Puts what is chosen into the queue, which begins unless it is held."""
-        if (recipe := self._valid_recipe("Not queued")) is not None:
+        if (recipe := self.valid_recipe("Not queued")) is not None:
             self._pane.in_thread(partial(self._queue, recipe), self._queued, "queue")
 
     def _queue(self, recipe: Recipe) -> tuple[str, subprocess.Popen[bytes] | None]:
@@ -83,7 +83,7 @@ class RunStarter:
 
     def start(self) -> None:
         """Starts the run, after a question where it does not fit or another one is in progress."""
-        if self._is_starting or self._valid_recipe("Not started") is None:
+        if self._is_starting or self.valid_recipe("Not started") is None:
             return
         if self._memory.is_too_large():
             self._memory.ask_how(start=True)
