@@ -21,7 +21,8 @@ def result(**changes: Any) -> SearchResult:
     pilots = [pilot(0, (0.5, 0.4, 0.95), (1.0, 0.8, 0.7)), pilot(1, (1.0, 0.5, 0.92))]
     made = SearchResult(
         search="search-1", model="pocket", data="support", keep=0.9, budget_s=600.0, spent_s=60.0,
-        pilots=pilots, front=plan.front(pilots), chosen=plan.choose(pilots, 0.9), progress="pilot 3: 20 steps",
+        pilots=pilots, front=plan.front(pilots),
+        chosen=plan.choose(pilots, 0.9), progress="pilot 3: 20 steps",
     )  # fmt: skip
     return msgspec.structs.replace(made, **changes)
 
