@@ -96,7 +96,10 @@ CHATS: dict[str, tuple[str, Any, list[Turns]]] = {
     "intents": (
         "a.json", INTENTS, [[U, A], [("user", "Hey?"), ("assistant", "Hey.")], [("user", "Ho?"), A]]
     ),
-    "an intent a line": ("a.jsonl", [{"tag": "x", "utterances": ["Hi?"], "responses": "Hello."}], [[U, A]]),
+    "a phrase as an object": (
+        "a.json", {"intents": [{"tag": "x", "patterns": ["Hi?"], "responses": [{"text": "Hello."}]}]}, [[U, A]]
+    ),
+    "an intent a line": ("a.jsonl", [{"utterances": ["Hi?"], "responses": "Hello."}], [[U, A]]),
     "three levels": ("a.jsonl", [{"id": 1, "data": {"chat": {"messages": INNER}}}], [[U, A]]),
     "question and answer three levels deep": (
         "a.jsonl", [{"payload": {"body": {"question": "Hi?", "answer": "Hello."}, "n": 1}}], [[U, A]]
@@ -165,6 +168,47 @@ def test_an_image_in_an_export_is_named(tmp_path: Path) -> None:
         formats.read(write(tmp_path, "a.jsonl", [{"mapping": nodes, "current_node": "a"}]))
 
 
+@pytest.mark.parametrize(
+    ("ids", "parents"),
+    [
+        ((1, 2), (-1, 1)),
+        ((1, 2), (0, 1)),
+        (("a", "b"), ("a", "a")),
+        ((1.0, 2.0), (None, 1)),
+        ((1, 2), ("", "1.0")),
+    ],
+)
+def test_ways_to_name_no_parent_and_the_same_id(tmp_path: Path, ids: Any, parents: Any) -> None:
+    rows = [
+        {"id": name, "parent": parent, "author": role, "message": text}
+        for name, parent, (role, text) in zip(ids, parents, (U, A), strict=True)
+    ]
+    assert chats(formats.read(write(tmp_path, "a.jsonl", rows))) == [[U, A]]
+
+
+REFUSED: dict[str, tuple[list[Any], str]] = {
+    "messages without a conversation": (
+        [dict(zip(("role", "content"), turn, strict=True)) for turn in (U, A)],
+        r"single messages \(role, content\), and no column says to which conversation each belongs",
+    ),
+    "messages by unknown speakers": (
+        [{"dialogue_id": 1, "speaker": name, "utterance": "x"} for name in ("Ann", "Ben", "Ann")],
+        "Column speaker: unknown speakers Ann, Ben: --columns Ann=user,Ben=assistant says",
+    ),
+    "an answer to a message that was deleted": (
+        [message(1, None, "prompter", "Hi?", deleted=True), message(2, 1, "assistant", "Hello.")],
+        "holds no chat: its messages have a parent that is not among the rows",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_messages_that_make_no_chat_are_refused(tmp_path: Path, name: str) -> None:
+    rows, sentence = REFUSED[name]
+    with pytest.raises(LabError, match=sentence):
+        formats.read(write(tmp_path, "a.jsonl", rows))
+
+
 # --- speakers -----------------------------------------------------------------------------------------
 
 SPEAKERS: dict[str, Any] = {
@@ -200,6 +244,12 @@ def test_speakers_of_messages_that_lie_in_rows_of_their_own(tmp_path: Path) -> N
     assert chats(formats.read(path, columns="Ann=user,Ben=assistant")) == [[U, A], MORE]
 
 
+def test_a_speaker_of_no_turn_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.jsonl", [{"dialog": SPEAKERS["a speaker and a text"]}])
+    with pytest.raises(LabError, match="columns: no turn of the first rows is by zoe"):
+        formats.read(path, columns="Zoe=user")
+
+
 def test_a_history_that_is_no_pairs_is_refused(tmp_path: Path) -> None:
     row = {"instruction": "Hi?", "output": "Hello.", "history": ["a", "b", "c"]}
     with pytest.raises(LabError, match="history has 3 texts, which are no pairs of question and answer"):
@@ -231,6 +281,8 @@ def test_numbers_of_labels_without_names_are_pointed_out(tmp_path: Path) -> None
     assert source.warnings[0].startswith(
         "the answers are the numbers 0 to 1 of label, whose names are not in"
     )
+    with pytest.raises(LabError, match="label holds 1, for which no name is given: add 1=NAME"):
+        formats.read(path, columns="question=text,answer=label,0=bad")
     (tmp_path / "labels.txt").write_text("bad\ngood\n")
     source = formats.read(path, columns="question=text,answer=label")
     assert chats(source)[0] == NAMED and not source.warnings

@@ -227,6 +227,9 @@ def open_raw(raw: RawData, data_format: str = "auto", columns: str = "") -> Open
         shaped = gathered(shaped, frozenset([*pairs, *pairs.values()]))
     if shaped is not raw:
         raw, first = shaped, list(itertools.islice(shaped.train, SNIFFED_ROWS))
+        if first and all(isinstance(value, dict) and value.keys() == {RAGGED_CELLS} for _, value in first):
+            causes = dict.fromkeys(str(value[RAGGED_CELLS]) for _, value in first if isinstance(value, dict))
+            raise LabError(f"{raw.name} holds no chat: its messages have {', or '.join(causes)}.")
     decided = _readable(raw.name, first, data_format, columns)
     validation = raw.validation
     if validation is not None and is_empty(validation):

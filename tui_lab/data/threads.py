@@ -13,15 +13,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tui_lab.core.errors import LabError
-from tui_lab.data.cells import is_missing, structure_of
-from tui_lab.data.column_roles import QUESTIONS, canonical
+from tui_lab.core.sanitize import sanitize
+from tui_lab.data.cells import is_missing, structure_of, text_of
+from tui_lab.data.column_roles import ANSWERS, QUESTIONS, canonical
 from tui_lab.data.files import RAGGED_CELLS, RawData, Stream
 from tui_lab.data.json_files import is_export
+from tui_lab.data.rows import BadRow
 from tui_lab.data.streams import FileRecord, Records
-from tui_lab.data.turns import CONTENT_KEYS, ROLE_KEYS, ROLES
+from tui_lab.data.turns import CONTENT_KEYS, ROLE_KEYS, ROLES, unknown_speakers
 
 SNIFFED_ROWS = 200
 MAX_MESSAGES = 2_000_000  # of a set with a message a row: all are in memory
+MOST_SPEAKERS = 6  # who are not known, of rows that are messages
 MAX_TURNS = 500  # of one thread
 _IDS = ("message_id", "msg_id", "id", "uuid", "node_id")
 _PARENTS = ("parent_id", "parent_message_id", "parent", "reply_to", "in_reply_to")
@@ -135,24 +138,46 @@ def _message_columns(rows: Sequence[Mapping[str, Any]], taken: frozenset[str]) -
     def one(known: Sequence[str]) -> str | None:
         return next((names[each] for each in known if each in names), None)
 
-    role = next(
-        (
-            names[key]
-            for key in ROLE_KEYS
-            if key in names and all(_role(row.get(names[key])) is not None for row in rows)
-        ),
-        None,
-    )
-    text = next((names[key] for key in CONTENT_KEYS if key in names and names[key] != role), None)
-    if role is None or text is None or not all(_is_text(row.get(text)) for row in rows):
-        return None
     ids, parent, chat = one(_IDS), one(_PARENTS), one(_CHATS)
+    role = next((names[key] for key in ROLE_KEYS if key in names and _speak(rows, names[key])), None)
+    text = next(
+        (names[key] for key in CONTENT_KEYS if key in names and names[key] not in (role, parent)), None
+    )
+    if text is None or not all(_is_text(row.get(text)) for row in rows):
+        return None
+    if role is None:
+        _check_speakers(rows, names, chat or parent)
+        return None
+    if chat is None and (parent is None or ids is None) and not {role, text} & taken:
+        if any(key in names for key in (*QUESTIONS, *ANSWERS, "output", "completion")):
+            return None
+        raise LabError(
+            f"The rows are single messages ({sanitize(role)[:40]}, {sanitize(text)[:40]}), and no column says "
+            "to which conversation each belongs. Add conversation_id, or write a chat a row; --columns "
+            f"text={sanitize(text)[:40]} trains on each text alone."
+        )
     found = _Columns(role, text, ids, parent, None, None, one(("rank",)))
     if ids is None or parent is None:
         found = _Columns(role, text, chat=chat, turn=one(_TURNS))
     if (found.parent is None and found.chat is None) or {role, text, parent, chat} & taken:
         return None
     return found
+
+
+def _speak(rows: Sequence[Mapping[str, Any]], column: str) -> bool:
+    """Whether a column names the role of each row, a user's and an assistant's among them."""
+    return {"user", "assistant"} <= {str(_role(row.get(column))) for row in rows} and all(
+        _role(row.get(column)) is not None for row in rows
+    )
+
+
+def _check_speakers(rows: Sequence[Mapping[str, Any]], names: Mapping[str, str], chat: str | None) -> None:
+    """Raises LabError where rows of conversations are by a few speakers who are no roles."""
+    for key in ("speaker", "role", "from", "sender"):
+        found = [row.get(names[key]) for row in rows] if key in names and chat is not None else []
+        known = dict.fromkeys(each for each in found if isinstance(each, str) and each.strip())
+        if 1 < len(known) <= MOST_SPEAKERS and len(known) < len(found) and None not in found:
+            raise LabError(f"Column {names[key]}: {unknown_speakers(known)}.")
 
 
 def _role(value: object) -> str | None:
@@ -165,7 +190,11 @@ def _is_text(value: object) -> bool:
 
 
 def _key(value: object) -> str | None:
-    return None if is_missing(value) or value == "" else str(value)
+    """An id as text: 1, 1.0 and "1" are the same."""
+    if is_missing(value) or value == "":
+        return None
+    number = _number(value)
+    return str(int(number)) if number is not None and number.is_integer() else str(value)
 
 
 def _number(value: object) -> float | None:
@@ -206,9 +235,10 @@ def _by_parent(records: Records, columns: _Columns) -> Iterator[FileRecord]:
     for place, row in _bounded(records):
         if row.get("deleted") is True or row.get("review_result") is False:
             continue
-        others = {} if _key(row.get(columns.parent)) else row
-        messages[str(row.get(columns.id))] = _Message(
-            _key(row.get(columns.parent)),
+        name, parent = str(_key(row.get(columns.id))), _key(row.get(columns.parent))
+        others = {} if parent else row
+        messages[name] = _Message(
+            None if parent == name else parent,
             _role(row.get(columns.role)) or str(row.get(columns.role)),
             str(row.get(columns.text) or ""),
             _number(row.get(columns.rank)) if columns.rank else None,
@@ -227,6 +257,8 @@ def _threads(messages: Mapping[str, _Message]) -> Iterator[FileRecord]:
             roots.append(name)
         elif message.parent in messages:
             children.setdefault(message.parent, []).append(name)
+        elif message.parent in ("0", "-1"):
+            roots.append(name)
         else:
             yield message.place, {RAGGED_CELLS: "a parent that is not among the rows"}
     trained: set[str] = set()
@@ -282,6 +314,8 @@ def _exported(records: Records, column: str) -> Iterator[FileRecord]:
 
 
 def _shown_branch(nodes: dict[str, Any], current: object) -> list[dict[str, object]]:
+    lists = {name: node["children"] for name, node in nodes.items() if isinstance(node.get("children"), list)}
+    parents = {child: name for name, found in lists.items() for child in found if isinstance(child, str)}
     leaves = (name for name in reversed(nodes) if not nodes[name].get("children"))
     at = current if isinstance(current, str) and current in nodes else next(leaves, None)
     found: list[dict[str, object]] = []
@@ -290,7 +324,7 @@ def _shown_branch(nodes: dict[str, Any], current: object) -> list[dict[str, obje
         seen.add(at)
         if (turn := _exported_turn(nodes[at]["message"])) is not None:
             found.append(turn)
-        at = nodes[at].get("parent")
+        at = nodes[at].get("parent", parents.get(at))
     return found[::-1]
 
 
@@ -352,8 +386,9 @@ def _trees(records: Records, column: str) -> Iterator[FileRecord]:
 def _phrases(cell: object) -> list[str] | None:
     """The texts of a list, or the one of a cell; None for anything else."""
     value = structure_of(cell)
-    texts = [value] if isinstance(value, str) else value
-    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+    try:
+        texts = [text_of(each, "a phrase") for each in (value if isinstance(value, list) else [value])]
+    except BadRow:
         return None
     return [text for text in texts if text.strip()]
 

@@ -69,11 +69,21 @@ def named(raw: RawData, names: ValueNames) -> RawData:
     """The data with roles in place of speakers, and names in place of the numbers of labels."""
     changes: list[Callable[[dict[str, Any]], dict[str, Any]]] = []
     notes = list(raw.notes)
+    first = [value for _, value in itertools.islice(raw.train, SNIFFED_ROWS)]
     if names.speakers:
         lines = re.compile(
             rf"^([ \t]*)({'|'.join(map(re.escape, names.speakers))})(?=[ \t]*:)", re.IGNORECASE | re.MULTILINE
         )
         changes.append(lambda row: _with_roles(row, names.speakers, lines))
+        rows = [
+            _with_roles(each, names.speakers, lines)
+            if isinstance(each, dict)
+            else _renamed(each, names.speakers, MAX_DEPTH)
+            for each in first
+        ]
+        plain = [{k: structure_of(v) for k, v in e.items()} if isinstance(e, dict) else e for e in first]
+        if rows == plain:
+            raise LabError(f"columns: no turn of the first rows is by {sanitize(', '.join(names.speakers))}.")
         notes.append(_listed("speakers", names.speakers))
     column, labels = _labels(raw, names)
     if labels:
@@ -166,6 +176,13 @@ def _labels(raw: RawData, names: ValueNames) -> tuple[str, dict[str, str]]:
                 "answer=COLUMN says which one does."
             )
         return "", {}
+    if names.labels:
+        without = [str(number) for number in _numbers(rows, column) if str(number) not in names.labels]
+        if without:
+            raise LabError(
+                f"columns: {sanitize(column)[:40]} holds {', '.join(without[:NAMED_LABELS])}, for which no "
+                f"name is given: add {without[0]}=NAME."
+            )
     if names.labels or not answer:
         return column, dict(names.labels)
     return column, _names_beside(raw.paths, max(_numbers(rows, column)))
