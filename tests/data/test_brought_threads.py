@@ -97,7 +97,7 @@ CHATS: dict[str, tuple[str, Any, list[Turns]]] = {
         "a.json", INTENTS, [[U, A], [("user", "Hey?"), ("assistant", "Hey.")], [("user", "Ho?"), A]]
     ),
     "a phrase as an object": (
-        "a.json", {"intents": [{"tag": "x", "patterns": ["Hi?"], "responses": [{"text": "Hello."}]}]}, [[U, A]]
+        "a.json", {"intents": [{"patterns": ["Hi?"], "responses": [{"text": "Hello."}]}]}, [[U, A]]
     ),
     "an intent a line": ("a.jsonl", [{"utterances": ["Hi?"], "responses": "Hello."}], [[U, A]]),
     "three levels": ("a.jsonl", [{"id": 1, "data": {"chat": {"messages": INNER}}}], [[U, A]]),

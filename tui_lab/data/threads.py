@@ -152,8 +152,8 @@ def _message_columns(rows: Sequence[Mapping[str, Any]], taken: frozenset[str]) -
         if any(key in names for key in (*QUESTIONS, *ANSWERS, "output", "completion")):
             return None
         raise LabError(
-            f"The rows are single messages ({sanitize(role)[:40]}, {sanitize(text)[:40]}), and no column says "
-            "to which conversation each belongs. Add conversation_id, or write a chat a row; --columns "
+            f"The rows are single messages ({sanitize(role)[:40]}, {sanitize(text)[:40]}), and no column "
+            "says to which conversation each belongs. Add conversation_id, or write a chat a row; --columns "
             f"text={sanitize(text)[:40]} trains on each text alone."
         )
     found = _Columns(role, text, ids, parent, None, None, one(("rank",)))
