@@ -49,7 +49,10 @@ def words(line: str) -> list[str]:
         ("train --data suppo", ["support"]),
         ("data preview suppo", ["support"]),
         ("train --set lora_", ["lora_r=", "lora_alpha=", "lora_dropout="]),
-        ("train --set quantization=", ["quantization=none", "quantization=nf4"]),
+        (
+            "train --set quantization=",
+            ["quantization=none", "quantization=nf4", "quantization=int8", "quantization=fp8"],
+        ),
         ("train --set packing=t", ["packing=true"]),
         ("train --set model=poc", ["model=pocket"]),
         ("train --set=packing=f", ["--set=packing=false"]),

@@ -191,7 +191,7 @@ def test_all_keys_are_explained() -> None:
     shown = lab("presets", "--keys").stdout
     assert "lora_r = 16    # a whole number from 1 to 1024" in shown
     keys = {key["name"]: key for key in json.loads(lab("presets", "--keys", "--json").stdout)["items"]}
-    assert keys["quantization"]["choices"] == ["none", "nf4"]
+    assert keys["quantization"]["choices"] == ["none", "nf4", "int8", "fp8"]
     assert all(key["help"] and key["allowed"] for key in keys.values())
 
 
@@ -235,7 +235,7 @@ def test_runs_without_any(runs_dir: Path) -> None:
         (("--set", "lora_r"), "write it as key=value"),
         (("--set", "lr=1"), "did you mean learning_rate?"),
         (("--set", "lora_r=0"), "lora_r = 0: must be a whole number from 1 to 1024"),
-        (("--set", "method=full"), "4-bit weights cannot be trained"),
+        (("--set", "method=full"), "rounded weights cannot be trained"),
         (("--set", "target_modules=q_prj"), "q_proj"),
         (("--set", "chat_template=none.jinja"), "the file does not exist"),
         (("--set", "data=\x1b[2Jevil.jsonl"), "evil.jsonl"),

@@ -54,8 +54,8 @@ def test_the_template_names_every_setting_and_sets_none(file: Path) -> None:
     file.write_text("\n".join(bare[:-1]))
     held = load({}, {}, file)
     assert held.problems == []
-    # what stands there is what holds anyway, but for the two examples of what has no default
-    assert held.settings == Settings(price_per_hour=2.5, grid_g_co2_per_kwh=445.0)
+    # what stands there is what holds anyway, but for the examples of what has no default
+    assert held.settings == Settings(price_per_hour=2.5, grid_g_co2_per_kwh=445.0, machine_watts=120.0)
 
 
 def test_a_first_setting_makes_a_private_file_with_all_comments(file: Path) -> None:

@@ -287,7 +287,7 @@ def test_an_adapter_folder_and_several_suites(
         ({"suites": ["everyday"], "limit": "x"}, "limit must be a whole number"),
         ({"suites": ["everyday"], "limit": -1}, "limit is 0"),
         ({"suites": ["everyday"], "dtype": "int8"}, "dtype is auto"),
-        ({"suites": ["everyday"], "quantization": "q4"}, "quantization is auto"),
+        ({"suites": ["everyday"], "quantization": "q4"}, "quantization is one of auto"),
     ],
 )
 def test_invalid_requests_are_refused_with_a_sentence(request_: dict[str, Any], part: str) -> None:

@@ -337,7 +337,7 @@ def test_nothing_works_before_a_model_is_loaded() -> None:
     ):
         with pytest.raises(LabError, match="no model is loaded"):
             call()
-    with pytest.raises(LabError, match="quantization is none or nf4"):
+    with pytest.raises(LabError, match="quantization is one of none, nf4"):
         empty.load(LoadRequest(quantization="int3"), quiet)
     with pytest.raises(LabError, match="dtype is auto"):
         empty.load(LoadRequest(dtype="float8"), quiet)

@@ -28,7 +28,7 @@ ROOT = Path(tui_lab.__file__).parent
 #: Where one sentence ends and another begins.
 BETWEEN = re.compile(r"(?<=[.!?])\s+(?=[A-Z0-9*✂])")
 #: A file of the project as sources name it.
-FILE = re.compile(r"[a-z_]+/[a-z_/*]*(?:\.[a-z]+)?|[a-z_]+\.(?:py|toml)")
+FILE = re.compile(r"[a-z_]+/[a-z0-9_/*]*(?:\.[a-z]+)?|[a-z_]+\.(?:py|toml)")
 
 
 @pytest.mark.parametrize("term", sorted(read()))

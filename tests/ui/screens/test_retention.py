@@ -286,7 +286,7 @@ async def test_a_line_of_runs_has_its_table_and_is_measured(
             await until(lambda row=row: row in " ".join(screen_text(app).split()), what=row)  # type: ignore[misc]
         await pilot.press("k")
         await until(lambda: isinstance(app.screen, Pick))
-        await pilot.press("end", "enter")
+        await pilot.press("end", "up", "enter")  # the last line asks for a file
         await until(lambda: bool(jobs.requests))
         assert jobs.requests[0] == ("tui_lab.evaluation.stage_scores", {"run": str(last.path)})
         app.run_id = first.id

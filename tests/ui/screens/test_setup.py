@@ -171,7 +171,7 @@ async def test_a_refused_combination_is_said_and_not_started(started: list[Run])
     async with app.run_test(size=(120, 40)) as pilot:
         await ready(app)
         pane(app).form.set_value("method", "full")
-        await until(lambda: "4-bit weights cannot be trained" in " ".join(screen_text(app).split()))
+        await until(lambda: "rounded weights cannot be trained" in " ".join(screen_text(app).split()))
         await pilot.press("s")
         await pilot.pause(0.2)
         assert not started and not list_runs() and app.pane == "setup"

@@ -164,7 +164,7 @@ def test_a_fault_of_the_lab_is_one_sentence_with_a_log(
 ) -> None:
     monkeypatch.setenv("TUI_LAB_STATE_DIR", str(tmp_path))
     lab = labs("-c", FAULTY.format(what=what))
-    lab.read(b"has the report.")
+    lab.read(b"has the report.\r\n")
     assert lab.process.wait(EXIT_TIMEOUT_S) == 1
     assert termios.tcgetattr(lab.theirs) == lab.before
     end = lab.written.decode().rpartition("\x1b")[2]

@@ -131,7 +131,7 @@ async def test_a_refused_combination_is_shown_below_its_field() -> None:
         form.go_to("quantization")
         await pilot.pause()
         assert [problem.key for problem in form.problems] == ["quantization"]
-        assert "4-bit weights cannot be trained" in screen_text(app)
+        assert "rounded weights cannot be trained" in screen_text(app)
 
 
 async def test_choices_of_a_low_field_fit_the_screen() -> None:

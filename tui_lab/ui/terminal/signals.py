@@ -49,6 +49,8 @@ class SignalHandler:
     def __init__(self) -> None:
         self._app: AnyApp | None = None
         self._ended = threading.Event()
+        #: The first signal; 0 before it.
+        self.received = 0
 
     def run(self, app: AnyApp, *, mouse: bool) -> int:
         """Runs an app and returns its exit code: 128 plus the signal's number if a signal ended it.
@@ -73,6 +75,7 @@ class SignalHandler:
 
     def handle(self, number: int, _frame: FrameType | None) -> None:
         """The handler of the signals."""
+        self.received = self.received or number
         if not self._ended.is_set() and not exit_from_signal(self._app, 128 + number):
             raise SystemExit(128 + number)
 
@@ -121,11 +124,12 @@ class SignalHandler:
 
 @contextlib.contextmanager
 def handle_signals() -> Iterator[SignalHandler]:
-    """Handles SIGTERM and SIGHUP within the block; see :meth:`SignalHandler.run`."""
+    """Handles SIGTERM and SIGHUP within the block; see :meth:`SignalHandler.run`. After a signal, further
+    ones are ignored: the process is ending and keeps its exit code."""
     handler = SignalHandler()
     before = [(number, signal.signal(number, handler.handle)) for number in _SIGNALS]
     try:
         yield handler
     finally:
         for number, previous in before:
-            signal.signal(number, previous)
+            signal.signal(number, signal.SIG_IGN if handler.received else previous)
