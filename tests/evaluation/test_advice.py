@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tui_lab.core.errors import LabError
+from tui_lab.evaluation import advice
 from tui_lab.evaluation.advice import AdviseRequest, decide
 from tui_lab.evaluation.records import EvaluationRequest
 
@@ -54,3 +55,19 @@ def test_scores_of_other_rows_are_paired() -> None:
 def test_impossible_values_are_refused(values: dict[str, float], sentence: str) -> None:
     with pytest.raises(LabError, match=sentence):
         AdviseRequest(EvaluationRequest(), **values).validated()  # type: ignore[arg-type]
+
+
+def test_options_are_read_from_the_line_that_shows_them() -> None:
+    request = AdviseRequest(EvaluationRequest(), shots=4, retrieved=2, limit=50, goal=0.75)
+    assert advice.options_text(request) == "shots=4 retrieved=2 rows=50 tokens=0 goal=0.75"
+    assert advice.with_options(AdviseRequest(EvaluationRequest()), advice.options_text(request)) == request
+    for text, sentence in (
+        ("rows=x", "rows is a number"),
+        ("k=3", "there is no option k"),
+        ("shots=99", "--shots is 1 to 32"),
+        ("retrieved=-1", "--retrieved is 1 to 32"),
+        ("tokens=-1", "--max-new-tokens"),
+        ("goal=nan", "--goal is a score"),
+    ):
+        with pytest.raises(LabError, match=sentence):
+            advice.with_options(request, text)

@@ -55,6 +55,10 @@ def test_methods_answer_the_same_rows_and_a_base_is_asked_once(
         assert method.prompt_tokens == sum(row["prompt_tokens"] for row in rows) / 7
         assert method.seconds is not None and method.cost is None
 
+    one = measure(retrieved=1)
+    assert one.methods[:2] == base.methods[:2], "only the retrieved examples are fewer"
+    assert one.methods[2].prompt_tokens < base.methods[2].prompt_tokens
+
     sides: list[tuple[str, ...]] = []
     make = predict.Predictor.__init__
 

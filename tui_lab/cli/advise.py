@@ -30,6 +30,7 @@ def run(args: argparse.Namespace) -> int:
         data_format=args.format,
         columns=args.columns,
         shots=args.shots,
+        retrieved=args.retrieved,
         limit=args.limit,
         goal=args.goal,
         max_new_tokens=args.max_new_tokens or 0,

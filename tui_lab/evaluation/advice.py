@@ -10,6 +10,7 @@ import msgspec
 
 from tui_lab.core import format
 from tui_lab.core.errors import LabError
+from tui_lab.core.sanitize import sanitize
 from tui_lab.evaluation.prediction_summary import compare
 from tui_lab.evaluation.records import EvaluationRequest
 from tui_lab.retention.statistics import Interval
@@ -23,8 +24,9 @@ FEW_ROWS = 30
 
 
 class AdviseRequest(msgspec.Struct, frozen=True):
-    """What to compare. ``data``: "" for that of the run; ``shots``: examples in a prompt; ``goal``: the score
-    that is enough; ``max_new_tokens``: 0 as the recipe has it."""
+    """What to compare. ``data``: "" for that of the run; ``shots``: fixed examples in a prompt;
+    ``retrieved``: retrieved ones, 0 for as many; ``goal``: the score that is enough; ``max_new_tokens``: 0 as
+    the recipe has it."""
 
     target: EvaluationRequest
     data: str = ""
@@ -34,16 +36,50 @@ class AdviseRequest(msgspec.Struct, frozen=True):
     limit: int = DEFAULT_ROWS
     goal: float = DEFAULT_GOAL
     max_new_tokens: int = 0
+    retrieved: int = 0
 
     def validated(self) -> AdviseRequest:
         """The request itself. Raises LabError for impossible values."""
         if not 1 <= self.shots <= MAX_SHOTS:
             raise LabError(f"--shots is 1 to {MAX_SHOTS} examples a prompt, not {self.shots}")
+        if not 0 <= self.retrieved <= MAX_SHOTS:
+            raise LabError(f"--retrieved is 1 to {MAX_SHOTS} examples a prompt, not {self.retrieved}")
+        if self.max_new_tokens < 0:
+            raise LabError(f"--max-new-tokens must be at least 1, not {self.max_new_tokens}")
         if self.limit < 2:
             raise LabError(f"--limit must be at least 2 rows, not {self.limit}: one row has no interval")
         if not 0 < self.goal <= 1:
             raise LabError(f"--goal is a score above 0 and at most 1, not {self.goal:g}")
         return self
+
+
+#: The options as one line of text has them: the field of the request, and its type.
+OPTIONS: dict[str, tuple[str, type[int] | type[float]]] = {
+    "shots": ("shots", int),
+    "retrieved": ("retrieved", int),
+    "rows": ("limit", int),
+    "tokens": ("max_new_tokens", int),
+    "goal": ("goal", float),
+}
+
+
+def options_text(request: AdviseRequest) -> str:
+    """The options of a request as one line: "shots=3 retrieved=0 rows=100 tokens=0 goal=0.9"."""
+    return " ".join(f"{name}={getattr(request, field):g}" for name, (field, _) in OPTIONS.items())
+
+
+def with_options(request: AdviseRequest, text: str) -> AdviseRequest:
+    """The request with the options that a line of text names. Raises LabError."""
+    for word in text.split():
+        name, _, value = word.partition("=")
+        if name not in OPTIONS:
+            raise LabError(f"there is no option {sanitize(name)[:40]}; there are {', '.join(OPTIONS)}")
+        field, kind = OPTIONS[name]
+        try:
+            request = msgspec.structs.replace(request, **{field: kind(value)})
+        except (ValueError, OverflowError):
+            raise LabError(f"{sanitize(word)[:40]}: {name} is a number") from None
+    return request.validated()
 
 
 class Method(msgspec.Struct, frozen=True, kw_only=True):

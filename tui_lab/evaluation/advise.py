@@ -139,7 +139,9 @@ def _task(request: AdviseRequest, recipe: Recipe, target: EvaluationTarget, toke
         metric=predict.task_metric(prepared.summary.scorer, "", held_out[: predict.SNIFFED_ROWS]),
         zero_shot=held_out,
         few_shot=[shots.with_shots(row, fixed) for row in held_out],
-        retrieval=[shots.with_shots(row, index.nearest(row, request.shots)) for row in held_out],
+        retrieval=[
+            shots.with_shots(row, index.nearest(row, request.retrieved or request.shots)) for row in held_out
+        ],
         max_new_tokens=request.max_new_tokens or recipe.sample_max_new_tokens,
         is_text=held_out[0].messages is None,
     )

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.ui import sample_runs as made
-from tests.ui.helpers import screen_text, until
+from tests.ui.helpers import said, screen_text, until
 from tui_lab.core.errors import LabError
 from tui_lab.evaluation.advice import AdviseRequest, Method, TuningAdvice, TuningVerdict
 from tui_lab.recipes.recipe import build
@@ -53,6 +53,10 @@ async def test_setup_measures_the_recipe_and_shows_the_verdict(
         await until(lambda: isinstance(app.screen, SetupPane) and app.screen.summary is not None)
         await pilot.press("M")
         await until(lambda: isinstance(app.screen, AdviseScreen) and "held-out rows" in screen_text(app))
+        await pilot.press("o", *" rows=0", "enter")
+        await until(lambda: said(app, "--limit must be at least 2 rows"))
+        await pilot.press("o", *" rows=20 shots=5 tokens=160", "enter")
+        await until(lambda: "up to 20 held-out rows" in screen_text(app) and "5-shot" in screen_text(app))
         await pilot.press("enter")
         await until(lambda: "no held-out rows" in screen_text(app))
         await pilot.press("enter")
@@ -65,6 +69,7 @@ async def test_setup_measures_the_recipe_and_shows_the_verdict(
         recipe = app.screen.summary.recipe
         assert name == module.JOB_MODULE and request.data == recipe.data
         assert request.target.model == recipe.model and not request.target.run
+        assert (request.limit, request.shots, request.max_new_tokens) == (20, 5, 160)
 
 
 def test_a_table_loses_its_last_columns_first() -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import msgspec
 from textual import work
 from textual.app import ComposeResult
 from textual.content import Content
@@ -21,6 +22,7 @@ from tui_lab.runs import folder
 from tui_lab.ui.actions.modal import Dialog
 from tui_lab.ui.actions.registry import bindings
 from tui_lab.ui.screens.ask_changes import DoesNotGoOn, run_lab_job
+from tui_lab.ui.widgets.dialogs import AskText
 
 if TYPE_CHECKING:
     from tui_lab.recipes.recipe import Recipe
@@ -84,6 +86,10 @@ class AdviseScreen(Dialog[None]):
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
         self._recipe, self._run = recipe, ""
+        target = EvaluationRequest(model=recipe.model, allow_large=recipe.allow_large)
+        self.request = AdviseRequest(
+            target, data=recipe.data, data_format=recipe.data_format, columns=recipe.columns
+        )
         self.found: TuningAdvice | None = None
         self._job: Worker[None] | None = None
 
@@ -91,7 +97,8 @@ class AdviseScreen(Dialog[None]):
         leave = self.keys("advise.leave")
         if self._busy:
             return f"{leave} stops; what is answered is kept"
-        return f"{self.keys('advise.measure')} measures, {leave} closes"
+        keys = (self.keys(f"advise.{name}") for name in ("measure", "options"))
+        return "{} measures, {} changes options, {} closes".format(*keys, leave)
 
     def compose_body(self) -> ComposeResult:
         yield Static(id="about")
@@ -104,11 +111,19 @@ class AdviseScreen(Dialog[None]):
     @work(group="run", exit_on_error=False)
     async def _look_for_run(self) -> None:
         self._run = await asyncio.to_thread(newest_run, self._recipe)
-        names = [advice.ZERO_SHOT, advice.few_shot(advice.DEFAULT_SHOTS), advice.RETRIEVAL]
+        if self._run:
+            target = EvaluationRequest(run=self._run, allow_large=self._recipe.allow_large)
+            self.request = msgspec.structs.replace(self.request, target=target)
+        self._describe()
+
+    def _describe(self) -> None:
+        request = self.request
+        names = [advice.ZERO_SHOT, advice.few_shot(request.shots), advice.RETRIEVAL]
         by = f" and by the run {self._run}, alone and with retrieval" if self._run else ""
         text = (
-            f"Answers up to {advice.DEFAULT_ROWS} held-out rows of {self._recipe.data} with "
-            f"{self._recipe.model}: {', '.join(names)}{by}. Examples are rows of the training part."
+            f"Answers up to {request.limit} held-out rows of {self._recipe.data} with "
+            f"{self._recipe.model}: {', '.join(names)}{by}. Examples are rows of the training part. "
+            f"Options: {advice.options_text(request)}."
         )
         self.query_one("#about", Static).update(Content.styled(sanitize(text), "$text-muted"))
 
@@ -125,6 +140,19 @@ class AdviseScreen(Dialog[None]):
             self._job = self._measure()
             self.frame()
 
+    def action_options(self) -> None:
+        if self._busy:
+            return
+        question = "Options: rows, tokens of an answer and retrieved examples (0: as usual), shots, the goal"
+        self.app.push_screen(AskText(question, advice.options_text(self.request)), self._take_options)
+
+    def _take_options(self, text: str | None) -> None:
+        try:
+            self.request = advice.with_options(self.request, text or "")
+        except LabError as error:
+            self.show_error(error)
+        self._describe()
+
     def action_leave(self) -> None:
         if self._busy and self._job is not None:
             self._job.cancel()
@@ -137,15 +165,9 @@ class AdviseScreen(Dialog[None]):
 
     @work(exclusive=True, group="advise", description="measure whether to tune", exit_on_error=False)
     async def _measure(self) -> None:
-        recipe = self._recipe
-        model = "" if self._run else recipe.model
-        target = EvaluationRequest(run=self._run, model=model, allow_large=recipe.allow_large)
-        request = AdviseRequest(
-            target, data=recipe.data, data_format=recipe.data_format, columns=recipe.columns
-        )
         try:
             self.found = found = await run_lab_job(
-                self, JOB_MODULE, request, lambda line: self._show(Content(line)), TuningAdvice
+                self, JOB_MODULE, self.request, lambda line: self._show(Content(line)), TuningAdvice
             )
         except DoesNotGoOn:
             self._show(Content("Not measured."))
