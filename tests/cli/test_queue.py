@@ -70,10 +70,11 @@ def test_a_sweep_from_the_grid_to_its_table(runs_dir: Path) -> None:
 def test_all_mistakes_of_all_combinations_and_nothing_is_queued(runs_dir: Path, tmp_path: Path) -> None:
     wrong = lab(
         "queue", "add", "--sweep", "learning_rate=1e-4,5", "lora_r=0,8",
-        "--data", str(tmp_path / "gone.jsonl"),
+        "--data", str(tmp_path / "gone.jsonl"), "--set", "probe_suite=everday",
     )  # fmt: skip
     assert wrong.returncode == 2 and wrong.stdout == ""
-    assert "3 mistakes, nothing was queued" in wrong.stderr
+    assert "4 mistakes, nothing was queued" in wrong.stderr
+    assert "There is no suite or file everday. Did you mean everyday?" in wrong.stderr
     for part in ("learning_rate = 5.0", "lora_r = 0", "gone.jsonl"):
         assert part in wrong.stderr
     assert wrong.stderr.count("lora_r = 0:") == 1, "said once, though it concerns two combinations"

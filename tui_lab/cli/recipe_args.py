@@ -91,6 +91,16 @@ def prepare_all(args: argparse.Namespace, grid: SweepGrid, action: str) -> list[
             return error
         return None
 
+    @cache
+    def suite_error(name: str) -> LabError | None:
+        from tui_lab.retention.suites import registry
+
+        try:
+            registry.require(name)
+        except LabError as error:
+            return error
+        return None
+
     for key in grid.keys() & overrides.keys():
         mistakes[f"{key} is both set and swept: give it once"] = []
     made, combinations = [], sweep.combinations(grid)
@@ -119,6 +129,8 @@ def prepare_all(args: argparse.Namespace, grid: SweepGrid, action: str) -> list[
             problems.append(unreadable)
         if recipe and recipe.chat_template and not expanded(recipe.chat_template).is_file():
             problems.append(f"chat_template = {recipe.chat_template!r}: the file does not exist")
+        if recipe and recipe.probe_share and (unknown := suite_error(recipe.probe_suite)):
+            problems.append(f"probe_suite: {unknown}")
         for problem in problems:
             mistakes.setdefault(str(problem), []).append(sweep.describe(values))
     if mistakes:

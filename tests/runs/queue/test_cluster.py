@@ -90,6 +90,7 @@ def test_a_job_that_dies_before_its_run_is_named_with_its_log(
     for _ in range(3):
         assert runner.turn() > 0
     assert [item.entry.job for item in queue.items(directory)] == ["local:0", ""], "one at a time"
+    assert "as jobs" not in queue.describe(directory)
     monkeypatch.setattr(cluster, "has_ended", lambda *_: True)
     runner.turn()
     first = queue.items(directory)[0]
@@ -98,6 +99,7 @@ def test_a_job_that_dies_before_its_run_is_named_with_its_log(
     )
     runner.turn()
     assert queue.items(directory)[1].entry.job == "local:0", "the next one is submitted"
+    assert queue.describe(directory) == "1 run waits as a job of local"
 
 
 def test_a_job_takes_its_run_once_and_only_from_a_queue_that_goes(

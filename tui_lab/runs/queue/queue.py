@@ -392,6 +392,9 @@ def describe(directory: Path | None = None, queued: Sequence[QueueItem] | None =
         return f"{last}: {', '.join(running)}" if running else ""
     waiting = f"{count} run{'s' * (count != 1)} wait{'s' * (count == 1)}"
     queue = read(directory)
+    if queue.cluster is not None and all(item.entry.job for item in queued if item.state == "queued"):
+        waiting += f" as {'a job' if count == 1 else 'jobs'} of {queue.cluster.engine}"
+        return f"{waiting}, {names} {'are' if several else 'is'} running" if running else waiting
     if queue.held:
         have = "have" if several else "has"
         return f"{waiting}; the queue is held" + (f" once {names} {have} ended" if running else "")
