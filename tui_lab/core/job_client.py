@@ -17,15 +17,13 @@ import msgspec
 from tui_lab.core import changed_inputs
 from tui_lab.core.changed_inputs import ChangedInputs
 from tui_lab.core.errors import LabError
-from tui_lab.core.format import duration
 from tui_lab.core.job_protocol import JobError, JobMessage, JobProgress, JobResult
 from tui_lab.core.records import from_plain, to_json
 from tui_lab.core.subprocesses import LINE_LIMIT_BYTES, collect_stderr, spawn, stderr_tail
+from tui_lab.core.time_left import SILENT_S, TICK_S, so_far
 
 AnswerT = TypeVar("AnswerT")
 ProgressListener = Callable[[str, int | None, int | None], None]
-#: A stage without a count says after this time, and then every second, how long it has taken.
-SILENT_S, TICK_S = 3.0, 1.0
 
 
 @overload
@@ -113,7 +111,7 @@ class _Stages:
             await asyncio.sleep(TICK_S)
             spent = time.monotonic() - self._began
             if spent >= SILENT_S and not self._is_counted:
-                self._listener(f"{self._text}, {duration(spent)} so far", None, None)
+                self._listener(so_far(self._text, spent), None, None)
 
 
 async def _read_messages(

@@ -9,6 +9,13 @@ from tui_lab.core.format import duration
 
 #: A pace is known after this time.
 KNOWN_AFTER_S = 1.0
+#: A stage without a count says after this time, and then every second, how long it has taken.
+SILENT_S, TICK_S = 3.0, 1.0
+
+
+def so_far(text: str, seconds: float) -> str:
+    """What is done now and for how long: "starting, 0:05 so far"."""
+    return f"{text.removesuffix(' …')}, {duration(seconds)} so far"
 
 
 class TimeLeft:

@@ -258,7 +258,7 @@ class PlaygroundClient:
             if self._process is not None:
                 return
             self._closing = False
-            self._change(PlaygroundStatus("starting", "starting inference …"))
+            self._change(PlaygroundStatus("starting", "starting the inference process …"))
             try:
                 chosen = self.environment or await asyncio.to_thread(_device_environment)
                 self._process = await spawn(MODULE, chosen)

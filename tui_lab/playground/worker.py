@@ -127,6 +127,7 @@ class Worker:
         source = ModelSource(target.location, target.revision)
         with report_load_progress(on_progress, sanitize(name), target.location, target.revision):
             model = load_model(source, precision, allow_large=request.allow_large)
+            on_progress(f"loading the tokenizer of {sanitize(name)} …")
             tokenizer = load_for(target.location, target.revision)
         catalog.check_size(target.location, model.num_parameters(), request.allow_large)
         dtype = request.dtype

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
+from tui_lab.core.time_left import SILENT_S, TICK_S, so_far
 from tui_lab.ui.lab import lab_of
 from tui_lab.ui.terminal.types import AnyApp
 
 if TYPE_CHECKING:
+    from textual.timer import Timer
+
     from tui_lab.playground.client import PlaygroundClient
     from tui_lab.playground.messages import PlaygroundStatus
 
@@ -18,6 +24,8 @@ class PlaygroundProcess:
     def __init__(self, app: AnyApp) -> None:
         self._app = app
         self.client: PlaygroundClient | None = None
+        self._text, self._since = "", 0.0  # the newest progress, and from when on
+        self._timer: Timer | None = None  # while the process starts or loads
 
     def get(self) -> PlaygroundClient:
         """The client, which is made for the first caller."""
@@ -28,8 +36,21 @@ class PlaygroundProcess:
         return self.client
 
     def changed(self, status: PlaygroundStatus) -> None:
-        """Shows the status of the process."""
+        """Shows the status of the process, and how long a stage of its start has taken."""
+        waits = status.state in ("starting", "loading")
+        if status.text != self._text or not waits:
+            self._text, self._since = status.text, time.monotonic()
+        if waits and self._timer is None:
+            self._timer = self._app.set_interval(TICK_S, self._show_time)
+        elif not waits and self._timer is not None:
+            self._timer.stop()
+            self._timer = None
         lab_of(self._app).playground_status = status
+
+    def _show_time(self) -> None:
+        spent = time.monotonic() - self._since
+        if self.client is not None and self._text and spent >= SILENT_S:
+            lab_of(self._app).playground_status = replace(self.client.status, text=so_far(self._text, spent))
 
     def free_gpu(self) -> None:
         """Unloads the model if it is on a GPU, because a run starts; the next request loads it again."""

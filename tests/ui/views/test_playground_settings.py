@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from tui_lab.playground.messages import ChatTurn, PlaygroundStatus
 from tui_lab.ui.views.playground_settings import (
@@ -61,5 +62,8 @@ def test_the_status_has_its_state_and_what_is_loaded_or_what_to_do() -> None:
     assert "\x1b" not in line.plain
     assert line.plain.endswith("thinking on")
     assert str(line.spans[0].style) == "bold $state-finished"
+    # while another model is loaded, what was loaded before is not shown, and no word twice
+    loading = replace(loaded, state="loading", text="loading gemma: 3 of 10 weights")
+    assert status_line(loading, settings, "").plain == "◌ loading  gemma: 3 of 10 weights"
     died = status_line(PlaygroundStatus("died", text="out of memory"), settings, "").plain
-    assert died == "✗ died  out of memory; the next run starts it again"
+    assert died == "✗ died  out of memory; the next start brings it back"

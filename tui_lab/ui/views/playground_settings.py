@@ -128,7 +128,11 @@ def status_line(status: PlaygroundStatus, settings: PlaygroundSettings, unloaded
     """The state of the playground process, and what is known of it; ``unloaded`` where that is nothing."""
     state = PLAYGROUND_STATES[status.state]
     style = f"bold ${state.role}" if state.role else "bold"
-    parts = _status_parts(status, settings) or [unloaded]
+    if status.state in ("starting", "loading") and status.text:
+        # not what was loaded before; the state has the word already
+        parts = [status.text.removeprefix(f"{state.word} ")]
+    else:
+        parts = _status_parts(status, settings) or [unloaded]
     return Content.assemble((f"{state.glyph} {state.word}", style), "  ", sanitize(" · ".join(parts)))
 
 
@@ -144,5 +148,5 @@ def _status_parts(status: PlaygroundStatus, settings: PlaygroundSettings) -> lis
             parts.append(f"thinking {'on' if on else 'off'}")
         parts += status.speed.parts if status.speed else []
     if status.text:
-        parts.append(status.text + ("; the next run starts it again" if status.state == "died" else ""))
+        parts.append(status.text + ("; the next start brings it back" if status.state == "died" else ""))
     return parts
