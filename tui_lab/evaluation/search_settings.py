@@ -49,9 +49,10 @@ class SearchSettings(msgspec.Struct, frozen=True, kw_only=True):
             if isinstance(rank, int)
             else {}
         )
+        plain = {"use_dora": False, "use_rslora": False} if "method" in changes else {}
         fixed = {
             "stop_on_retention": True,
             "retention_threshold": self.keep,
             "eval_steps": changes.get("max_steps", 0),
         }
-        return make_recipe(self.preset, **{**self.overrides, **fixed, **changes, **alpha})
+        return make_recipe(self.preset, **{**self.overrides, **plain, **fixed, **changes, **alpha})
