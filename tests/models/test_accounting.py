@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig, LlamaConfig, 
 from transformers.quantizers.auto import AutoHfQuantizer
 
 from tui_lab.core.errors import LabError
-from tui_lab.models import accounting, checkpoint, loading, stored_forms
+from tui_lab.models import accounting, catalog, checkpoint, loading, stored_forms
 from tui_lab.models.loading import ModelSource, Precision, load_model
 
 Tensors = dict[str, torch.Tensor]
@@ -205,12 +205,34 @@ def test_other_forms_are_refused_with_one_sentence(
     assert str(refused.value).partition(": ")[2] == problem.partition(": ")[2]
 
 
+@pytest.mark.parametrize(
+    ("said", "form"),
+    [
+        ({"load_in_4bit": True}, "bnb4"),
+        ({"quant_method": "bitsandbytes", "load_in_8bit": True}, "bnb8"),
+        ({"quant_method": "fp8"}, "fp8"),
+        ([], "no object"),
+    ],
+)
+def test_plain_weights_under_the_config_of_a_stored_form_are_refused(
+    said: object, form: str, copy: Callable[[Callable[[Tensors], object]], Path]
+) -> None:
+    """As merging into a base that was loaded in 4 bits writes them."""
+    folder = copy(lambda t: None)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"quantization_config": said}))
+    problem = checkpoint.inspect(folder, "m").problem
+    assert problem is not None and form in problem and "\n" not in problem
+    with pytest.raises(LabError, match=form):
+        catalog.find(str(folder))
+
+
 @pytest.mark.parametrize("method", ["gptq", "awq"])
 def test_a_form_is_read_where_its_packages_are_installed_and_work(
     method: str, copy: Callable[[Callable[[Tensors], object]], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Packages that are missing here are feigned; transformers' own check of the machine decides then."""
-    folder = copy(lambda t: None)
+    folder = copy(lambda t: t.update({"model.layers.0.mlp.up_proj.qweight": torch.zeros(1)}))
     config = json.loads((folder / "config.json").read_text())
     config["quantization_config"] = {"quant_method": method, "bits": 4, "group_size": 32}
     (folder / "config.json").write_text(json.dumps(config))

@@ -166,6 +166,16 @@ def _check_safetensors(paths: Iterable[Path]) -> None:
 _IN_BLOCK = re.compile(r"((?:.+\.)?(?:layers|h))\.(\d{1,6})\.(.+)\.weight")
 
 
+#: Parts of the names of tensors that only weights of a stored form have.
+_STORED_NAMES = {
+    "bnb4": (".absmax", ".quant_state."),
+    "bnb8": (".SCB",),
+    "fp8": ("_scale",),
+    "gptq": (".qweight",),
+    "awq": (".qweight",),
+}
+
+
 def _check_tensors(folder: Path, shape: shapes.Shape | None, form: StoredForm) -> None:
     """Raises _Bad for weights whose linear layers are not those of the config, as far as names show it. Only
     for architectures whose layers are known; loading checks every tensor of any."""
@@ -180,6 +190,11 @@ def _check_tensors(folder: Path, shape: shapes.Shape | None, form: StoredForm) -
         raise _Bad(
             "holds quantised weights, and its config.json has no quantization_config that says how; get the "
             "files again"
+        )
+    if form in _STORED_NAMES and not any(part in name for name in tensors for part in _STORED_NAMES[form]):
+        raise _Bad(
+            f"holds plain weights, though its config.json says that they are stored as {form}: remove "
+            "quantization_config from config.json"
         )
     wanted = {path for path, *_ in shapes.layer_linears(shape)} if shape else set()
     matches = [m for name in tensors if (m := _IN_BLOCK.fullmatch(name)) and m[3] in wanted]

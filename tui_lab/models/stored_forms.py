@@ -38,7 +38,7 @@ class UnreadableForm(ValueError):
 def stored_form(config: Mapping[str, object]) -> StoredForm:
     """The form of the weights by the values of ``config.json``. Raises UnreadableForm."""
     found = config.get("quantization_config")
-    if not found:
+    if found is None or found == {}:
         return "plain"
     if not isinstance(found, Mapping):
         raise UnreadableForm("has a quantization_config that is no object; get its config.json again")
