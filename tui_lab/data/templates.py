@@ -75,7 +75,8 @@ def load_tokenizer(path_or_id: str | Path, revision: str | None = None) -> Any:
     assert failure is not None
     if "FieldValidation" in type(failure).__name__:  # of a configuration, which is read with the tokenizer
         raise LabError(
-            f"model {name}: its config.json has a value that is not usable ({first_line(failure)}); correct it"
+            f"model {name}: its config.json has a value that cannot be used ({first_line(failure)}); "
+            "correct it"
         )
     raise LabError(
         f"{where} {name} has no tokenizer that could be loaded "
