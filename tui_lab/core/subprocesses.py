@@ -7,9 +7,12 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO
 
 from tui_lab.core import privacy
 from tui_lab.core.errors import LabError
@@ -53,6 +56,30 @@ async def spawn(module: str, environment: Mapping[str, str] | None = None) -> as
         )
     except OSError as error:
         raise LabError(f"{module} cannot be started ({error.strerror or error})") from None
+
+
+def detached(
+    module: str,
+    *arguments: str,
+    log: IO[bytes],
+    place: Path,
+    environment: Mapping[str, str] | None = None,
+    stdin: int = subprocess.DEVNULL,
+    descriptors: Sequence[int] = (),
+) -> subprocess.Popen[bytes]:
+    """Starts ``python -m module`` in its own session, without a terminal, so that it outlives this process.
+    All that it prints goes to ``log``. Raises OSError."""
+    return subprocess.Popen(
+        # -P: the folder that the lab was started in must not shadow any module
+        [sys.executable, "-P", "-m", module, *arguments],
+        stdin=stdin,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        cwd=place,
+        env=child_environment(environment),
+        start_new_session=True,
+        pass_fds=tuple(descriptors),
+    )
 
 
 def stderr_tail() -> deque[str]:

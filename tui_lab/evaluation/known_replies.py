@@ -7,7 +7,6 @@ import contextlib
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 
 import msgspec
 
@@ -48,9 +47,7 @@ class KnownReplies:
     def __enter__(self) -> KnownReplies:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

@@ -12,7 +12,6 @@ import re
 from collections.abc import Iterator
 from io import BufferedReader
 from pathlib import Path
-from types import TracebackType
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -150,9 +149,7 @@ class PredictionFile:
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +16,7 @@ from pathlib import Path
 from tui_lab.core import changed_inputs, input_files
 from tui_lab.core.errors import LabError
 from tui_lab.core.files import write_atomically
-from tui_lab.core.subprocesses import child_environment
+from tui_lab.core.subprocesses import detached
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs import commands, folder
 from tui_lab.runs.folder import ATTEMPT_MARK, Run, RunLock
@@ -61,24 +60,16 @@ def start(
             # separates the output of attempts
             log.write(f"{ATTEMPT_MARK}{time.strftime('%Y-%m-%d %H:%M:%S%z')}\n".encode())
             log.flush()
-            return subprocess.Popen(
-                # -P: the folder that the lab was started in must not shadow any module
-                [
-                    sys.executable,
-                    "-P",
-                    "-m",
-                    "tui_lab.training.launch_distributed" if several else "tui_lab.training",
-                    str(run.path),
-                ],
+            return detached(
+                "tui_lab.training.launch_distributed" if several else "tui_lab.training",
+                str(run.path),
+                log=log,
+                place=run.path,
+                environment={**(environment or {}), **changed_inputs.for_child(), **variables},
                 # each of several processes must hold the lock, and their launcher passes on only standard
                 # input: the lock (an empty file) is that input
                 stdin=lock.descriptor if several else subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd=run.path,
-                env=child_environment({**(environment or {}), **changed_inputs.for_child(), **variables}),
-                start_new_session=True,
-                pass_fds=(lock.descriptor,),
+                descriptors=(lock.descriptor,),
             )
     except OSError as error:
         raise LabError(f"run {run.id}: cannot be started ({error.strerror or error})") from None

@@ -11,8 +11,8 @@ from tests.ui.helpers import said, screen_text, until
 from tests.ui.screens.test_playground import compare
 from tui_lab.data import formats
 from tui_lab.playground.vote_rows import rows_of, vote_files
-from tui_lab.ui.screens.item_view import ItemView
-from tui_lab.ui.screens.votes import EditAnswer, VoteTable, shortened
+from tui_lab.ui.screens.item_view import ItemView, shortened
+from tui_lab.ui.screens.votes import EditAnswer, VoteTable
 from tui_lab.ui.widgets.dialogs import AskText
 
 LONG = "\n".join(f"line {number}" for number in range(9))

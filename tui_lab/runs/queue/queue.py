@@ -13,7 +13,6 @@ import contextlib
 import os
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from tui_lab.core import files, input_files
 from tui_lab.core.errors import LabError
 from tui_lab.core.files import FileLock, write_atomically
 from tui_lab.core.records import from_json, to_json
-from tui_lab.core.subprocesses import child_environment
+from tui_lab.core.subprocesses import detached
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs import folder
 from tui_lab.runs.events import last_event
@@ -329,20 +328,16 @@ def start_runner(directory: Path | None = None) -> subprocess.Popen[bytes] | Non
         raise LabError(f"cannot start the queue in {place} ({error.strerror})") from None
     if lock is None:
         return None
-    descriptor = str(lock.descriptor)
     try:
         with lock, os.fdopen(input_files.open_to_append(log_path(directory)), "ab") as log:
             log.truncate(0)
-            return subprocess.Popen(
-                # -P: the folder that the lab was started in must not shadow any module
-                [sys.executable, "-P", "-m", "tui_lab.runs.queue.runner", str(place.parent), descriptor],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd=place,
-                env=child_environment(),
-                start_new_session=True,
-                pass_fds=(lock.descriptor,),
+            return detached(
+                "tui_lab.runs.queue.runner",
+                str(place.parent),
+                str(lock.descriptor),
+                log=log,
+                place=place,
+                descriptors=(lock.descriptor,),
             )
     except OSError as error:
         raise LabError(f"cannot start the queue ({error.strerror or error})") from None

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
 
 from textual.app import ComposeResult
 from textual.content import Content
 from textual.widgets import Static
 
-from tui_lab.ui.actions.modal import Dialog
+from tui_lab.core.sanitize import sanitize
+from tui_lab.ui.actions.modal import Dialog, ListDialog
 from tui_lab.ui.actions.registry import bindings
+
+T = TypeVar("T")
+#: Lines of an answer that the foot of a list shows; Enter shows all.
+FOOT_LINES, FOOT_CELLS = 3, 90
 
 
 class ItemView(Dialog[None]):
@@ -41,3 +47,27 @@ class ItemView(Dialog[None]):
         self.frame()
         self.query_one(".dialog").scroll_home(animate=False)
         self.query_one(Static).update(self._draw(self.at, min(96, self.app.size.width) - 8))
+
+
+def open_item(dialog: ListDialog[Any], items: Sequence[T], draw: Callable[[T], Content], name: str) -> None:
+    """Opens the item under the cursor of a list, whose rows are numbered as ``items``; its neighbours are
+    those in view."""
+    shown = [items[int(number)] for number in dialog.shown_ids]
+    at = dialog.shown_ids.index(dialog.row_id)
+    dialog.app.push_screen(ItemView(lambda at, _: draw(shown[at]), len(shown), at, name))
+
+
+def named_texts(parts: Iterable[tuple[str, str | None]], lines: int = 0) -> Content:
+    """Texts below their names, of each at most some ``lines``; None has no part."""
+    shown: list[tuple[str, str] | str] = []
+    for name, text in parts:
+        if text is not None:
+            clean = sanitize(text.strip(), keep_newlines=True) or "(no text)"
+            shown += [(f"{name}\n", "$text-muted"), f"{shortened(clean, lines) if lines else clean}\n"]
+    return Content.assemble(*shown)
+
+
+def shortened(text: str, lines: int) -> str:
+    """The first lines of a text; "…" stands where it is cut."""
+    first = [line[: FOOT_CELLS - 1] + "…" if len(line) > FOOT_CELLS else line for line in text.split("\n")]
+    return "\n".join(first[:lines]) + ("…" if len(first) > lines else "")

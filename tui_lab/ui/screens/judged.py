@@ -21,7 +21,7 @@ from tui_lab.runs.folder import Run
 from tui_lab.ui.actions.modal import ListDialog
 from tui_lab.ui.actions.registry import bindings
 from tui_lab.ui.screens.ask_changes import run_lab_job
-from tui_lab.ui.screens.item_view import ItemView
+from tui_lab.ui.screens.item_view import named_texts, open_item
 from tui_lab.ui.views import retention
 
 JOB = "tui_lab.evaluation.judge"
@@ -77,9 +77,7 @@ class JudgedPairs(ListDialog[None]):
 
     def action_take(self) -> None:
         if self.row_id:
-            pairs = [self.found.items[int(number)] for number in self.shown_ids]
-            at = self.shown_ids.index(self.row_id)
-            self.app.push_screen(ItemView(lambda at, _: _whole(pairs[at]), len(pairs), at, "Pair"))
+            open_item(self, self.found.items, _whole, "Pair")
 
     def action_measure(self) -> None:
         if self._is_asking:
@@ -129,9 +127,8 @@ def _line(pair: JudgedPair) -> Content:
 def _whole(pair: JudgedPair) -> Content:
     """A pair with both conversations, and what the judge preferred."""
     name, colour = _UNREAD if pair.win is None else _WINS[pair.win]
-    parts: list[tuple[str, str] | str] = [("The judge prefers: ", "$text-muted"), (f"{name}\n", colour)]
-    for turn, base, tuned in zip(pair.turns, pair.base, pair.tuned, strict=True):
-        for title, text in (("Prompt", turn), ("Base", base), ("Tuned", tuned)):
-            clean = sanitize(text.strip(), keep_newlines=True) or "(no text)"
-            parts += [(f"\n{title}\n", "$text-muted"), f"{clean}\n"]
-    return Content.assemble(*parts)
+    turns = zip(pair.turns, pair.base, pair.tuned, strict=True)
+    parts = [part for texts in turns for part in zip(("Prompt", "Base", "Tuned"), texts, strict=True)]
+    return Content.assemble(
+        ("The judge prefers: ", "$text-muted"), (f"{name}\n\n", colour), named_texts(parts)
+    )

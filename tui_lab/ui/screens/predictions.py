@@ -30,7 +30,7 @@ from tui_lab.ui.actions.modal import ListDialog
 from tui_lab.ui.actions.registry import bindings
 from tui_lab.ui.screens.ask_changes import run_lab_job
 from tui_lab.ui.screens.blind import Blind
-from tui_lab.ui.screens.item_view import ItemView
+from tui_lab.ui.screens.item_view import FOOT_LINES, named_texts, open_item
 from tui_lab.ui.screens.pane import Pane
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ class PredictionList(ListDialog[None]):
         self.describe()
 
     def about(self, row_id: str) -> Content:
-        return _whole(self.listed[int(row_id)], lines=3)
+        return _whole(self.listed[int(row_id)], FOOT_LINES)
 
     @property
     def _rows_shown(self) -> list[Prediction]:
@@ -159,8 +159,7 @@ class PredictionList(ListDialog[None]):
 
     def action_take(self) -> None:
         if self.row_id:
-            rows, at = self._rows_shown, self.shown_ids.index(self.row_id)
-            self.app.push_screen(ItemView(lambda at, _: _whole(rows[at]), len(rows), at, "Answers"))
+            open_item(self, self.listed, _whole, "Answers")
 
     def action_cancel(self) -> None:
         if self._is_answering:
@@ -260,7 +259,6 @@ def _line(row: Prediction) -> Content:
 
 def _whole(row: Prediction, lines: int = 0) -> Content:
     """The prompt, the expected answer and both answers; of each at most some ``lines``."""
-    from tui_lab.ui.screens.votes import shortened
 
     def named(name: str, answer: PredictedAnswer | None) -> tuple[str, str | None]:
         scores = answer.scores.items() if answer and not lines else ()
@@ -275,12 +273,7 @@ def _whole(row: Prediction, lines: int = 0) -> Content:
         named("tuned", row.tuned),
         ("no answer", row.skipped or None),
     ]
-    shown: list[tuple[str, str] | str] = []
-    for name, text in parts:
-        if text is not None:
-            clean = sanitize(text.strip(), keep_newlines=True) or "(no text)"
-            shown += [(f"{name}\n", "$text-muted"), f"{shortened(clean, lines) if lines else clean}\n"]
-    return Content.assemble(*shown)
+    return named_texts(parts, lines)
 
 
 # ------------------------------------------------------------------ from a pane

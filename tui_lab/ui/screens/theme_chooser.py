@@ -79,7 +79,7 @@ class ThemeChooser(ListDialog[None]):
         self._timer: Timer | None = None
 
     def hint(self) -> str:
-        return f"Enter takes it, {self.keys('themes.leave')} goes back"
+        return f"Enter takes it, {self.keys('themes.leave')} back"
 
     def on_mount(self) -> None:
         self.before = self.app.theme

@@ -22,13 +22,10 @@ from tui_lab.playground.client import PlaygroundClient
 from tui_lab.playground.vote_rows import PreferenceVote
 from tui_lab.ui.actions.modal import Dialog, ListDialog
 from tui_lab.ui.actions.registry import bindings
-from tui_lab.ui.screens.item_view import ItemView
+from tui_lab.ui.screens.item_view import FOOT_LINES, named_texts, open_item
 from tui_lab.ui.screens.pane import Pane
 from tui_lab.ui.widgets.dialogs import AskText
 from tui_lab.ui.widgets.lane_view import LaneView
-
-#: Lines of an answer that the foot of the list shows; Enter shows all.
-FOOT_LINES, FOOT_CELLS = 3, 90
 
 
 class EditAnswer(Dialog[str | None]):
@@ -117,9 +114,7 @@ class VoteTable(ListDialog[None]):
 
     def action_take(self) -> None:
         if self.row_id:
-            found = [self.found[int(number)] for number in self.shown_ids]
-            at = self.shown_ids.index(self.row_id)
-            self.app.push_screen(ItemView(lambda at, _: _both(found[at]), len(found), at, "Vote"))
+            open_item(self, self.found, _both, "Vote")
 
     def action_remove(self) -> None:
         if not self.row_id:
@@ -169,19 +164,7 @@ def _line(vote: PreferenceVote) -> Content:
 def _both(vote: PreferenceVote, lines: int = 0) -> Content:
     """The prompt and both answers; of each at most some ``lines``."""
     names = ("prompt", "edited to" if vote.edited else "chosen", "before" if vote.edited else "rejected")
-    parts: list[tuple[str, str] | str] = []
-    for name, text in zip(names, (vote.question, vote.chosen, vote.rejected), strict=True):
-        shown = sanitize(text.strip(), keep_newlines=True)
-        if lines:
-            shown = shortened(shown, lines)
-        parts += [(f"{name}\n", "$text-muted"), f"{shown}\n"]
-    return Content.assemble(*parts)
-
-
-def shortened(text: str, lines: int) -> str:
-    """The first lines of a text; "…" stands where it is cut."""
-    first = [line[: FOOT_CELLS - 1] + "…" if len(line) > FOOT_CELLS else line for line in text.split("\n")]
-    return "\n".join(first[:lines]) + ("…" if len(first) > lines else "")
+    return named_texts(zip(names, (vote.question, vote.chosen, vote.rejected), strict=True), lines)
 
 
 def open_votes(pane: Pane) -> None:
