@@ -33,6 +33,8 @@ from tui_lab.hardware.device import DeviceFacts
 EXIT_OK, EXIT_WRONG, EXIT_NO_CARD = 0, 1, 2
 #: The child is ended so many seconds after the time it was given, and by itself in a part that hangs.
 GRACE_S = 20.0
+#: A part may take so many times as long on a CPU, which may be busy.
+REHEARSAL_PATIENCE = 10
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -116,10 +118,14 @@ def _child(out: Path, seconds: float) -> int:
     faulthandler.enable()
     faulthandler.dump_traceback_later(seconds + GRACE_S, exit=True)
     try:
-        # also in a part that hangs, so that the next process runs the others
-        rehearse_or_measure(
-            runner.read(out), out, seconds, lambda limit: faulthandler.dump_traceback_later(limit, exit=True)
-        )
+        report = runner.read(out)
+        patience = REHEARSAL_PATIENCE if report.rehearsal else 1
+
+        def end_after(limit_s: float) -> None:
+            """Also ends a part that hangs, so that the next process runs the others."""
+            faulthandler.dump_traceback_later(patience * limit_s, exit=True)
+
+        rehearse_or_measure(report, out, seconds, end_after)
     except LabError as error:
         print(error, file=sys.stderr)
         return EXIT_WRONG

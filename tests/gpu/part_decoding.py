@@ -13,10 +13,12 @@ import torch
 from tests.benchmarks.bench_decoding import one_by_one
 from tests.gpu.bench import Bench, PartLog
 from tui_lab.decoding.engine import Lockstep, decode_all
+from tui_lab.decoding.graph_cache import GraphCache
 from tui_lab.decoding.graphs import StepMode
 from tui_lab.decoding.records import DecodingRequest, LaneResult
 from tui_lab.decoding.speed import speed_of
 from tui_lab.decoding.strategies import PRESETS, Lane
+from tui_lab.hardware import memory_budget
 from tui_lab.training.types import Model
 
 MODELS = (("Qwen/Qwen2.5-0.5B", "0.5B"), ("Qwen/Qwen2.5-1.5B", "1.5B"))
@@ -41,10 +43,13 @@ def _measure(bench: Bench, log: PartLog, case: str, model: Model) -> None:
     ids = torch.randint(5, 3000, (1, bench.pick(PROMPT_TOKENS, 8)), generator=generator).to(bench.device)
     request = DecodingRequest(tuple(ids[0].tolist()), LANES, new)
 
+    kept = GraphCache(lambda: memory_budget.free_bytes(bench.facts.type))  # as in the playground
     eager, best = StepMode(), None if bench.is_cuda else StepMode(fixed=True)
 
     def lockstep(lanes: tuple[Lane, ...] = LANES, mode: StepMode | None = best) -> Lockstep:
-        return Lockstep(model, replace(request, lanes=lanes), lambda tokens: "", mode=mode)
+        engine = Lockstep(model, replace(request, lanes=lanes), lambda tokens: "", mode=mode)
+        engine.graphs = kept
+        return engine
 
     def decode(lanes: tuple[Lane, ...]) -> None:
         decode_all([lockstep(lanes)])

@@ -17,6 +17,7 @@ from tests.gpu.bench import Bench, PartLog
 from tui_lab.core.format import size
 from tui_lab.data.rows import TokenRow
 from tui_lab.decoding.engine import Lockstep, decode_all
+from tui_lab.decoding.graph_cache import GraphCache
 from tui_lab.decoding.graphs import MIN_NEW_TOKENS, StepMode
 from tui_lab.decoding.records import DecodingRequest
 from tui_lab.decoding.strategies import PRESETS
@@ -63,6 +64,7 @@ def _lockstep(bench: Bench, log: PartLog, _folder: Path) -> None:
     on_card = replace(bench, small=True)
     lanes = tuple(lane for lane in PRESETS["six classics"] if not lane.strategy.random)
     request = DecodingRequest(tuple(range(5, 25)), lanes, bench.pick(2 * MIN_NEW_TOKENS, 6))
+    other = replace(request, prompt_ids=request.prompt_ids[::-1])
     graphs = None if bench.is_cuda else StepMode(fixed=True)
     found: dict[str, list[tuple[int, ...]]] = {}
     for name, place, mode in (
@@ -72,11 +74,18 @@ def _lockstep(bench: Bench, log: PartLog, _folder: Path) -> None:
     ):
         model = place.model(MODEL, four_bit=False, dtype="float32")
         model.load_state_dict(_cpu_weights(model))
-        engine = Lockstep(model, request, lambda tokens: "", mode=mode)
-        results = decode_all([engine])
-        found[name] = [tuple(results[at].token_ids) for at in range(len(lanes))]
-        if engine.work.reason:
-            log.missing(f"lockstep: {name}", engine.work.reason)
+        kept = GraphCache(lambda: None)
+        asked = [(name, request)]
+        if name == "graphs":  # they are replayed for other requests, with the state of those
+            asked += [("", other), ("graphs of an earlier request", request)]
+        for title, each in asked:
+            engine = Lockstep(model, each, lambda tokens: "", mode=mode)
+            engine.graphs = kept
+            results = decode_all([engine])
+            if title:
+                found[title] = [tuple(results[at].token_ids) for at in range(len(lanes))]
+            if title and engine.work.reason:
+                log.missing(f"lockstep: {title}", engine.work.reason)
     expected = found.pop("the CPU")
     for name, tokens in found.items():
         same = sum(one == other for one, other in zip(tokens, expected, strict=True))

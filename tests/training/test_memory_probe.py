@@ -26,6 +26,7 @@ from tui_lab.pocket import MODEL_DIR
 from tui_lab.recipes import presets
 from tui_lab.recipes.resolve import resolve
 from tui_lab.training import fake_model, memory_probe
+from tui_lab.training.cuda_stand_ins import operations_of
 
 SIZES = {
     "num_hidden_layers": 3, "hidden_size": 128, "intermediate_size": 352, "num_attention_heads": 8,
@@ -239,3 +240,13 @@ def test_peak_on_a_gpu(model: str) -> None:
         for pair in bench_memory.pairs((model,)):
             assert pair.probe == pytest.approx(pair.measured, rel=0.05), pair.preset
             assert pair.formula == pytest.approx(pair.measured, rel=0.1), pair.preset
+
+
+@pytest.mark.parametrize(("device", "seen"), [("cuda", True), ("cpu", False)])
+def test_adapters_see_the_autocast_of_their_device(device: str, seen: bool) -> None:
+    """peft's layers for 4-bit weights cast to float32 unless torch says, without an argument, that CUDA's
+    autocast is on: with a card they do not, and the cast is not counted."""
+    with operations_of(device), torch.autocast("cpu", torch.bfloat16):
+        assert torch.is_autocast_enabled() is seen and torch.is_autocast_enabled("cpu")
+    with operations_of(device):
+        assert not torch.is_autocast_enabled()
