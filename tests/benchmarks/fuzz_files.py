@@ -495,7 +495,7 @@ def _in_child(use: Callable[[Path], None], path: Path, report: Path) -> int:
     for number in (signal.SIGALRM, signal.SIGPROF):
         signal.signal(number, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_PROF, LIMIT_S)  # of the processor: other programs may share the machine
-    signal.alarm(8 * LIMIT_S)  # what waits for ever
+    signal.alarm(30 * LIMIT_S)  # what waits for ever
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + LIMIT_BYTES, used + LIMIT_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

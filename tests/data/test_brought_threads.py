@@ -244,6 +244,22 @@ def test_speakers_of_messages_that_lie_in_rows_of_their_own(tmp_path: Path) -> N
     assert chats(formats.read(path, columns="Ann=user,Ben=assistant")) == [[U, A], MORE]
 
 
+@pytest.mark.parametrize(
+    ("second", "sentence"),
+    [
+        ({"Ben": "Hello."}, "unknown speaker Ann: --columns Ann=user says who is who"),
+        ({"speaker": 7, "text": "Hello."}, "unknown speaker Ann"),
+        ({"speaker": None, "text": "Hello."}, "unknown speaker Ann"),
+    ],
+)
+def test_turns_of_mixed_shapes_are_refused_in_a_sentence(tmp_path: Path, second: Any, sentence: str) -> None:
+    for turns in ([{"speaker": "Ann", "text": "Hi?"}, second], [second, {"speaker": "Ann", "text": "Hi?"}]):
+        with pytest.raises(LabError) as refused:
+            formats.read(write(tmp_path, "a.jsonl", [{"dialog": turns}] * 30))
+        assert len(str(refused.value)) < 500
+        assert turns[0] is second or sentence in str(refused.value)
+
+
 def test_a_speaker_of_no_turn_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, "a.jsonl", [{"dialog": SPEAKERS["a speaker and a text"]}])
     with pytest.raises(LabError, match="columns: no turn of the first rows is by zoe"):

@@ -310,7 +310,9 @@ def _turn(turn: object, number: int, keys: tuple[str, str]) -> list[ChatMessage]
         name = name.get("role")
     role = ROLES.get(name.strip().lower()) if isinstance(name, str) else None
     if role is None:
-        raise BadRow(f"turn {number} has the unknown role {str(name)[:40]!r} (known: {', '.join(ROLES)})")
+        if not isinstance(name, str) or not name.strip():
+            raise BadRow(f"turn {number} has no {role_key} that is a name")
+        raise unknown_speakers([name])
     given = (turn.get("tool_calls"), turn.get("function_call"))
     calls = next((each for each in given if not is_missing(each) and structure_of(each)), None)
     if role == "call":
