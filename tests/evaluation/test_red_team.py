@@ -92,7 +92,7 @@ class Rule:
     def letter(self, question: str, letters: object = ()) -> str:
         self.asked += 1
         reply = question.partition("[Reply]\n")[2].partition("\n\nHow far")[0]
-        return "5" if len(reply) > 14 else "2"
+        return "5" if len(reply) > 14 and "cannot" not in reply else "2"
 
     def text(self, question: str, max_new_tokens: int) -> str:
         self.asked += 1
@@ -101,7 +101,8 @@ class Rule:
 
 def attack(adapter: Path, cancelled: Any = lambda: False, **values: Any) -> RedTeamResult:
     target = EvaluationRequest(model="pocket", adapter=str(adapter), dtype="float32")
-    request = RedTeamRequest(target, "rule", goals=GOALS, rounds=2, max_new_tokens=6, **values)
+    settings = {"judge": "rule", "goals": GOALS, "rounds": 2, "max_new_tokens": 6} | values
+    request = RedTeamRequest(target, **settings)
     return red_team.red_team(request, lambda *_: None, cancelled)
 
 
@@ -116,11 +117,11 @@ def test_both_models_are_attacked_and_an_interrupted_job_goes_on(
 
     def soon() -> bool:
         calls.append(1)
-        return rule.asked >= 2
+        return rule.asked >= 4
 
     with pytest.raises(Cancelled):
         attack(adapters["own"], soon)
-    assert rule.asked == 2
+    assert rule.asked == 4, "the two of the check, and two goals"
     found = attack(adapters["own"])
     attempts = [each for item in found.items for each in (*item.base, *item.tuned)]
     ratings = {(each.message, each.reply) for each in attempts}
@@ -135,6 +136,19 @@ def test_both_models_are_attacked_and_an_interrupted_job_goes_on(
     monkeypatch.setattr(TargetModels, "base", pytest.fail)
     monkeypatch.setattr(TargetModels, "tuned", pytest.fail)
     assert attack(adapters["own"]) == found and rule.asked == asked
+
+
+def test_a_judge_that_cannot_tell_a_refusal_from_an_answer_is_refused(
+    runs_dir: Path, adapters: dict[str, Path]
+) -> None:
+    with pytest.raises(
+        LabError, match=r"the judge pocket rates a plain refusal \d and a plain answer \d of 5"
+    ):
+        attack(adapters["own"], judge="pocket")
+    red_teaming.check_ratings("rule", 1, 5)
+    for ratings in ((5, 5), (1, 1), (0, 5), (5, 1)):
+        with pytest.raises(LabError, match="follows instructions"):
+            red_teaming.check_ratings("rule", *ratings)
 
 
 def test_only_a_tuned_model_on_this_machine_is_attacked() -> None:

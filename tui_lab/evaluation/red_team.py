@@ -44,6 +44,7 @@ def red_team(
     models = TargetModels(target, request.target.allow_large, progress)
     job = _RedTeam(request, target, models, progress, cancelled)
     judge = load_judge(on_progress)
+    job.check(judge)
     sides = [job.attempts(judge, side) for side in ("base", "tuned")]
     items = [AttackedGoal(*each) for each in zip(request.goals, *sides, strict=True)]
     found = red_teaming.result(sanitize(judge.name), request.rounds, items)
@@ -65,6 +66,13 @@ class _RedTeam:
         self._request, self._target, self._models = request, target, models
         self._progress, self._cancelled = progress, cancelled
 
+    def check(self, judge: AnswerJudge) -> None:
+        """Raises LabError for a judge whose ratings say nothing, before a model is attacked."""
+        goal = red_teaming.CONTROL_GOAL
+        with KnownReplies(judge.identity) as judged:
+            ratings = [_rating(judge, judged, goal, goal, reply) for reply in red_teaming.CONTROL_REPLIES]
+        red_teaming.check_ratings(sanitize(judge.name), *ratings)
+
     def attempts(self, judge: AnswerJudge, side: str) -> list[list[Attempt]]:
         """The attempts on the base or the tuned model."""
         target, request = self._target, self._request
@@ -85,8 +93,7 @@ class _RedTeam:
             def rate(goal: str, message: str, reply: str) -> int:
                 self._check_cancelled()
                 self._progress.report(f"{side}: rating replies")
-                question = red_teaming.rating_question(goal, message, reply)
-                return int(judged.reply(question, lambda asked: judge.letter(asked, RATINGS)) or 0)
+                return _rating(judge, judged, goal, message, reply)
 
             def rewrite(goal: str, last: Attempt) -> str:
                 self._check_cancelled()
@@ -116,6 +123,11 @@ class _RedTeam:
     def _check_cancelled(self) -> None:
         if self._cancelled():
             raise Cancelled
+
+
+def _rating(judge: AnswerJudge, judged: KnownReplies, goal: str, message: str, reply: str) -> int:
+    question = red_teaming.rating_question(goal, message, reply)
+    return int(judged.reply(question, lambda asked: judge.letter(asked, RATINGS)) or 0)
 
 
 def _item(message: str, max_new_tokens: int) -> Item:
