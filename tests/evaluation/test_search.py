@@ -62,6 +62,9 @@ def test_one_that_keeps_the_promise_is_chosen_before_one_that_gains_more() -> No
     chosen = plan.choose([wild, safe], 0.9)
     assert chosen is not None and chosen.pilot is safe
     assert plan.choose([], 0.9) is None
+    near, better = pilot(2, (1.0, 0.825, 0.97)), pilot(3, (1.0, 0.833, 0.91))
+    chosen = plan.choose([near, better, pilot(4, (1.0, 0.7, 0.99))], 0.9)
+    assert chosen is not None and chosen.pilot is near, "within 2 % of the gain, and it keeps more"
 
 
 def test_the_front_has_what_no_other_beats() -> None:

@@ -32,6 +32,8 @@ REDUCTION = 3
 CONFIRMATIONS = 2
 #: A pilot of the first rung that costs a larger share of one of the last is left out.
 SHORT_SHARE = 0.5
+#: Gains that differ by this share are taken for equal.
+GAIN_TIE = 0.02
 #: More items than these times as many are not advised.
 MOST_ITEMS_TIMES = 10
 #: A pilot and the confirmations that follow take at most this times their prediction from the ones before.
@@ -116,14 +118,16 @@ def _number(value: float) -> float:
 
 
 def choose(pilots: Sequence[Pilot], keep: float) -> Choice | None:
-    """The best pilot: one that keeps the promise before one that does not, then the higher worth, then the
-    fewer steps. None without a measured pilot."""
+    """The best pilot: one that keeps the promise before one that does not, then the higher gain. Of those
+    within :data:`GAIN_TIE` of the highest gain, which differ by luck, the one that keeps most, then the one
+    with fewer steps. None without a measured pilot."""
     found = [choice for pilot in pilots if (choice := best_point(pilot, keep)) is not None]
-    return max(
-        found,
-        key=lambda c: (c.kept, worth(c.pilot, keep), -c.pilot.steps, -c.pilot.trial),
-        default=None,
-    )
+    kept = [choice for choice in found if choice.kept]
+    if not kept:
+        return max(found, key=lambda c: (worth(c.pilot, keep), -c.pilot.steps, -c.pilot.trial), default=None)
+    least = (1 - GAIN_TIE) * max(choice.point.gain for choice in kept)
+    near = [choice for choice in kept if choice.point.gain >= least]
+    return max(near, key=lambda c: (c.point.retention.low, -c.pilot.steps, -c.pilot.trial))
 
 
 def front(pilots: Sequence[Pilot]) -> list[Choice]:
@@ -227,8 +231,8 @@ def sentence(result: SearchResult) -> str:
         )
     of = plural(len(result.pilots), "pilot")
     text = (
-        f"Chosen: {at}. It has the highest gain ({chosen.point.gain:.3f}) of {of} whose {low} lies above "
-        f"{keep:.0%}."
+        f"Chosen: {at}. Of {of} it has the highest gain ({chosen.point.gain:.3f}, or within "
+        f"{GAIN_TIE:.0%} of it and keeps more) whose {low} lies above {keep:.0%}."
     )
     if result.refuted:
         text += f" Fresh seeds did not confirm {plural(len(result.refuted), 'better pilot')}."
