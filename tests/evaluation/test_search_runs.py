@@ -148,6 +148,6 @@ def test_a_search_whose_process_is_killed_ends_as_one_that_was_not(tmp_path: Pat
     assert child.returncode == -signal.SIGKILL
     found = searched(tmp_path / "killed", Simulated(), budget_s=180.0)
     same = min(len(found.pilots), len(whole.pilots)) - 1  # the time of the killed pilot counts, too
-    assert same >= 3
+    assert same >= 2
     assert to_json(found.pilots[:same]) == to_json(whole.pilots[:same])
     assert found.confirmed and found.spent_s <= 180.0

@@ -230,10 +230,7 @@ def sentence(result: SearchResult) -> str:
             f"{chosen.point.gain:.3f}, {low}. {_would_take(chosen.point.retention, keep)}"
         )
     of = plural(len(result.pilots), "pilot")
-    text = (
-        f"Chosen: {at}. Of {of} it has the highest gain ({chosen.point.gain:.3f}, or within "
-        f"{GAIN_TIE:.0%} of it and keeps more) whose {low} lies above {keep:.0%}."
-    )
+    text = f"Chosen: {at}. It has {_why(chosen, result)} of {of} whose {low} lies above {keep:.0%}."
     if result.refuted:
         text += f" Fresh seeds did not confirm {plural(len(result.refuted), 'better pilot')}."
     fresh = [pilot.points[-1] for pilot in result.confirmations if pilot.points]
@@ -249,6 +246,17 @@ def sentence(result: SearchResult) -> str:
         f"{text} Not confirmed: with fresh seeds, on the whole suite, it has {shown}. The best of many "
         "pilots is partly luck (the winner's curse), so search longer."
     )
+
+
+def _why(chosen: Choice, result: SearchResult) -> str:
+    """What the choice has before the other pilots that keep the promise."""
+    gain = chosen.point.gain
+    kept = [choice for pilot in result.pilots if (choice := best_point(pilot, result.keep)) and choice.kept]
+    others = [each.point.gain for each in kept if each.pilot.run not in result.refuted]
+    highest = max(others, default=gain)
+    if highest <= gain:
+        return f"the highest gain ({gain:.3f})"
+    return f"the gain {gain:.3f}, within {GAIN_TIE:.0%} of the highest ({highest:.3f}), and keeps more,"
 
 
 def _would_take(retention: Interval, keep: float) -> str:
