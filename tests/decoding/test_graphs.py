@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import pytest
 import torch
@@ -366,6 +367,15 @@ def test_graphs_are_for_cuda_and_long_answers(tiny_model: Any, monkeypatch: pyte
     assert mode.fixed and isinstance(mode.capture, graphs.CudaCapture) and mode.reason == ""
 
 
+class FakeGraph:
+    handle = 0
+
+    def pool(self) -> int:
+        return self.handle
+
+    def replay(self) -> None: ...
+
+
 class FakeCuda:
     """The parts of torch.cuda that captures use. A capture ends as torch's does: an error in it leaves the
     stream of the capture current."""
@@ -376,8 +386,9 @@ class FakeCuda:
         for name in ("stream", "graph", "Stream", "current_stream", "memory_reserved", "graph_pool_handle"):
             monkeypatch.setattr(torch.cuda, name, getattr(self, name))
         monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
-        monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: self)
-        monkeypatch.setattr(graphs, "_stream_and_pool", cache(graphs._stream_and_pool.__wrapped__))
+        monkeypatch.setattr(torch.cuda, "CUDAGraph", FakeGraph)
+        monkeypatch.setattr(graphs, "_stream", cache(graphs._stream.__wrapped__))
+        monkeypatch.setattr(graphs, "_graphs", WeakSet())
 
     def Stream(self, *_: object) -> FakeCuda:
         made: Any = object.__new__(FakeCuda)
@@ -386,8 +397,6 @@ class FakeCuda:
 
     def wait_stream(self, _: object) -> None: ...
 
-    def replay(self) -> None: ...
-
     def current_stream(self) -> Any:
         return self.current
 
@@ -395,7 +404,7 @@ class FakeCuda:
         return self.reserved
 
     def graph_pool_handle(self) -> int:
-        self.pools.append(len(self.pools))
+        self.pools.append(len(self.pools) + 1)
         return self.pools[-1]
 
     @contextmanager
@@ -407,8 +416,9 @@ class FakeCuda:
             self.current = before
 
     @contextmanager
-    def graph(self, _: Any, *, pool: int, stream: Any, capture_error_mode: str) -> Iterator[None]:
+    def graph(self, graph: FakeGraph, *, pool: int, stream: Any, capture_error_mode: str) -> Iterator[None]:
         assert capture_error_mode == "thread_local"
+        graph.handle = pool
         self.used.append((pool, stream))
         self.current = stream
         yield  # an error leaves here, before the stream is restored
@@ -424,11 +434,19 @@ def test_captures_share_one_stream_and_one_memory(monkeypatch: pytest.MonkeyPatc
         cuda.reserved += 2048
         return torch.ones(1)
 
+    kept = []
     for _ in range(3):
         capture.warm_up(work)
-        assert capture.capture(work).size_bytes == 2048
+        kept.append(capture.capture(work))
+        assert kept[-1].size_bytes == 2048
     assert set(streams) == set(cuda.streams) and len(cuda.streams) == len(cuda.pools) == 1
-    assert set(cuda.used) == {(0, cuda.streams[0])} and cuda.current is cuda
+    assert set(cuda.used) == {(1, cuda.streams[0])} and cuda.current is cuda
+    # the memory ends with its last graph: torch refuses a name of memory that no graph has
+    del kept[:2]
+    capture.capture(work)
+    kept.clear()
+    capture.capture(work)
+    assert [pool for pool, _ in cuda.used[3:]] == [1, 2]
 
     def refuses() -> torch.Tensor:
         raise RuntimeError("operation not permitted when stream is capturing")

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple, Protocol
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 
@@ -54,11 +54,20 @@ class StepCapture(Protocol):
 
 
 @cache
-def _stream_and_pool(device: int) -> tuple[torch.cuda.Stream, Any]:
-    """The stream that steps are captured on, and the memory that their graphs share. One stream, because
-    libraries allocate a workspace of many megabytes for each that they run on; shared memory, because graphs
-    run one after the other and the result of one is used before the next runs."""
-    return torch.cuda.Stream(device), torch.cuda.graph_pool_handle()
+def _stream(device: int) -> torch.cuda.Stream:
+    """The stream that steps are captured on: one, because libraries allocate a workspace of many megabytes
+    for each that they run on."""
+    return torch.cuda.Stream(device)
+
+
+#: The graphs that exist.
+_graphs: WeakSet[torch.cuda.CUDAGraph] = WeakSet()
+
+
+def _pool() -> Any:
+    """The memory that the graphs share, which run one after the other; the result of one is used before the
+    next runs. It can be named as long as one of them exists."""
+    return next((graph.pool() for graph in _graphs), None) or torch.cuda.graph_pool_handle()
 
 
 class CudaCapture:
@@ -66,7 +75,7 @@ class CudaCapture:
 
     def warm_up(self, work: DeviceStep) -> torch.Tensor:
         # on the stream of the capture, whose workspaces exist then
-        stream, current = _stream_and_pool(torch.cuda.current_device())[0], torch.cuda.current_stream()
+        stream, current = _stream(torch.cuda.current_device()), torch.cuda.current_stream()
         stream.wait_stream(current)
         with torch.cuda.stream(stream):
             found = work()
@@ -74,8 +83,7 @@ class CudaCapture:
         return found
 
     def capture(self, work: DeviceStep) -> Captured:
-        stream, pool = _stream_and_pool(torch.cuda.current_device())
-        graph = torch.cuda.CUDAGraph()
+        stream, pool, graph = _stream(torch.cuda.current_device()), _pool(), torch.cuda.CUDAGraph()
         # a capture that fails leaves its stream current: the outer context restores the one before. Other
         # threads of the process may use the device meanwhile
         with (
@@ -85,6 +93,7 @@ class CudaCapture:
             before = torch.cuda.memory_reserved()
             found = work()
             taken = torch.cuda.memory_reserved() - before
+        _graphs.add(graph)
         return Captured(found, graph.replay, taken)
 
 
