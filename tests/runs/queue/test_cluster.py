@@ -15,6 +15,7 @@ import pytest
 from tests.runs.queue.test_runner import start, states, stop_all, until
 from tui_lab.core.errors import LabError
 from tui_lab.recipes.recipe import Recipe
+from tui_lab.runs import launch
 from tui_lab.runs.events import last_event
 from tui_lab.runs.folder import Run
 from tui_lab.runs.queue import cluster, job, queue
@@ -78,7 +79,7 @@ def runner(directory: Path) -> Runner:
 def two(directory: Path, monkeypatch: pytest.MonkeyPatch) -> list[Run]:
     """Two runs of which the first is submitted, as a job that never was."""
     monkeypatch.setattr(cluster, "submit", lambda *_: "local:0")
-    runs = queue.add([Recipe(max_steps=1), Recipe(max_steps=1)], directory)
+    runs = queue.add([Recipe(max_steps=1), Recipe(max_steps=1)], directory, gpus="GPU-1")
     queue.release(directory, on=Cluster("local", jobs=1))
     return runs
 
@@ -114,7 +115,18 @@ def test_a_job_takes_its_run_once_and_only_from_a_queue_that_goes(
         job.execute(str(directory), first.id)
     assert queue.items(directory)[0].entry.job == "" and states(directory) == ["queued", "queued"]
     queue.release(directory)
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", "local")  # which sets CUDA_VISIBLE_DEVICES to nothing
+    monkeypatch.setenv(queue.GPUS_ENV, "")
+    seen: list[tuple[bool, dict[str, str]]] = []
+    own = launch.start
+
+    def begin(run: Run, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+        seen.append((queue.GPUS_ENV in os.environ, environment))
+        return own(run, environment=environment)
+
+    monkeypatch.setattr(launch, "start", begin)
     assert job.execute(str(directory), first.id) == 0
+    assert seen == [(False, {queue.GPUS_ENV: "GPU-1"})], "that of the process that added the run"
     with pytest.raises(LabError, match="does not wait in the queue any more"):
         job.execute(str(directory), first.id)
     queue.remove([second.id], directory)

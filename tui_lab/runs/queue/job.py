@@ -57,7 +57,8 @@ def _start(directory: Path, name: str) -> subprocess.Popen[bytes]:
         if item.run.path != run.path:
             item.run.path.rename(run.path)
         environment = {}
-        if entry.job.startswith("local:"):  # Slurm chooses the GPUs of its jobs
+        # the local executor hides all GPUs; Slurm chooses those of its jobs
+        if os.environ.get("SUBMITIT_EXECUTOR") == "local":
             os.environ.pop(queue.GPUS_ENV, None)
             environment = {} if entry.gpus is None else {queue.GPUS_ENV: entry.gpus}
         return launch.start(run, environment=environment)
