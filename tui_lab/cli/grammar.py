@@ -237,11 +237,10 @@ The queue is a process of its own: it continues without the lab and the terminal
     start.flag("--beside", "do not wait for runs outside the queue: both share the device")
     start.count("--workers", "runs at the same time, each on its own GPU, else on the CPU")
     start.option("--devices", "0,1", "a worker on each of these, as in CUDA_VISIBLE_DEVICES, or cpu")
-    start.choice(
+    start.add_argument(
         "--on",
-        ("", "here", "slurm", "local"),
-        "",
-        "submit the runs as jobs (docs/machines.md); here: no more",
+        choices=("here", "slurm", "local"),
+        help="submit the runs as jobs (docs/machines.md), or execute them here again; kept until changed",
     )
     start.option("--partition", "NAME", "the partition of Slurm")
     start.count("--time", "the time limit of each job in minutes", metavar="MINUTES")
