@@ -265,7 +265,7 @@ async def test_on_a_gpu_the_process_takes_the_freest_and_ends_with_its_model(
         assert (await client.generate(ask, quiet))[0].token_ids  # started and loaded again
         monkeypatch.setattr(playground_main, "IDLE_S", 0.05)
         await client.generate(ask, quiet)
-        await until(lambda: client.pid is None, 60)
+        await until(lambda: client.pid is None and client.status.text, 60)
         assert client.status.state == "off" and "memory was freed after" in client.status.text
     finally:
         await client.close()
