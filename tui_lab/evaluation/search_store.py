@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import msgspec
@@ -17,7 +16,7 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.files import write_atomically
 from tui_lab.core.records import from_json, to_json
 from tui_lab.core.sanitize import sanitize
-from tui_lab.core.subprocesses import child_environment
+from tui_lab.core.subprocesses import detached
 from tui_lab.evaluation.search_settings import SearchSettings
 from tui_lab.runs.searches import RESULT, SearchResult, read_result, root, state_of
 
@@ -105,16 +104,7 @@ def start(settings: SearchSettings, directory: Path | None = None) -> subprocess
         write_atomically(place / SETTINGS, to_json(settings) + "\n")
         with os.fdopen(input_files.open_to_append(place / LOG), "ab") as log:
             log.truncate(0)
-            return subprocess.Popen(
-                # -P: the folder that the lab was started in must not shadow any module
-                [sys.executable, "-P", "-m", "tui_lab.evaluation.search_process", str(place)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd=place,
-                env=child_environment(),
-                start_new_session=True,
-            )
+            return detached("tui_lab.evaluation.search_process", str(place), log=log, place=place)
     except OSError as error:
         raise LabError(
             f"search {settings.search}: it cannot be started ({error.strerror or error})"

@@ -22,6 +22,7 @@ from tui_lab.runs.overlay import AXES, METRICS
 from tui_lab.runs.queue.sweep import CRITERIA
 from tui_lab.runs.searches import FoundSearch
 from tui_lab.ui.actions.registry import bindings, filled
+from tui_lab.ui.actions.search_line import SearchLine
 from tui_lab.ui.screens.pane import Pane
 from tui_lab.ui.screens.run_commands import RunCommands
 from tui_lab.ui.terminal.textual_internals import call_after_layout
@@ -57,8 +58,6 @@ class RunsPane(Pane):
     RunsPane #top {
         height: 1; padding: 0 1; background: $surface; text-wrap: nowrap; text-overflow: ellipsis;
     }
-    RunsPane #filter { display: none; height: 1; border: none; padding: 0 1; background: $panel; }
-    RunsPane #filter.-open { display: block; }
     RunsPane #detail { height: 3; padding: 0 1; background: $surface; }
     RunsPane #legend { height: auto; max-height: 4; }
     RunsPane #recipes Static, RunsPane #sweep Static { height: auto; padding: 0 1; }
@@ -125,7 +124,7 @@ class RunsPane(Pane):
 
     def compose_body(self) -> ComposeResult:
         yield Static(id="top")
-        yield Input(placeholder="words; state:failed  model:qwen  tag:good  data:pirate", id="filter")
+        yield SearchLine("words; state:failed  model:qwen  tag:good  data:pirate")
         yield TabBar(part_tabs(TABS))
         with Container(id="parts"):
             with Vertical(id="list", classes="part -active") as part:
@@ -161,13 +160,12 @@ class RunsPane(Pane):
 
     def _share_rows(self, runs: int) -> None:
         """Under a table of few runs the rest gets the rows that they do not need."""
+        parts = self.query_one("#parts")
         if self.has_class("-grid") and not self.has_class("-beside"):
-            most = self.query_one("#parts").size.height // 2
-            self.query_one(
-                "#parts"
-            ).styles.grid_rows = f"{max(LEAST_ROWS, min(most, runs + OTHER_ROWS))} 4fr 3fr"
+            rows = max(LEAST_ROWS, min(parts.size.height // 2, runs + OTHER_ROWS))
+            parts.styles.grid_rows = f"{rows} 4fr 3fr"
         else:
-            self.query_one("#parts").styles.clear_rule("grid_rows")
+            parts.styles.clear_rule("grid_rows")
 
     def on_screen_resume(self) -> None:
         self.read_folders()
@@ -329,29 +327,20 @@ class RunsPane(Pane):
 
     def _draw_sweep(self) -> None:
         name = self.current.sweep if self.current else ""
+        width, head = self._part_width("sweep"), ""
         if self.search is not None and self.search.result.search == name:
-            self._draw_search(self.search)
-            return
-        runs = index.sweep_runs(self.every, name) if name else []
-        best = index.best_of(runs, self.criterion)
-        lines = runs_table.sweep_lines(runs, best, self.criterion, self._part_width("sweep"))
+            head = search_view.head(self.search, self.keys("runs.search"))
+            lines = search_view.search_lines(self.search.result, self.search.state, width)
+        else:
+            runs = index.sweep_runs(self.every, name) if name else []
+            best = index.best_of(runs, self.criterion)
+            lines = runs_table.sweep_lines(runs, best, self.criterion, width)
+            if runs:
+                text, key = index.criterion_text(runs, self.criterion), self.keys("runs.criterion")
+                head = f"{sanitize(name)}: {text}   ({key} changes it)"
+        heads = [Content.styled(head, "$text-muted")] if head else []
         styled = [Content.styled(line, "bold $success" if marked else "") for line, marked in lines]
-        if runs:
-            words = (
-                f"{index.criterion_text(runs, self.criterion)}   ({self.keys('runs.criterion')} changes it)"
-            )
-            styled = [Content.styled(f"{sanitize(name)}: {words}", "$text-muted"), *styled]
-        self.query_one("#sweep Static", Static).update(Content("\n").join(styled))
-
-    def _draw_search(self, found: FoundSearch) -> None:
-        key = self.keys("runs.search")
-        does = "stops it" if found.state == "running" else "lets it go on"
-        head = f"{search_view.state_line(found.result, found.state)}   ({key} {does})"
-        lines = search_view.search_lines(found.result, found.state, self._part_width("sweep"))
-        styled = [Content.styled(line, "bold $success" if chosen else "") for line, chosen in lines]
-        self.query_one("#sweep Static", Static).update(
-            Content("\n").join([Content.styled(head, "$text-muted"), *styled])
-        )
+        self.query_one("#sweep Static", Static).update(Content("\n").join([*heads, *styled]))
 
     def _part_width(self, part: str) -> int:
         """Cells that a line of a part has. One that is hidden is as wide as it will be."""
@@ -389,26 +378,23 @@ class RunsPane(Pane):
             self._sort(event.column)
 
     def action_filter(self) -> None:
-        line = self.query_one("#filter", Input)
-        line.add_class("-open")
-        line.focus()
+        self.query_one(SearchLine).open_search()
 
-    @on(Input.Changed, "#filter")
+    @on(Input.Changed, "SearchLine")
     def _filter_changed(self, event: Input.Changed) -> None:
         self.query_text = event.value
         self._draw()
 
-    @on(Input.Submitted, "#filter")
+    @on(Input.Submitted, "SearchLine")
     def _filter_taken(self) -> None:
-        self.query_one("#filter").set_class(bool(self.query_text.strip()), "-open")
+        self.query_one(SearchLine).set_class(bool(self.query_text.strip()), "-open")
         self.action_tab("list")
 
     def action_clear(self) -> None:
         """Escape: leaves the filter, then clears it, then the window of the plot, then the marks."""
-        line = self.query_one("#filter", Input)
+        line = self.query_one(SearchLine)
         if self.query_text or line.has_focus:
-            line.value = ""
-            line.remove_class("-open")
+            line.close_search()
             self.action_tab("list")
         elif not self.query_one(Plot).show_all() and self.marked:
             self.action_unmark()

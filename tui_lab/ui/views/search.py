@@ -10,7 +10,7 @@ from tui_lab.core.sanitize import sanitize
 from tui_lab.evaluation.search_plan import CONFIRMATIONS, REDUCTION, RUNGS, Budget
 from tui_lab.forecast.estimate import RunEstimate
 from tui_lab.retention.statistics import Interval
-from tui_lab.runs.searches import SearchResult, budget_text, interval_text, values_text
+from tui_lab.runs.searches import FoundSearch, SearchResult, budget_text, interval_text, values_text
 from tui_lab.ui.views.run_time import run_time
 from tui_lab.ui.views.spans import fit
 from tui_lab.ui.views.states import state_text
@@ -30,6 +30,12 @@ def state_line(found: SearchResult, state: str) -> str:
     if state != "finished":
         parts.append(f"{duration(left)} left")
     return "   ".join(parts)
+
+
+def head(found: FoundSearch, key: str) -> str:
+    """The state of a search, and what the key does."""
+    does = "stops it" if found.state == "running" else "lets it go on"
+    return f"{state_line(found.result, found.state)}   ({key} {does})"
 
 
 def search_lines(found: SearchResult, state: str, width: int) -> list[tuple[str, bool]]:
