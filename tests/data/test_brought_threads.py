@@ -151,8 +151,9 @@ def test_a_mapping_of_its_columns_leaves_the_rows_as_they_are(tmp_path: Path, co
 
 def test_deep_trees_and_circles_end(tmp_path: Path) -> None:
     many = [message(n, n - 1 or None, "assistant" if n % 2 == 0 else "user", f"t{n}") for n in range(1, 3000)]
-    [row] = formats.read(write(tmp_path, "a.jsonl", many)).rows
-    assert len(row.messages or ()) == 500
+    source = formats.read(write(tmp_path, "a.jsonl", many))
+    assert [len(row.messages or ()) for row in source.rows] == [200]
+    assert "it has 200 turns before it: later ones are left out" in source.warnings[0]
     circle = [message(1, 2, *U), message(2, 1, *A), message(3, None, *U), message(4, 3, *A)]
     assert chats(formats.read(write(tmp_path, "b.jsonl", circle))) == [[U, A]]
     nodes = {"a": node("a", "b", U, "b"), "b": node("b", "a", A, "a")}
@@ -299,6 +300,9 @@ def test_numbers_of_labels_without_names_are_pointed_out(tmp_path: Path) -> None
     )
     with pytest.raises(LabError, match="label holds 1, for which no name is given: add 1=NAME"):
         formats.read(path, columns="question=text,answer=label,0=bad")
+    below = write(tmp_path, "below.csv", LABELLED.replace(",0", ",-1"))
+    assert chats(formats.read(below, columns="question=text,answer=label,-1=bad,1=good"))[1][1][1] == "bad"
+    Path(below).unlink()
     (tmp_path / "labels.txt").write_text("bad\ngood\n")
     source = formats.read(path, columns="question=text,answer=label")
     assert chats(source)[0] == NAMED and not source.warnings

@@ -25,7 +25,7 @@ from tui_lab.data.turns import CONTENT_KEYS, ROLE_KEYS, ROLES, unknown_speakers
 SNIFFED_ROWS = 200
 MAX_MESSAGES = 2_000_000  # of a set with a message a row: all are in memory
 MOST_SPEAKERS = 6  # who are not known, of rows that are messages
-MAX_TURNS = 500  # of one thread
+MAX_TURNS = 200  # of one thread
 _IDS = ("message_id", "msg_id", "id", "uuid", "node_id")
 _PARENTS = ("parent_id", "parent_message_id", "parent", "reply_to", "in_reply_to")
 _CHATS = (
@@ -265,6 +265,11 @@ def _threads(messages: Mapping[str, _Message]) -> Iterator[FileRecord]:
     for root in roots:
         before = len(trained)
         for path in _paths(root, children, messages):
+            if len(path) > MAX_TURNS and path[-1] in children:
+                yield (
+                    messages[path[-1]].place,
+                    {RAGGED_CELLS: f"{MAX_TURNS} turns before it: later ones are left out"},
+                )
             while path and messages[path[-1]].role != "assistant":
                 path.pop()
             if not path or path[-1] in trained:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from tui_lab.core.sanitize import sanitize
 from tui_lab.data.cells import clean, clean_json, is_missing, structure_of, text_of, texts_of
 from tui_lab.data.rows import BadRow, ChatMessage, Tool
 
@@ -108,15 +109,20 @@ def repeated_names(texts: list[Any]) -> list[str]:
     return names if is_few and all(map(_PERSON.fullmatch, names)) else []
 
 
+def shown_speakers(names: Iterable[str]) -> str:
+    """The first names for a message, the others counted."""
+    found = list(names)
+    more = len(found) - _NAMED_SPEAKERS
+    return sanitize(", ".join(found[:_NAMED_SPEAKERS]) + (f" and {more} more" if more > 0 else ""))
+
+
 def unknown_speakers(names: Iterable[str]) -> BadRow:
     """Why turns by these speakers cannot be read, and how to say who is who."""
     found = list(dict.fromkeys(name.strip()[:40] for name in names))
-    more = len(found) - _NAMED_SPEAKERS
-    shown = ", ".join(found[:_NAMED_SPEAKERS]) + (f" and {more} more" if more > 0 else "")
     example = ",".join(f"{name}={part}" for name, part in zip(found, PARTS, strict=False))
     return BadRow(
-        f"unknown speaker{'s' if len(found) > 1 else ''} {shown}: --columns {example} says who is who "
-        f"({', '.join(PARTS)})"
+        f"unknown speaker{'s' if len(found) > 1 else ''} {shown_speakers(found)}: --columns {example} says "
+        f"who is who ({', '.join(PARTS)})"
     )
 
 

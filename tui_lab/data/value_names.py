@@ -19,11 +19,12 @@ from tui_lab.data.column_plan import ColumnPlan, whole_number
 from tui_lab.data.column_roles import MAPPED_NAMES, canonical
 from tui_lab.data.files import RawData, Stream
 from tui_lab.data.streams import FileRecord, Records
-from tui_lab.data.turns import PARTS, ROLE_KEYS, transcript
+from tui_lab.data.turns import PARTS, ROLE_KEYS, shown_speakers, transcript
 
 SNIFFED_ROWS = 200
 MAX_DEPTH = 6  # of lists and objects in a cell
 MOST_LABELS = 50
+MAX_LABEL_CHARS = 40
 NAMED_LABELS = 5  # labels that a message names
 LABEL_FILES = ("labels.txt", "label_names.txt", "classes.txt", "class_names.txt")
 LABEL_FILE_BYTES = 1 << 20
@@ -57,7 +58,7 @@ def split_mapping(pairs: Mapping[str, str], columns: Sequence[str]) -> ValueName
             speakers[left.lower()] = right.lower()
         elif left.lower() in PARTS and left.lower() not in MAPPED_NAMES and canonical(right) not in known:
             speakers[right.lower()] = left.lower()
-        elif whole_number(left) is not None and left not in known and right not in known:
+        elif _whole(left) is not None and left not in known and right not in known:
             labels[left] = right
         else:
             rest[left] = right
@@ -83,13 +84,11 @@ def named(raw: RawData, names: ValueNames) -> RawData:
         ]
         plain = [{k: structure_of(v) for k, v in e.items()} if isinstance(e, dict) else e for e in first]
         if rows == plain:
-            raise LabError(f"columns: no turn of the first rows is by {sanitize(', '.join(names.speakers))}.")
+            raise LabError(f"columns: no turn of the first rows is by {shown_speakers(names.speakers)}.")
         notes.append(_listed("speakers", names.speakers))
     column, labels = _labels(raw, names)
     if labels:
-        changes.append(
-            lambda row: {**row, column: labels.get(str(whole_number(row.get(column))), row.get(column))}
-        )
+        changes.append(lambda row: {**row, column: labels.get(str(_whole(row.get(column))), row.get(column))})
         notes.append(_listed(f"the numbers of {sanitize(column)[:40]}", labels))
     if not changes:
         return raw
@@ -188,10 +187,18 @@ def _labels(raw: RawData, names: ValueNames) -> tuple[str, dict[str, str]]:
     return column, _names_beside(raw.paths, max(_numbers(rows, column)))
 
 
+def _whole(value: object) -> int | None:
+    """A whole number, also below 0, as number or text."""
+    if isinstance(value, str) and value.strip().startswith("-"):
+        number = whole_number(value.strip()[1:])
+        return None if number is None else -number
+    return whole_number(value)
+
+
 def _numbers(rows: Sequence[Mapping[str, Any]], column: str) -> list[int]:
     """The different whole numbers that a column holds in all rows; [] where it holds something else."""
     cells = [row.get(column) for row in rows if not is_missing(row.get(column)) and row.get(column) != ""]
-    found = [whole_number(cell) for cell in cells]
+    found = [_whole(cell) for cell in cells]
     numbers = sorted({number for number in found if number is not None})
     return numbers if found and None not in found and len(numbers) <= MOST_LABELS else []
 
@@ -217,7 +224,8 @@ def _different(rows: Sequence[Mapping[str, Any]], column: str) -> list[str]:
     """The labels in a column; [] where its values are no labels: too many, or each another one."""
     cells = [str(row[column]) for row in rows if isinstance(row.get(column), str | int)]
     found = sorted(set(cells))
-    return found if 2 <= len(found) <= MOST_LABELS and len(cells) > len(found) else []
+    is_short = all(len(label) <= MAX_LABEL_CHARS for label in found)
+    return found if 2 <= len(found) <= MOST_LABELS and len(cells) > len(found) and is_short else []
 
 
 def label_hint(plan: ColumnPlan, records: Sequence[FileRecord]) -> str:
