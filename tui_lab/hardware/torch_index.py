@@ -18,7 +18,7 @@ DEFAULT_CAPABILITY = (7, 5)
 #: The build for older drivers (every CUDA 12) and older cards: compute capability 5.0 to 9.0.
 OLDER_INDEX, OLDER_CUDA = "cu126", 12
 #: Blackwell and later have no kernels there. The last build for CUDA 12 that has is torch 2.11 of this index
-#: (7.5 to 12.0; torch 2.12 dropped it). By the support matrix in pytorch's RELEASE.md; not tried on a card.
+#: (7.5 to 12.0; torch 2.12 dropped it). By the support matrix in pytorch's RELEASE.md of 2.12; not tried.
 BLACKWELL_INDEX, BLACKWELL_CAPABILITY, BLACKWELL_CUDA = "cu128", (10, 0), (12, 8)
 _TIMEOUT_S = 20
 
