@@ -168,6 +168,10 @@ def test_a_suite_of_another_language_is_said(
         (["--adapter", "no-such-run"], "no-such-run"),
         (["--limit", "-3"], "limit is 0"),
         (["--threshold", "90"], "--threshold must be a share"),
+        (["--judge", "pocket"], "a classifier or judge scores the answers of refusals"),
+        (["--suite", "refusals", "--judge", "no-such-judge"], "no-such-judge"),
+        (["--suite", "refusals", "--classifier", "no-folder"], "is no folder"),
+        (["--judge", "pocket", "--classifier", "x"], "use one of them"),
     ],
 )
 def test_bad_words_are_one_sentence(

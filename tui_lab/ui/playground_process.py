@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from msgspec.structs import replace
-
 from tui_lab.core.time_left import SILENT_S, TICK_S, so_far
 from tui_lab.ui.lab import lab_of
 from tui_lab.ui.terminal.types import AnyApp
@@ -48,6 +46,8 @@ class PlaygroundProcess:
         lab_of(self._app).playground_status = status
 
     def _show_time(self) -> None:
+        from msgspec.structs import replace  # not needed by the first frame
+
         spent = time.monotonic() - self._since
         if self.client is not None and self._text and spent >= SILENT_S:
             lab_of(self._app).playground_status = replace(self.client.status, text=so_far(self._text, spent))

@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import msgspec
 from textual.screen import Screen
 
 from tui_lab.core.changed_inputs import ChangedInputs, accepting
 from tui_lab.core.sanitize import sanitize
 from tui_lab.core.time_left import TimeLeft
+
+if TYPE_CHECKING:
+    import msgspec  # not needed by the first frame
 
 T = TypeVar("T")
 #: What the two answers do.
