@@ -206,9 +206,9 @@ async def test_measure_save_and_export(own_folders: Path, jobs: list[tuple[str, 
 
         pane = app.screen
         assert isinstance(pane, RetentionPane)
-        await until(lambda: not pane.progress)
+        await until(lambda: not pane.measurement.progress)
         await save.press("K")
-        await until(lambda: len(jobs) == 2 and not pane.progress)
+        await until(lambda: len(jobs) == 2 and not pane.measurement.progress)
         curve = {"v": 1, "points": points, "recommended": recommended, "keep": 0.95}
         sample_runs.save(run.path / "retention" / "strength.json", curve)  # what the job leaves
         await until(lambda: len(pane._strengths) == 3)
@@ -217,7 +217,7 @@ async def test_measure_save_and_export(own_folders: Path, jobs: list[tuple[str, 
         assert jobs[2][1] == {"run": run.id, "save": 0.5}
         save.reached("save the best strength")
 
-        await until(lambda: not pane.progress)
+        await until(lambda: not pane.measurement.progress)
         await export.press("e")
         await until(lambda: isinstance(app.screen, ExportScreen))
         await export.press("enter")
