@@ -1,5 +1,5 @@
 """Packed rows without a mask: the same losses and gradients as each document alone, on every architecture
-that :data:`tui_lab.recipes.resolve.VARLEN_MODELS` names, and what torch's kernel is asked for."""
+that :data:`tui_lab.recipes.packed_attention.VARLEN_MODELS` names, and what torch's kernel is asked for."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from tests.training.conftest import losses, recipe_for
 from tui_lab.hardware.device import DeviceFacts
+from tui_lab.recipes.packed_attention import VARLEN_MODELS
 from tui_lab.recipes.recipe import build
-from tui_lab.recipes.resolve import VARLEN_MODELS, Resolution, resolve
+from tui_lab.recipes.resolve import Resolution, resolve
 from tui_lab.training import packed_attention
 from tui_lab.training.trainer import LabTrainer
 
@@ -253,7 +254,7 @@ def test_choice_and_reason(
 
 
 def test_an_old_torch_keeps_the_mask(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tui_lab.recipes.resolve._torch_version", lambda: (2, 9))
+    monkeypatch.setattr("tui_lab.recipes.packed_attention._torch_version", lambda: (2, 9))
     found = resolved("qwen2", CARD, packed_attention="varlen")
     assert found.values.packed_attention == "mask" and "torch 2.9" in reason_of(found)
     assert any("packed_attention = 'varlen'" in text for text in found.warnings)

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Protocol
 
@@ -23,6 +21,7 @@ from tui_lab.hardware.device import DeviceFacts
 from tui_lab.models import target_modules
 from tui_lab.models.shapes import known
 from tui_lab.models.stored_forms import DESCRIPTIONS, READERS, StoredForm
+from tui_lab.recipes.packed_attention import VARLEN_MODELS, why_mask
 from tui_lab.recipes.presets import replaced_max_steps
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.recipes.rules import LORA_LIKE_METHODS, VIRTUAL_TOKEN_METHODS, warnings_for
@@ -33,15 +32,6 @@ METHODS_WITH_TARGETS = (*LORA_LIKE_METHODS, "ia3", "osf")
 
 #: Their attention caps its logits (softcap), which the sdpa kernels leave out.
 SOFTCAP_MODELS = ("gemma2",)
-#: Architectures whose packed rows were compared with the same rows alone, without a mask (losses and
-#: gradients, tests/training/test_packed_attention.py).
-VARLEN_MODELS = (
-    "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma3_text", "olmo2", "granite", "phi", "phi3",
-    "gpt_neox", "gpt2", "smollm3", "cohere", "starcoder2", "olmo", "olmo3", "glm", "glm4", "ernie4_5",
-    "exaone4",
-)  # fmt: skip
-#: The first torch whose attention for packed rows is causal and takes windows.
-VARLEN_TORCH = (2, 11)
 #: A float32 CPU run of more than this is a matter of hours, not of minutes.
 CPU_PARAMETERS_LIMIT = 200_000_000
 #: The shortest useful row, in tokens (also the lower limit of max_length).
@@ -307,7 +297,11 @@ def _packed_attention(case: _Case) -> None:
         )
         return
     asked = case.recipe.packed_attention
-    reason = "because the recipe sets it" if asked == "mask" else _why_mask(case, asked)
+    reason = "because the recipe sets it"
+    if asked != "mask":
+        is_sdpa, is_float32 = values.attn_implementation == "sdpa", values.compute_dtype == "float32"
+        on_cpu = asked == "varlen"
+        reason = why_mask(case.model.model_type, case.device, is_sdpa, is_float32, on_cpu)
     if reason:
         if asked == "varlen":
             case.found.warnings.append(f"packed_attention = 'varlen' is not possible here: {reason}")
@@ -321,36 +315,6 @@ def _packed_attention(case: _Case) -> None:
     else:
         reason = "each packed row is computed by its bounds, one after the other"
     case.settle("packed_attention", "varlen", reason)
-
-
-def _why_mask(case: _Case, asked: str) -> str:
-    """Why packed rows need a mask; "" where they do not."""
-    model_type, device = case.model.model_type, case.device
-    if case.found.values.attn_implementation != "sdpa":
-        return f"packed rows share a mask because {model_type} caps its attention logits, as varlen does not"
-    if model_type not in VARLEN_MODELS:
-        name = model_type or "this architecture"
-        return f"packed rows share a mask because {name} was not compared without one"
-    if device.type != "cuda":
-        return (
-            "" if asked == "varlen" else "packed rows share a mask because the kernel without one needs CUDA"
-        )
-    if not device.bf16 or case.found.values.compute_dtype == "float32":
-        return "packed rows share a mask because the kernel without one needs a card with bf16, and 16 bits"
-    if _torch_version() < VARLEN_TORCH:
-        found = ".".join(map(str, _torch_version()))
-        needed = ".".join(map(str, VARLEN_TORCH))
-        return f"packed rows share a mask because torch {found} has no kernel without one; torch {needed} has"
-    return ""
-
-
-@lru_cache(maxsize=1)
-def _torch_version() -> tuple[int, int]:
-    try:
-        major, minor, *_ = version("torch").split(".")
-        return int(major), int(minor)
-    except (PackageNotFoundError, ValueError):
-        return 0, 0
 
 
 # --------------------------------------------------------------------------------------------------
