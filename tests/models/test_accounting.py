@@ -249,6 +249,15 @@ def test_a_form_is_read_where_its_packages_are_installed_and_work(
     with pytest.raises(LabError, match="cannot be loaded: read"):
         load(folder)
     assert checked == [{"device_map": {"": "cpu"}}]
+
+    def refuse(**_: object) -> None:
+        raise RuntimeError("expect N to be dividable by 16")
+
+    refusing = torch.nn.Linear(1, 1)
+    refusing.forward, refusing.device = refuse, "cpu"  # type: ignore[method-assign, assignment]
+    monkeypatch.setattr(loading, "_from_files", lambda *_: (refusing, {}))
+    with pytest.raises(LabError, match=r"cannot be loaded: .*expect N to be dividable by 16"):
+        load(folder)
     with pytest.raises(LabError, match=f"form {method}, which cannot be turned into plain weights"):
         load(folder, Precision(unquantized=True))
 

@@ -165,6 +165,9 @@ def load_model(
         place = "cpu"  # plain weights need not fit the GPU
     try:
         model, info = _from_files(source, config, form, precision, dtype, place, attention)
+        if form in READERS:  # its products may not be defined for the sizes of these layers
+            with torch.inference_mode():
+                model(input_ids=torch.zeros((1, 1), dtype=torch.long, device=model.device))
         if rounded and precision.unquantized:
             model = _dequantized(model, dtype, device)
         if in_place or (form == "fp8" and precision.quantization != "none"):
