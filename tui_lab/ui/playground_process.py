@@ -50,8 +50,6 @@ class PlaygroundProcess:
 
         spent = time.monotonic() - self._since
         if self.client is not None and self._text and spent >= SILENT_S:
-            from msgspec.structs import replace
-
             lab_of(self._app).playground_status = replace(self.client.status, text=so_far(self._text, spent))
 
     def free_gpu(self) -> None:
