@@ -157,6 +157,11 @@ def test_beginnings_of_texts_are_continued_for_a_classifier(classifier: Path, ru
         ask(suites=["toxicity"], classifier=str(classifier), judge="pocket")
 
 
+def test_the_strength_of_a_scored_suite_is_swept_on_the_suite_itself() -> None:
+    names = ("refusals@judge", "toxicity@classifier", "redteam@judge", "mmlu@5", "everyday", "own@judge")
+    assert [scored.suite_of(name) for name in names] == ["refusals", "toxicity", "", "mmlu@5", "everyday", ""]
+
+
 def test_a_note_says_what_a_judge_did_not_decide() -> None:
     assert scored.undecided_note("refusals", "rule", 0, 6, "refusal") == ""
     note = scored.undecided_note("refusals", "rule", 5, 6, "refusal")

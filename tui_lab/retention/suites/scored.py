@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, get_args
 
 from tui_lab.retention.scoring.metrics import ItemScore
 from tui_lab.retention.suites import checks
@@ -63,6 +63,13 @@ def as_answers(suite: Suite) -> Suite:
 def name_of(suite: str, by: ScoredBy) -> str:
     """The name of a scored suite, under which its result is stored."""
     return f"{suite}@{by}"
+
+
+def suite_of(name: str) -> str:
+    """The suite of a result that a judge or classifier scored; "" for other results of a judge, and ``name``
+    for one that was scored by rules."""
+    suite, at, by = name.rpartition("@")
+    return name if not at or by not in get_args(ScoredBy) else suite if suite in SCORED else ""
 
 
 def scored_suite(suite: Suite, by: ScoredBy, scorer: str, identity: str) -> Suite:

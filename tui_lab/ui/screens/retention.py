@@ -467,8 +467,10 @@ class RetentionPane(Pane):
 
     def action_sweep(self) -> None:
         if (run := self._idle()) is not None:
-            what = "measuring the strength curve"
-            self.measurement.start(STRENGTH, what, run.id, suite=self.suite, keep=0.95)
+            from tui_lab.retention.suites.scored import suite_of
+
+            what, suite = "measuring the strength curve", suite_of(self.suite) or FIRST_SUITE
+            self.measurement.start(STRENGTH, what, run.id, suite=suite, keep=0.95)
 
     def action_save_strength(self) -> None:
         points = self._strengths
