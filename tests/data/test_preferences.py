@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from tui_lab.cli.recipe_args import check_data
 from tui_lab.core.errors import LabError
 from tui_lab.data import formats
 from tui_lab.data.examples import Example
 from tui_lab.data.preferences import check_verdicts
+from tui_lab.data.preflight import check_rows
 from tui_lab.data.prepare import Preparation, PreparedData, prepare
 from tui_lab.pocket import MODEL_DIR
 
@@ -163,8 +163,8 @@ def test_answers_of_one_verdict_are_refused_before_the_run(tmp_path: Path) -> No
     path = tmp_path / "votes.jsonl"
     path.write_text('{"prompt": "Why?", "completion": "So.", "label": true}\n')
     with pytest.raises(LabError, match="every answer is desirable"):
-        check_data(str(path), "auto", 0, preference_loss="kto")
-    check_data(str(path), "auto", 0)
+        check_rows(str(path), "auto", 0, preference_loss="kto")
+    check_rows(str(path), "auto", 0)
 
 
 def test_plain_tuning_on_pairs_says_what_it_does_not_use(tmp_path: Path) -> None:
@@ -189,3 +189,19 @@ def test_bundled_sets_of_preferences() -> None:
 
 def test_an_example_without_rejected_answer_has_no_other_side() -> None:
     assert Example(prompt="a", completion="b").with_rejected is None
+
+
+def test_verdicts_of_a_mixture_are_checked_over_all_parts(tmp_path: Path) -> None:
+    row = {"prompt": "a", "completion": "b"}
+    for name, labels in (("one", [True]), ("same", [True, True]), ("both", [True, False]), ("empty", [])):
+        lines = [json.dumps({**row, "label": label}) + "\n" for label in labels]
+        (tmp_path / f"{name}.jsonl").write_text("".join(lines))
+    of = {name: tmp_path / f"{name}.jsonl" for name in ("one", "same", "both", "empty", "absent")}
+    check_rows(f"{of['one']}:1 + {of['both']}:1", preference_loss="kto")
+    for data, sentence in (
+        (f"{of['one']}:1 + {of['same']}:1", "every answer is desirable"),
+        (f"{of['one']}:1 + {of['empty']}:1", r"empty\.jsonl"),
+        (f"{of['both']}:1 + {of['absent']}:1", r"absent\.jsonl"),
+    ):
+        with pytest.raises(LabError, match=sentence):
+            check_rows(data, preference_loss="kto")

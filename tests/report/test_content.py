@@ -84,7 +84,16 @@ def written(run: Run, steps: int = 30, end: str = "finished", forecast: bool = T
     if end:
         examples = [{"prompt": "Who?", "answer": "yes", "expected": "yes", "ok": True}]
         write(
-            ScoreEvent(step=steps, name="exact", value=0.9, rows=64, when="end", exact=0.9, examples=examples)
+            ScoreEvent(
+                step=steps,
+                name="exact",
+                value=0.9,
+                rows=64,
+                when="end",
+                exact=0.9,
+                examples=examples,
+                by_task={"easy": 1.0, "hard": 0.8},
+            )
         )
         write(EndEvent(state=end, step=steps, message="", seconds=61.0, peak_memory={"resident": 600 * MIB}))
     events.close()
@@ -389,6 +398,12 @@ def cells_of(found: content.ReportContent, caption: str) -> list[dict[str, str]]
     tables = [block for block in blocks(found, "result") if isinstance(block, Table)]
     table = next(table for table in tables if table.caption == caption)
     return [dict(zip(table.headers[1:], row[1:], strict=True)) for row in table.rows]
+
+
+def test_a_score_has_the_values_of_its_tasks() -> None:
+    score = ScoreEvent(name="exact", value=0.9, rouge_l=0.5, by_task={"easy": 1.0, "hard": 0.8})
+    wanted = {"exact": 0.9, "exact match, task easy": 1.0, "exact match, task hard": 0.8, "rouge_l": 0.5}
+    assert document._score_values(score) == wanted
 
 
 def test_a_run_that_goes_on_has_the_scores_of_all_stages() -> None:

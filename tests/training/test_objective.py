@@ -240,6 +240,7 @@ def test_task_weights_are_learned(tiny_llama: Path, tmp_path: Path) -> None:
         of = batch["task"] == place
         wanted = cross_entropy(logits[of].flatten(0, 1), batch["labels"][of][:, 1:].flatten())
         assert parts[f"task {name}"] == pytest.approx(float(wanted), rel=1e-4)
+        assert parts[f"sigma {name}"] == pytest.approx(1.0)  # where every weight starts
     trainer.train()
     assert trainer.objective.raw_sigma is not None
     assert not torch.allclose(trainer.objective.raw_sigma, trainer.objective.raw_sigma[0].detach())

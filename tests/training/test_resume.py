@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from safetensors.torch import load_file
 
 from tests.training.conftest import losses, recipe_for
 from tui_lab.runs import checkpoints
+from tui_lab.runs.folder import Run
 from tui_lab.training.attempt import is_finished, tokens_trained
-from tui_lab.training.trainer import LabTrainer
+from tui_lab.training.start_weights import load_from_run
+from tui_lab.training.trainer import LabTrainer, save_weights
 
 STEPS = 8
 RECIPES: dict[str, dict[str, Any]] = {
@@ -27,6 +30,8 @@ RECIPES: dict[str, dict[str, Any]] = {
     "KL": {"kl_weight": 0.5, "lora_dropout": 0.1},
     "accumulation": {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 3, "lora_dropout": 0.2},
     "nf4": {"quantization": "nf4", "lora_dropout": 0.1, "optim": "adamw_8bit"},
+    "osf": {"method": "osf", "effective_rank": 0.5},
+    "fp8": {"quantization": "fp8", "lora_dropout": 0.1},
     "epochs": {"max_steps": 0, "num_train_epochs": 1.5, "lora_dropout": 0.1},
 }
 
@@ -66,6 +71,30 @@ def test_resumed_run_is_bit_identical(make_trainer: Callable[..., LabTrainer], n
     assert losses(resumed) == losses(uninterrupted), f"saved at step {saved_at}"
     for mine, theirs in zip(weights(resumed), weights(uninterrupted), strict=True):
         assert torch.equal(mine, theirs)
+
+
+def test_a_new_adapter_beside_an_earlier_one_is_resumed_exactly(
+    make_trainer: Callable[..., LabTrainer], tmp_path: Path
+) -> None:
+    """The ranks of the earlier run stay as they are through the break, and all others are those of a run
+    without one."""
+    run = Run(tmp_path / "first")
+    first = make_trainer(recipe_for(max_steps=2, lora_r=4))
+    first.train()
+    save_weights(first.model, run.adapter_path)
+    make = partial(make_trainer, start=lambda model: load_from_run(model, run, 4))
+    recipe = recipe_for(max_steps=STEPS, lora_r=6, lora_alpha=9, frozen_rank=4, from_run="first", seed=7)
+    uninterrupted = make(recipe, folder="whole")
+    earlier = [weight[:4].clone() for weight in weights(uninterrupted) if weight.shape[0] == 10]
+    uninterrupted.train()
+    resumed = make(recipe, folder="broken")
+    checkpoint = broken_off(make, recipe, 3, "broken")
+    resumed.train(resume_from_checkpoint=str(checkpoint))
+    assert losses(resumed) == losses(uninterrupted)
+    for mine, theirs in zip(weights(resumed), weights(uninterrupted), strict=True):
+        assert torch.equal(mine, theirs)
+    after = [weight[:4] for weight in weights(resumed) if weight.shape[0] == 10]
+    assert len(earlier) == 14 and all(map(torch.equal, after, earlier))
 
 
 def test_changed_rate_and_decay_on_resume(

@@ -32,3 +32,9 @@ def test_samples_run_under_the_autocast_of_the_training(monkeypatch: pytest.Monk
     evaluator._recipe = cast("Any", SimpleNamespace(sample_max_new_tokens=4))
     assert evaluator._answers(cast("Any", trainer), ["Once"]) == ["text"]
     assert seen == [torch.bfloat16]
+
+
+def test_scores_of_tasks_are_the_means_of_their_rows() -> None:
+    marks = [1.0, 0.0, 0.5, 1.0]
+    assert samples._by_task(["b", "a", "b", None], marks) == {"a": 0.0, "b": 0.75}
+    assert samples._by_task(["b", "b", None, None], marks) == {}

@@ -20,7 +20,6 @@ from tui_lab.runs.queue import sweep
 from tui_lab.runs.queue.sweep import SweepGrid, SweepValues
 
 #: Smaller data files are checked before the run is created; larger ones only by the run.
-CHECKED_DATA_BYTES = 64 << 20
 
 
 def overrides_of(args: argparse.Namespace) -> dict[str, object]:
@@ -85,8 +84,10 @@ def prepare_all(args: argparse.Namespace, grid: SweepGrid, action: str) -> list[
 
     @cache
     def data_error(data: str, data_format: str, max_rows: int, columns: str, loss: str) -> LabError | None:
+        from tui_lab.data import preflight
+
         try:
-            check_data(data, data_format, max_rows, columns, loss)
+            preflight.check_rows(data, data_format, max_rows, columns, loss)
         except LabError as error:
             return error
         return None
@@ -160,38 +161,3 @@ def _mistakes(found: dict[str, list[str]], many: int, action: str) -> str:
     if len(lines) == 1:
         return lines[0]
     return f"{len(lines)} mistakes, nothing was {action}\n  - " + "\n  - ".join(lines)
-
-
-def check_data(
-    data: str,
-    data_format: str,
-    max_rows: int,
-    columns: str = "",
-    preference_loss: str = "none",
-    *,
-    is_part: bool = False,
-) -> None:
-    """Reads small local data completely, so that a damaged row is reported before a run is created, and the
-    first rows of other local data, of each part of a mixture. Sets of the hub are checked by the run. Raises
-    LabError."""
-    from tui_lab.data import bundled, formats, preferences, sources
-
-    parts = mixture.parts_of(data)
-    if len(parts) > 1:
-        for part in parts:
-            check_data(part.name, data_format, max_rows, columns, preference_loss, is_part=True)
-        return
-    path = expanded(data)
-    if data in bundled.NAMES:
-        _, form = bundled.PREFERENCES.get(data, ("", "messages"))
-        return preferences.check_form(form, data, preference_loss)
-    if path.exists() or not sources.HUB_NAME.match(data):  # LabError with the closest name
-        opened = formats.open_data(data, data_format, max_rows, columns)
-        preferences.check_form(opened.plan.format, opened.name, preference_loss)
-        small = path.is_file() and path.stat().st_size <= CHECKED_DATA_BYTES
-        if small and path.suffix.lower() != ".parquet":
-            verdicts = {example.task for example in opened.train}
-            if not verdicts:
-                raise formats.none_usable(opened)
-            if preference_loss == "kto" and not is_part:
-                preferences.check_verdicts(verdicts)

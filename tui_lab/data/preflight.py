@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tui_lab.data import hub, sources
+from tui_lab.core.paths import expanded
+from tui_lab.data import bundled, formats, hub, preferences, sources
 from tui_lab.data.bundled import NAMES
 from tui_lab.models import catalog, download
 from tui_lab.models.download import DownloadPlan
@@ -14,6 +15,8 @@ from tui_lab.recipes.recipe import Recipe
 
 #: The value of ``replay_data`` that needs nothing: the bundled corpus.
 AUTO = "auto"
+#: Larger files are not read before a run.
+CHECKED_DATA_BYTES = 64 << 20
 
 
 def data_of(recipe: Recipe) -> tuple[str, ...]:
@@ -29,6 +32,40 @@ def check_data(names: Iterable[str]) -> None:
     for source in dict.fromkeys(names):
         sources.check_exists(source, NAMES)
         hub.preflight(source)
+
+
+def check_rows(
+    data: str, data_format: str = "auto", max_rows: int = 0, columns: str = "", preference_loss: str = "none"
+) -> None:
+    """Reads small local data completely, so that a damaged row is reported before a run is created, and the
+    first rows of other local data, of each part of a mixture. Sets of the hub are checked by the run. Raises
+    LabError."""
+    parts = mixture.parts_of(data)
+    found = [_verdicts(part.name, data_format, max_rows, columns, preference_loss) for part in parts]
+    known = [verdicts for verdicts in found if verdicts is not None]
+    if preference_loss == "kto" and len(known) == len(found):
+        preferences.check_verdicts(verdict for verdicts in known for verdict in verdicts)
+
+
+def _verdicts(
+    data: str, data_format: str, max_rows: int, columns: str, preference_loss: str
+) -> set[str | None] | None:
+    """The verdicts of one data set's rows; None where they are not all read. Raises LabError."""
+    path = expanded(data)
+    if data in NAMES:
+        _, form = bundled.PREFERENCES.get(data, ("", "messages"))
+        preferences.check_form(form, data, preference_loss)
+        return None
+    if path.exists() or not sources.HUB_NAME.match(data):  # LabError with the closest name
+        opened = formats.open_data(data, data_format, max_rows, columns)
+        preferences.check_form(opened.plan.format, opened.name, preference_loss)
+        small = path.is_file() and path.stat().st_size <= CHECKED_DATA_BYTES
+        if small and path.suffix.lower() != ".parquet":
+            verdicts = {example.task for example in opened.train}
+            if not verdicts:
+                raise formats.none_usable(opened)
+            return verdicts
+    return None
 
 
 def preflight(recipe: Recipe) -> DownloadPlan | None:

@@ -171,6 +171,7 @@ def charts(state: RunState, threshold: float | None) -> list[Chart]:
         _part(state, "margin", "Reward margin", "reward", "reward_margin"),
         _part(state, "accuracy", "Reward accuracy", "share of pairs", "reward_accuracy"),
         _sides(state),
+        _sigma(state),
         _retention(state, threshold),
         _kl(state),
         _memory(state),
@@ -214,6 +215,17 @@ def _part(state: RunState, id: str, title: str, y_name: str, name: str) -> Chart
     if not any(math.isfinite(value) for one in series for value in one.ys):
         return None
     return Chart(id, title, y_name, tuple(series), from_zero=False)
+
+
+def _sigma(state: RunState) -> Chart | None:
+    """The learned uncertainty of each task."""
+    series = [
+        ChartSeries(name, colour, curve.steps, curve.values)
+        for colour, (name, curve) in enumerate(state.of_tasks("sigma").items())
+        if any(map(math.isfinite, curve.values))
+    ]
+    title = "Uncertainty σ of each task, whose loss counts 1/(2σ²)"
+    return Chart("sigma", title, "σ", tuple(series), from_zero=False) if series else None
 
 
 def _sides(state: RunState) -> Chart | None:

@@ -198,7 +198,9 @@ def _curves(report: ReportContent) -> Iterator[Block]:
 def _score_values(score: ScoreEvent) -> dict[str, float]:
     """All values of a score by name, the task's own first."""
     others = {name: getattr(score, name) for name in ("exact", "token_f1", "rouge_l", "bleu", "chrf")}
-    return {score.name: score.value, **{name: value for name, value in others.items() if value is not None}}
+    tasks = {f"{metric_name(score.name)}, task {task}": value for task, value in score.by_task.items()}
+    known = {name: value for name, value in others.items() if value is not None}
+    return {score.name: score.value, **tasks, **known}
 
 
 def _acquisition(report: ReportContent) -> Iterator[Block]:

@@ -240,7 +240,7 @@ class ValidationEvent(RunEvent, tag="eval", kw_only=True, frozen=True):
 
 class ScoreEvent(RunEvent, tag="score", kw_only=True, frozen=True):
     """The task's own score (0 to 1) of greedy answers to held-out rows; ``labels`` where answers are
-    labels."""
+    labels, ``by_task`` where rows name several tasks."""
 
     name: str
     value: float
@@ -255,6 +255,7 @@ class ScoreEvent(RunEvent, tag="score", kw_only=True, frozen=True):
     chrf: float | None = None
     examples: list[ScoredExample] = []
     labels: LabelScores | None = None
+    by_task: dict[str, float] = {}
 
 
 class SampleEvent(RunEvent, tag="sample", kw_only=True, frozen=True):

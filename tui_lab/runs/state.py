@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, MutableSequence
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.format import as_float
@@ -305,6 +305,11 @@ class RunState:
         seen = [value for step, value in pairs if since < step <= steps[-1] and math.isfinite(value)]
         mean = sum(seen) / len(seen) if seen else 0.0
         return (mean - held_out.last) / mean if mean > 0 else math.nan
+
+    def of_tasks(self, figure: Literal["task", "sigma"]) -> dict[str, Curve]:
+        """The losses of tasks with learned weights, or those weights (Kendall's σ), by task."""
+        start = f"{figure} "
+        return {name.removeprefix(start): each for name, each in self.parts.items() if name.startswith(start)}
 
     @property
     def trains_preferences(self) -> bool:

@@ -259,8 +259,11 @@ class Objective:
         if not len(present):  # a part without trained tokens
             return each.sum() + 0 * self.raw_sigma.sum()
         means = torch.stack([each[of_token == task].mean() for task in present])
-        for task, mean in zip(present.tolist(), means.tolist(), strict=True):
+        sigmas = torch.nn.functional.softplus(self.raw_sigma.detach())[present]
+        figures = torch.stack([means.detach(), sigmas]).tolist()  # one transfer from the device
+        for task, mean, sigma in zip(present.tolist(), *figures, strict=True):
             self.parts[f"task {self.tasks[task]}"] = mean
+            self.parts[f"sigma {self.tasks[task]}"] = sigma
         counted = means.new_tensor([share.tasks.get(task, 1.0) for task in present.tolist()])
         return losses.weighted_by_uncertainty(means, self.raw_sigma[present], counted) / accumulation
 

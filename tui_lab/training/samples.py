@@ -119,6 +119,7 @@ class TaskEvaluator:
                 bleu=similarity["bleu"],
                 chrf=similarity["chrf"],
                 labels=labels,
+                by_task=_by_task([example.task for example in examples], marks),
                 examples=[
                     ScoredExample(
                         prompt=_last_turn(prompt),
@@ -209,3 +210,10 @@ def label_likelihoods(
 
 def _last_turn(prompt: SamplePrompt) -> str:
     return prompt if isinstance(prompt, str) else prompt[-1]["content"]
+
+
+def _by_task(tasks: Sequence[str | None], marks: Sequence[float]) -> dict[str, float]:
+    """The mean mark of each task; empty where there are not several."""
+    names = sorted({task for task in tasks if task})
+    of = {name: [mark for task, mark in zip(tasks, marks, strict=True) if task == name] for name in names}
+    return {name: sum(each) / len(each) for name, each in of.items()} if len(names) > 1 else {}

@@ -14,6 +14,7 @@ from tests.ui.helpers import said, screen_text, until
 from tui_lab.core.errors import LabError
 from tui_lab.models.download import DownloadPlan, HubFile
 from tui_lab.pocket import MODEL_DIR
+from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs import launch
 from tui_lab.runs.folder import Run, list_runs
 from tui_lab.runs.queue import queue
@@ -428,3 +429,49 @@ def test_the_last_part_of_a_mixture_is_completed_and_each_is_checked(
     for text, sentence in (("pirate + gone.jsonl", "no data file"), ("pirate:0 + rows.jsonl", "above 0")):
         with pytest.raises(LabError, match=sentence):
             names.check(text)
+
+
+def chosen(app: LabApp) -> Recipe | None:
+    summary = pane(app).summary
+    return summary.recipe if summary is not None else None
+
+
+async def test_rows_that_no_preview_has_read_are_read_before_a_start(
+    started: list[Run], tmp_path: Path
+) -> None:
+    """`s` before the preview has finished (here it never does): bad data is one sentence, no start."""
+    good = {"prompt": "a", "completion": "b", "label": True}
+    for name, rows in (
+        ("good", [good] * 3),
+        ("best", [good]),
+        ("pairs", [{"prompt": "a", "completion": "b"}]),
+        ("empty", []),
+    ):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    one, other, pairs, empty = (
+        str(tmp_path / f"{name}.jsonl") for name in ("good", "best", "pairs", "empty")
+    )
+    cases = [
+        (one, "kto", "every answer is desirable"),
+        (f"{one}:1 + {other}:1", "kto", "every answer is desirable"),
+        (pairs, "kto", "needs the columns prompt, completion and a label"),
+        (f"{pairs}:0.5 + {empty}:0.5", "none", "empty.jsonl"),
+        (f"{pairs}:0.5 + {tmp_path}/absent.jsonl:0.5", "none", "absent.jsonl"),
+    ]
+    app = LabApp()
+    async with app.run_test(size=(100, 30)) as pilot:
+        await ready(app)
+        for data, loss, sentence in cases:
+            app.clear_notifications()
+            pane(app)._named("data", data)
+            await until(
+                lambda: (r := chosen(app)) and r.data == data, what=f"{data} {chosen(app)} {pane(app).values}"
+            )
+            pane(app).form.set_value("per_device_train_batch_size", 2)
+            await until(lambda: pane(app).values["per_device_train_batch_size"] == 2)
+            pane(app).form.set_value("preference_loss", loss)
+            await until(lambda: (r := chosen(app)) and (r.data, r.preference_loss) == (data, loss))  # noqa: B023
+            assert not pane(app).data_preview.is_read(pane(app).values)
+            await pilot.press("s")
+            await until(lambda: said(app, sentence), what=f"{sentence}: {screen_text(app)}")  # noqa: B023
+        assert not started and not list_runs()

@@ -15,6 +15,7 @@ from textual.widgets import Button, OptionList
 from tests.records import read_log
 from tests.ui.helpers import said, screen_text, until
 from tui_lab.recipes.recipe import Recipe
+from tui_lab.report.charts import charts
 from tui_lab.runs import launch
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run, RunLock, create
@@ -44,6 +45,7 @@ from tui_lab.runs.schema import (
     ValidationEvent,
     WarningEvent,
 )
+from tui_lab.runs.state import Watcher
 from tui_lab.ui.app import LabApp
 from tui_lab.ui.screens.train import TrainPane
 from tui_lab.ui.widgets.dialogs import Confirm
@@ -163,6 +165,18 @@ async def test_a_preference_run_has_charts_of_its_rewards(fake: FakeRun, size: t
         await until(lambda: not pane(app).has_class("-preferences") and "1/20" in screen_text(app))
         assert pane(app).query_one("#margin").has_class("-absent")
         plain.die()
+
+
+async def test_a_run_that_learns_weights_of_tasks_has_their_chart(fake: FakeRun) -> None:
+    fake.begin()
+    for step, sigma in enumerate((1.0, 0.75, 0.5), 1):
+        fake.events.write(StepEvent(step=step, loss=0.5, parts={"sigma easy": sigma, "sigma hard": 1.5}))
+    app = LabApp(run_id=fake.run.id)
+    async with app.run_test(size=(120, 40)):
+        await until(lambda: "easy 0.5" in words(app) and "hard 1.5" in words(app), what=screen_text(app))
+        assert pane(app).query_one("#sigma").display and not pane(app).query_one("#rate").display
+    chart = next(each for each in charts(Watcher(fake.run).read_all(), None) if each.id == "sigma")
+    assert [series.name for series in chart.series] == ["easy", "hard"]
 
 
 async def test_tabs_show_every_part_at_80x24(fake: FakeRun) -> None:

@@ -66,7 +66,11 @@ class SetupPane(Pane):
         self._before: list[tuple[str, dict[str, object]]] = []
         self.memory = MemoryFit(self, self)
         self.starter = RunStarter(
-            self, self.memory, lambda: self.summary, lambda: self.data_preview.refusal(self.values)
+            self,
+            self.memory,
+            lambda: self.summary,
+            lambda: self.data_preview.refusal(self.values),
+            lambda: self.data_preview.is_read(self.values),
         )
         self.lists = SetupLists(self, self)
         self.data_preview = DataPreview(self, lambda: self.preview, self.memory.set_data, self._show_summary)

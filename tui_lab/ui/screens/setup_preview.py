@@ -40,6 +40,7 @@ class DataPreview:
         self._pane, self._view, self._counted, self._on_failure = pane, view, counted, failed
         self._shown: object = None  # the request
         self._failed: tuple[object, str] = (None, "")  # the request whose rows could not be read, and why
+        self._read: object = None  # the request whose rows were read
 
     def show(self, values: Mapping[str, object]) -> None:
         """Shows the data of a recipe, unless it is shown already."""
@@ -62,6 +63,10 @@ class DataPreview:
             self.show(values)
         return problem
 
+    def is_read(self, values: Mapping[str, object]) -> bool:
+        """Whether the rows of a recipe's data were read without a problem."""
+        return _request(values) == self._read
+
     async def _run(self, request: dict[str, object]) -> None:
         from tui_lab.core.job_client import run_job
         from tui_lab.data.preview_records import PreviewAnswer
@@ -82,6 +87,6 @@ class DataPreview:
             view.show_text(f"✗ {error}", "$text-error")
             self._on_failure()
         else:
-            self._failed = None, ""
+            self._failed, self._read = (None, ""), request
             view.show_answer(answer)
             self._counted(request, answer.facts)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 class RunStarter:
     """``summary`` gives what is chosen now, ``memory`` the device, ``problem_of_rows`` why the rows of the
-    data cannot be used."""
+    data cannot be used, ``rows_are_read`` whether they were read at all."""
 
     def __init__(
         self,
@@ -29,9 +29,10 @@ class RunStarter:
         memory: MemoryFit,
         summary: Callable[[], RecipeSummary | None],
         problem_of_rows: Callable[[], str],
+        rows_are_read: Callable[[], bool],
     ) -> None:
         self._pane, self._memory, self._summary = pane, memory, summary
-        self._problem_of_rows = problem_of_rows
+        self._problem_of_rows, self._rows_are_read = problem_of_rows, rows_are_read
         self._is_starting = False
 
     def valid_recipe(self, refusal: str) -> Recipe | None:
@@ -47,6 +48,15 @@ class RunStarter:
             self._pane.notice(f"{refusal}: {problem}", "error")
             return None
         return summary.recipe
+
+    def _check_rows(self, recipe: Recipe) -> None:
+        """Reads rows that no preview has read yet. Raises LabError."""
+        from tui_lab.data import preflight
+
+        if not self._rows_are_read():
+            preflight.check_rows(
+                recipe.data, recipe.data_format, recipe.max_rows, recipe.columns, recipe.preference_loss
+            )
 
     # ------------------------------------------------------------------ the queue
 
@@ -66,6 +76,7 @@ class RunStarter:
             reason = "; ".join(changed.changes)
             raise LabError(f"{changed.what}: {reason}; start it without the queue to go on") from None
         preflight.preflight(recipe)  # what is missing is reported now, not when its turn comes
+        self._check_rows(recipe)
         environment = self._memory.launch_environment() or {}
         (run,) = queue.add([recipe], gpus=environment.get(queue.GPUS_ENV))
         held = queue.read().held
@@ -116,6 +127,7 @@ class RunStarter:
         try:
             stages.check(summary.recipe)
             preflight.preflight(summary.recipe)
+            self._check_rows(summary.recipe)
             environment = self._memory.launch_environment()
             run, process = launch.create_and_start(summary.recipe, environment=environment)
             return run.id, process

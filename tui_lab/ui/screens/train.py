@@ -32,6 +32,7 @@ TABS = (
     ("margin", "Margin"),
     ("accuracy", "Accuracy"),
     ("sides", "Log-prob"),
+    ("sigma", "Task σ"),
     ("retention", "Retention"),
     ("kl", "KL"),
     ("memory", "Memory"),
@@ -47,6 +48,7 @@ PLOTS = (
     ("margin", "Reward margin"),
     ("accuracy", "Reward accuracy"),
     ("sides", "Log-probability"),
+    ("sigma", "Task σ"),
     ("retention", "Retention"),
     ("kl", "KL"),
     ("memory", "Memory"),
@@ -60,6 +62,8 @@ FEEDS = (
 )
 #: Parts that runs with a preference loss have, and the parts whose place they take.
 PREFERENCE_PARTS, OTHER_PARTS = ("margin", "accuracy", "sides"), ("speed", "rate")
+#: The part of runs that learn weights of tasks, and the part whose place it takes.
+TASK_PARTS, BESIDE_TASKS = ("sigma",), ("rate",)
 GRID_COLUMNS, GRID_ROWS = 100, 32
 
 
@@ -94,12 +98,12 @@ class TrainPane(RunPane):
     def compose_body(self) -> ComposeResult:
         yield Static(id="state")
         yield NextSteps()
-        yield TabBar(part_tabs([part for part in TABS if part[0] not in PREFERENCE_PARTS]))
+        yield TabBar(part_tabs([part for part in TABS if part[0] not in (*PREFERENCE_PARTS, *TASK_PARTS)]))
         with Container(id="parts"):
             for kind, title in PLOTS:
                 plot = Vertical(RunPlot(kind), id=kind) if kind != "memory" else MemoryView(id=kind)
                 part = as_panel(plot, title).add_class("part").set_class(kind == "loss", "-active")
-                yield part.set_class(kind in PREFERENCE_PARTS, "-absent")
+                yield part.set_class(kind in (*PREFERENCE_PARTS, *TASK_PARTS), "-absent")
             for kind, title, empty in FEEDS:
                 feed = Feed(empty, auto_scroll=kind != "about")
                 yield as_panel(Vertical(feed, id=kind, classes="part text"), title)
@@ -120,7 +124,9 @@ class TrainPane(RunPane):
     def draw_run(self, key: str, state: RunState) -> None:
         preferences = state.trains_preferences
         self.set_class(preferences, "-preferences")
-        self.show_parts(TABS, OTHER_PARTS if preferences else PREFERENCE_PARTS)
+        absent = OTHER_PARTS if preferences else PREFERENCE_PARTS
+        has_tasks = bool(state.of_tasks("sigma"))
+        self.show_parts(TABS, (*absent, *(BESIDE_TASKS if has_tasks else TASK_PARTS)))
         super().draw_run(key, state)
         self._show_window()
         assert self.watcher is not None

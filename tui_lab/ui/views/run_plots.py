@@ -77,6 +77,17 @@ def side_series(state: RunState) -> list[PlotSeries]:
     return series
 
 
+def sigma_series(state: RunState) -> list[PlotSeries]:
+    """The learned uncertainty σ of each task: its loss counts 1/(2σ²)."""
+    styles: tuple[LineStyle, ...] = ("thin", "thick", "points", "dashed")
+    roles = ("train", "validation", "retained", "forgotten")
+    return [
+        PlotSeries(name, roles[at % 4], curve.steps, curve.values, styles[at // 4 % 4], outline=curve.outline)
+        for at, (name, curve) in enumerate(state.of_tasks("sigma").items())
+        if curve.values
+    ]
+
+
 def memory_series(state: RunState) -> list[PlotSeries]:
     """Every kind of memory that the run reports, in bytes, and the forecast of its peak.
     The use of the device comes from telemetry, which has more readings than steps."""
@@ -148,7 +159,7 @@ def kl_series(state: RunState) -> list[PlotSeries]:
 
 
 #: Plots that show when checkpoints, probes and red flags were.
-MARKED = ("loss", "margin", "accuracy", "sides", "retention", "kl")
+MARKED = ("loss", "margin", "accuracy", "sides", "sigma", "retention", "kl")
 #: Ends of the x axis of a run that trains: round numbers, so that the axis seldom changes.
 ROUND_ENDS = (1, 1.5, 2, 3, 4, 5, 6, 8, 10)
 
@@ -188,6 +199,10 @@ PLOTS: dict[str, tuple[PlotOptions, Maker]] = {
     "sides": (
         PlotOptions("", "How likely both answers are appears here after the first step.", x_low=0.0),
         side_series,
+    ),
+    "sigma": (
+        PlotOptions("", "The uncertainty of each task appears here after the first step.", x_low=0.0),
+        sigma_series,
     ),
     "retention": (
         PlotOptions("", "What the model still knows appears here with the first probe.", x_low=0.0),
