@@ -25,7 +25,7 @@ from tui_lab.report import content
 from tui_lab.report import write as report_files
 from tui_lab.report.blocks import AnswersBlock, Bullets, DetailsBlock, FigureBlock, Paragraph, Quote
 from tui_lab.report.charts import Table
-from tui_lab.report.document import document
+from tui_lab.report.document import _score_values, document
 from tui_lab.report.forest import ForestBlock
 from tui_lab.report.headline import headline
 from tui_lab.retention import results
@@ -403,7 +403,7 @@ def cells_of(found: content.ReportContent, caption: str) -> list[dict[str, str]]
 def test_a_score_has_the_values_of_its_tasks() -> None:
     score = ScoreEvent(name="exact", value=0.9, rouge_l=0.5, by_task={"easy": 1.0, "hard": 0.8})
     wanted = {"exact": 0.9, "exact match, task easy": 1.0, "exact match, task hard": 0.8, "rouge_l": 0.5}
-    assert document._score_values(score) == wanted
+    assert _score_values(score) == wanted
 
 
 def test_a_run_that_goes_on_has_the_scores_of_all_stages() -> None:

@@ -464,9 +464,7 @@ async def test_rows_that_no_preview_has_read_are_read_before_a_start(
         for data, loss, sentence in cases:
             app.clear_notifications()
             pane(app)._named("data", data)
-            await until(
-                lambda: (r := chosen(app)) and r.data == data, what=f"{data} {chosen(app)} {pane(app).values}"
-            )
+            await until(lambda: (r := chosen(app)) and r.data == data)  # noqa: B023
             pane(app).form.set_value("per_device_train_batch_size", 2)
             await until(lambda: pane(app).values["per_device_train_batch_size"] == 2)
             pane(app).form.set_value("preference_loss", loss)
