@@ -61,7 +61,7 @@ def _verdicts(
         preferences.check_form(opened.plan.format, opened.name, preference_loss)
         small = path.is_file() and path.stat().st_size <= CHECKED_DATA_BYTES
         if small and path.suffix.lower() != ".parquet":
-            verdicts = {example.task for example in opened.train}
+            verdicts: set[str | None] = {example.task for example in opened.train}
             if not verdicts:
                 raise formats.none_usable(opened)
             return verdicts
