@@ -154,7 +154,9 @@ def table(folder: Path) -> str:
         f"Grid: {len(every)} runs, {total:.0f} s of processors. Search: {len(result.pilots)} pilots and "
         f"{len(result.confirmations)} confirmations, {result.spent_s:.0f} s ({result.spent_s / total:.0%}).",
         "",
-        f"Search: {result.sentence}",
+        f"Search: {result.sentence or 'not at its end'}",
+        "",
+        *pilot_lines(result),
         "",
         "| recipe | seed | strength | base | score | gain | retention |",
         "|---|---|---|---|---|---|---|",
@@ -183,6 +185,20 @@ def table(folder: Path) -> str:
             f"the search (goal: {KEEP}), {min(lows['grid']):.3f} of the grid's best.",
         ]
     return "\n".join(lines)
+
+
+def pilot_lines(result: SearchResult) -> list[str]:
+    """The table of the pilots of the search, each at its best strength."""
+    lines = ["| pilot | recipe | strength | score | retention | CPU s |", "|---|---|---|---|---|---|"]
+    for number, pilot in enumerate(result.pilots, 1):
+        choice = plan.best_point(pilot, KEEP)
+        assert choice is not None
+        point = choice.point
+        lines.append(
+            f"| {number} | {plan.recipe_text(pilot)} | {point.strength:g} | {point.gain:.3f} | "
+            f"{searches.interval_text(point.retention)} | {pilot.seconds:.0f} |"
+        )
+    return lines
 
 
 def cell_lines(every: list[TimedPilot]) -> list[str]:

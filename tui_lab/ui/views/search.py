@@ -17,7 +17,7 @@ from tui_lab.ui.views.states import state_text
 
 #: Of retention: where the bars begin and end.
 LOWEST, HIGHEST = 0.5, 1.1
-MOST_BAR, LEAST_BAR = 40, 12
+MOST_BAR, LEAST_BAR = 24, 12
 
 
 def state_line(found: SearchResult, state: str) -> str:
