@@ -75,7 +75,7 @@ class ExportScreen(ListDialog[None]):
         if not self.written:
             return f"Enter exports, {leave} closes"
         return (
-            f"Enter exports, {self.keys('export.copy')} copies the path, Tab goes to the text, {leave} closes"
+            f"Enter exports, {self.keys('export.copy')} copies the path, Tab to the text, {leave} closes"
         )
 
     def compose_body(self) -> ComposeResult:
