@@ -74,9 +74,7 @@ class ExportScreen(ListDialog[None]):
             return f"{leave} ends the export"
         if not self.written:
             return f"Enter exports, {leave} closes"
-        return (
-            f"Enter exports, {self.keys('export.copy')} copies the path, Tab to the text, {leave} closes"
-        )
+        return f"Enter exports, {self.keys('export.copy')} copies the path, Tab to the text, {leave} closes"
 
     def compose_body(self) -> ComposeResult:
         yield from super().compose_body()
