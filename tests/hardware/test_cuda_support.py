@@ -313,5 +313,5 @@ def test_training_playground_and_retention_agree(
     trained = resolve(build({"target_modules": "qv"}), facts, model)  # type: ignore[arg-type]
     assert trained.values.compute_dtype == dtype
     assert loading.best_dtype("cuda", model_type) == dtype  # the playground, once it has loaded the model
-    how = request._load_config("none", "auto", ModelReference("somewhere"))  # retention
+    how = request._load_config("none", "auto", ModelReference("somewhere"), None)  # retention
     assert (how.dtype, how.device) == (dtype, "cuda")

@@ -200,11 +200,14 @@ def test_a_run_gets_the_gpus_of_the_process_that_added_it(
 
 
 def test_two_workers_execute_each_run_once_and_in_order(directory: Path, runner_in_thread: None) -> None:
-    runs = queue.add([Recipe(max_steps=steps) for steps in (16, 8, 8, 2)], directory)
+    runs = queue.add([Recipe(max_steps=steps) for steps in (10_000, 10_000, 8, 2)], directory)
     queue.release(directory, workers=("cpu", "cpu"))
     child = start(directory)
     until(lambda: states(directory) == ["running", "running", "queued", "queued"], "two at once")
     assert queue.describe(directory) == "2 runs wait, 2 runs are running"
+    for run in runs[:2]:
+        until(lambda run=run: Watcher(Run(directory / run.id)).read_all().step > 0, "it trains")  # type: ignore[misc]
+        commands.send(Run(directory / run.id), "stop")
     until(lambda: states(directory) == ["done"] * 4, "all are done")
     child.wait(timeout=20)
     found = [Watcher(Run(directory / run.id)).read_all() for run in runs]
