@@ -209,6 +209,9 @@ def test_a_refused_job_ends_the_process_with_the_reason_and_the_run_waits(
         (("slurm", "gpu", 5, None, ("a=b\nreboot",)), "write an option of sbatch as name=value"),
         (("slurm", "gpu", 5, None, ()), "Slurm is not on this machine: srun is not found"),
         ((None, "gpu", None, None, ()), "are for `--on slurm`"),
+        (("local", "gpu", None, None, ()), "are for `--on slurm`"),
+        (("local", "", 5, None, ()), "are for `--on slurm`"),
+        (("local", "", None, None, ("account=lab",)), "are for `--on slurm`"),
     ],
 )
 def test_what_a_cluster_needs_is_named(

@@ -45,9 +45,9 @@ def choose(
 ) -> Cluster | None:
     """The cluster of ``--on ENGINE``; None for this machine. Raises LabError where the engine is not
     installed, or what it needs is missing."""
+    if engine != "slurm" and (partition or minutes or options):
+        raise LabError("--partition, --time and --sbatch are for `--on slurm`")
     if engine not in ENGINES:
-        if partition or minutes or options:
-            raise LabError("--partition, --time and --sbatch are for `--on slurm`")
         return None
     if engine == "local":
         chosen = Cluster("local", jobs=1 if jobs is None else jobs)
