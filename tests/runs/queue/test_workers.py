@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tui_lab.core.errors import LabError
+from tui_lab.forecast.estimate import RunEstimate
 from tui_lab.hardware import memory_budget
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.hardware.memory_budget import MemoryBudget
@@ -56,7 +57,16 @@ def test_each_device_has_a_forecast_and_workers_of_one_share_its_memory(
     large = folder.create(Recipe(model="Qwen/Qwen2.5-1.5B", method="full"), tmp_path)
     cards = {"0": CARD, "1": replace(CARD, free_bytes=200 * GIB)}
     monkeypatch.setattr(workers, "budget_of", cards.__getitem__)
+    computed: list[tuple[str, int | None]] = []
+    own = workers.forecast
+
+    def counted(recipe: Recipe, budget: MemoryBudget) -> RunEstimate:
+        computed.append((recipe.model, budget.free_bytes))
+        return own(recipe, budget)
+
+    monkeypatch.setattr(workers, "forecast", counted)
     once, twice, again = workers.forecasts(["0", "1", "1"], [small, large])
+    assert len(computed) == len({*computed}) == 4, "once for each run on each of the two cards"
     assert (once.waiting, once.fitting, once.largest) == (2, 1, large.id)
     assert (twice.fitting, twice.free_bytes) == (2, 100 * GIB) and again == twice
     assert once.largest_bytes is not None and 20 * GIB < once.largest_bytes < 100 * GIB

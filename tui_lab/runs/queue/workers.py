@@ -112,26 +112,38 @@ def forecast(recipe: Recipe, budget: MemoryBudget) -> RunEstimate:
 
 def forecasts(devices: Sequence[str], waiting: Sequence[Run]) -> list[WorkerForecast]:
     """What the waiting runs need, for each worker. A device that is gone is listed with its reason."""
-    return [_forecast_of(device, devices.count(device), waiting) for device in devices]
+    recipes = {run.id: recipe_of(run) for run in waiting}
+    found = {device: _forecast_of(device, sharing, recipes) for device, sharing in Counter(devices).items()}
+    return [found[device] for device in devices]
 
 
-def _forecast_of(device: str, sharing: int, waiting: Sequence[Run]) -> WorkerForecast:
+def recipe_of(run: Run) -> Recipe | None:
+    """The recipe of a waiting run; None where it cannot be read, which the run's start reports."""
+    try:
+        return run.recipe()
+    except LabError:
+        return None
+
+
+def _forecast_of(device: str, sharing: int, recipes: Mapping[str, Recipe | None]) -> WorkerForecast:
     try:
         budget = budget_of(device).check()
     except LabError as error:
-        return WorkerForecast(device, str(error), None, len(waiting), 0)
+        return WorkerForecast(device, str(error), None, len(recipes), 0)
     free = None if budget.free_bytes is None else budget.free_bytes // sharing
     budget = replace(budget, free_bytes=free)
     fitting, largest, largest_bytes = 0, "", 0
-    for run in waiting:
+    for run, recipe in recipes.items():
+        if recipe is None:
+            continue
         try:
-            found = forecast(run.recipe(), budget)
+            found = forecast(recipe, budget)
         except LabError:
             continue  # the run reports it when its turn comes
         fitting += found.verdict != remedies.OVER
         if (found.needed_bytes or 0) > largest_bytes:
-            largest, largest_bytes = run.id, found.needed_bytes or 0
-    return WorkerForecast(device, budget.label, free, len(waiting), fitting, largest, largest_bytes or None)
+            largest, largest_bytes = run, found.needed_bytes or 0
+    return WorkerForecast(device, budget.label, free, len(recipes), fitting, largest, largest_bytes or None)
 
 
 def environment(device: str, devices: Sequence[str]) -> Mapping[str, str]:
