@@ -14,6 +14,7 @@ import pytest
 
 from tests.runs.queue.test_runner import start, states, stop_all, until
 from tui_lab.core.errors import LabError
+from tui_lab.hardware.cuda_support import GPUS_ENV
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs import launch
 from tui_lab.runs.events import last_event
@@ -103,6 +104,22 @@ def test_a_job_that_dies_before_its_run_is_named_with_its_log(
     assert queue.describe(directory) == "1 run waits as a job of local"
 
 
+def test_a_job_is_cancelled_if_the_queue_is_held_before_its_name_is_written(
+    two: list[Run], directory: Path, runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def submit(*_: object) -> str:
+        queue.hold(directory)
+        return "local:7"
+
+    cancelled: list[str] = []
+    monkeypatch.setattr(cluster, "submit", submit)
+    monkeypatch.setattr(cluster, "cancel", cancelled.append)
+    runner.turn()
+    assert cancelled == ["local:7"]
+    assert [item.entry.job for item in queue.items(directory)] == ["", ""]
+    assert states(directory) == ["queued", "queued"]
+
+
 def test_a_job_takes_its_run_once_and_only_from_a_queue_that_goes(
     two: list[Run], directory: Path, runner: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,17 +133,17 @@ def test_a_job_takes_its_run_once_and_only_from_a_queue_that_goes(
     assert queue.items(directory)[0].entry.job == "" and states(directory) == ["queued", "queued"]
     queue.release(directory)
     monkeypatch.setenv("SUBMITIT_EXECUTOR", "local")  # which sets CUDA_VISIBLE_DEVICES to nothing
-    monkeypatch.setenv(queue.GPUS_ENV, "")
+    monkeypatch.setenv(GPUS_ENV, "")
     seen: list[tuple[bool, dict[str, str]]] = []
     own = launch.start
 
     def begin(run: Run, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-        seen.append((queue.GPUS_ENV in os.environ, environment))
+        seen.append((GPUS_ENV in os.environ, environment))
         return own(run, environment=environment)
 
     monkeypatch.setattr(launch, "start", begin)
     assert job.execute(str(directory), first.id) == 0
-    assert seen == [(False, {queue.GPUS_ENV: "GPU-1"})], "that of the process that added the run"
+    assert seen == [(False, {GPUS_ENV: "GPU-1"})], "that of the process that added the run"
     with pytest.raises(LabError, match="does not wait in the queue any more"):
         job.execute(str(directory), first.id)
     queue.remove([second.id], directory)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tui_lab.hardware.cuda_support import GPUS_ENV
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs import commands, folder, launch
 from tui_lab.runs.folder import Run, RunLock, is_locked
@@ -178,23 +179,23 @@ def test_a_held_queue_starts_nothing_and_later_runs_are_executed(
 def test_a_run_gets_the_gpus_of_the_process_that_added_it(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(queue.GPUS_ENV, "3")
+    monkeypatch.setenv(GPUS_ENV, "3")
     queue.add([Recipe(max_steps=1)], directory)
     queue.add([Recipe(max_steps=1)], directory, gpus="GPU-1")
     seen: list[str | None] = []
 
     def start(run: Run, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-        seen.append(environment.get(queue.GPUS_ENV))
+        seen.append(environment.get(GPUS_ENV))
         return subprocess.Popen(["true"])
 
     monkeypatch.setattr(launch, "start", start)
-    monkeypatch.setenv(queue.GPUS_ENV, "0")
+    monkeypatch.setenv(GPUS_ENV, "0")
     runner = Runner(directory, os.open(directory, os.O_RDONLY))
     for _ in range(2):
         runner.turn()
         (directory / queue.items(directory)[len(seen) - 1].run.id / "worker.log").write_text("ended")
     assert seen == ["3", "GPU-1"]
-    monkeypatch.delenv(queue.GPUS_ENV)
+    monkeypatch.delenv(GPUS_ENV)
     (third,) = queue.add([Recipe()], directory)
     assert queue.find(third.id, directory).entry.gpus is None
 
@@ -251,11 +252,34 @@ def test_each_worker_has_its_device(directory: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(workers.cpu, "threads", lambda: 8)
     for _ in range(5):
         Runner(directory, os.open(directory, os.O_RDONLY)).turn()
-    assert [each[queue.GPUS_ENV] for each in seen] == ["1", "0", "1", ""], "the first fits on GPU 1 only"
-    assert seen[3] == {queue.GPUS_ENV: "", "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "8")}
+    assert [each[GPUS_ENV] for each in seen] == ["1", "0", "1", ""], "the first fits on GPU 1 only"
+    assert seen[3] == {GPUS_ENV: "", "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "8")}
     assert [item.entry.device for item in queue.items(directory)] == ["1", "0", "1", "cpu"]
     for lock in locks:
         lock.release()
+
+
+def test_the_queue_can_be_changed_while_a_device_is_chosen(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To other workers: the run then waits for the next turn, which has a device of theirs."""
+    queue.add([Recipe(max_steps=1)], directory)
+    queue.release(directory, workers=("0",))
+    seen: list[str] = []
+
+    def choose(devices: tuple[str, ...], *_: object) -> str:
+        queue.release(directory, workers=("1",))  # takes the queue's lock
+        return devices[0]
+
+    def begin(_run: Run, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+        seen.append(environment[GPUS_ENV])
+        return subprocess.Popen(["true"])
+
+    monkeypatch.setattr(workers, "free_device", choose)
+    monkeypatch.setattr(launch, "start", begin)
+    runner = Runner(directory, os.open(directory, os.O_RDONLY))
+    assert runner.turn() > 0 and not seen
+    assert runner.turn() > 0 and seen == ["1"]
 
 
 def test_a_run_that_cannot_be_started_is_failed_with_its_reason(

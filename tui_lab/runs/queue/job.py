@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.privacy import keep_private, mask_output
+from tui_lab.hardware.cuda_support import GPUS_ENV
 from tui_lab.runs import launch
 from tui_lab.runs.folder import Run
 from tui_lab.runs.queue import queue
@@ -56,9 +57,9 @@ def _start(directory: Path, name: str) -> subprocess.Popen[bytes]:
         run = Run(directory / name)
         if item.run.path != run.path:
             item.run.path.rename(run.path)
-        environment = {}
+        environment: dict[str, str] = {}
         # the local executor hides all GPUs; Slurm chooses those of its jobs
         if os.environ.get("SUBMITIT_EXECUTOR") == "local":
-            os.environ.pop(queue.GPUS_ENV, None)
-            environment = {} if entry.gpus is None else {queue.GPUS_ENV: entry.gpus}
+            os.environ.pop(GPUS_ENV, None)
+            environment = entry.environment
         return launch.start(run, environment=environment)

@@ -27,6 +27,7 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.files import FileLock, write_atomically
 from tui_lab.core.records import from_json, to_json
 from tui_lab.core.subprocesses import detached
+from tui_lab.hardware.cuda_support import GPUS_ENV
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs import folder
 from tui_lab.runs.events import last_event
@@ -36,8 +37,6 @@ from tui_lab.runs.queue.cluster import Cluster
 from tui_lab.runs.schema import EndEvent
 
 FOLDER = ".queue"
-#: The visible GPUs of a process. A run gets the value of the process that added it, not the runner's.
-GPUS_ENV = "CUDA_VISIBLE_DEVICES"
 #: Every state of a queued run.
 STATES = ("queued", "running", "done", "failed")
 #: Starts of a run that wrote nothing, before it counts as failed: the runner may have been killed between
@@ -62,6 +61,11 @@ class QueueEntry(Struct, frozen=True):
     gpus: str | None = None
     device: str = ""
     job: str = ""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that show a run the GPUs of the process that added it, not those of the runner."""
+        return {} if self.gpus is None else {GPUS_ENV: self.gpus}
 
 
 class Queue(Struct, frozen=True):

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -53,20 +53,21 @@ class Runner:
         now = queue.read(self.directory)
         submitted = [item for item in found if item.entry.job and item.state in ("queued", "running")]
         for each in submitted:
-            self._check_job(each.entry)
-        if now.held or _next(found) is None:
+            if each.state == "queued":
+                self._check_job(each.entry)
+        item = next((each for each in found if each.state == "queued" and not each.entry.job), None)
+        if now.held or item is None:
             return 0 if not submitted and self._leave() else POLL_S
         if now.cluster is not None:
             if not now.cluster.jobs or len(submitted) < now.cluster.jobs:
-                self._submit(found, now.cluster)
+                self._submit(item, now.cluster)
             return POLL_S
         running = [item for item in found if item.state == "running"]
         if len(running) >= max(1, len(now.workers)):
             return POLL_S
         if now.waits and queue.live_others(found, self.directory):
             return OTHERS_POLL_S
-        if (item := _next(found)) is not None:
-            self._start(item, [each.entry for each in running])
+        self._start(item, now.workers, [each.entry.device for each in running])
         return POLL_S
 
     def _leave(self) -> bool:
@@ -81,26 +82,26 @@ class Runner:
             os.close(self.descriptor)
             return True
 
-    def _start(self, item: QueueItem, running: Sequence[QueueEntry]) -> None:
+    def _start(self, item: QueueItem, devices: tuple[str, ...], busy: Sequence[str]) -> None:
         """Counts the start, moves the folder among the runs and starts the process on the device of an idle
         worker. If the runner is killed between two of these, the next one continues from there. The queue's
-        lock is held all the time: an entry that was removed meanwhile is not started."""
+        lock is held for that, but not while the device is chosen, which asks the driver: an entry that was
+        removed meanwhile is not started, and one whose workers changed waits for the next turn."""
         run, entry = Run(self.directory / item.run.id), item.entry
+        device = workers.free_device(devices, busy, workers.recipe_of(item.run)) if devices else ""
+        if device is None:
+            return  # runs of former workers are in progress
         with queue.changing(self.directory) as write:
             now = queue.read(self.directory)
-            if now.held or not any(each.run == run.id for each in now.entries):
+            is_gone = not any(each.run == run.id for each in now.entries)
+            if now.held or is_gone or now.workers != devices:
                 return
-            device = _idle_device(now.workers, running, item.run) if now.workers else ""
-            if device is None:
-                return  # runs of former workers are in progress
             entry = replace(entry, starts=entry.starts + 1, device=device)
             write(queue.with_entry(now, entry))
             try:
                 if item.run.path != run.path:
                     item.run.path.rename(run.path)
-                environment: Mapping[str, str] = {} if entry.gpus is None else {queue.GPUS_ENV: entry.gpus}
-                if device:
-                    environment = workers.environment(device, now.workers)
+                environment = workers.environment(device, devices) if device else entry.environment
                 self._children.append(launch.start(run, environment=environment))
             except OSError as error:
                 problem = f"its folder cannot be moved ({error.strerror})"
@@ -111,18 +112,19 @@ class Runner:
 
     # ------------------------------------------------------------------ jobs of a cluster
 
-    def _submit(self, found: Sequence[QueueItem], where: Cluster) -> None:
-        """Submits the next run. Raises LabError where it is refused, which ends the queue's process: the next
-        one would be refused too. An entry that was removed meanwhile is cancelled."""
-        if (item := _next(found)) is None:
-            return
+    def _submit(self, item: QueueItem, where: Cluster) -> None:
+        """Submits a run. Raises LabError where it is refused, which ends the queue's process: the next one
+        would be refused too. The job of an entry that was removed meanwhile is cancelled, and so is that of a
+        run that still waits in a queue that is held now."""
         recipe = item.run.recipe()
         gpus = 0 if recipe.device == "cpu" else recipe.num_processes
         folder = queue.jobs_folder(self.directory)
         name = cluster.submit(where, folder, gpus, job.execute, str(self.directory), item.run.id)
         with queue.changing(self.directory) as write:
             now = queue.read(self.directory)
-            if any(each.run == item.run.id for each in now.entries):
+            still = queue.item_of(item.entry, self.directory)
+            waits = still is not None and still.state == "queued"
+            if any(each.run == item.run.id for each in now.entries) and not (now.held and waits):
                 write(queue.with_entry(now, replace(item.entry, job=name)))
                 return
         cluster.cancel(name)
@@ -139,19 +141,6 @@ class Runner:
                 log = cluster.log_path(entry.job, folder)
                 problem = f"its job {entry.job} ended before the run began; the log is {log}"
                 write(queue.with_entry(now, replace(entry, problem=problem)))
-
-
-def _next(found: Sequence[QueueItem]) -> QueueItem | None:
-    """The next run to start or submit."""
-    return next((item for item in found if item.state == "queued" and not item.entry.job), None)
-
-
-def _idle_device(devices: tuple[str, ...], running: Sequence[QueueEntry], run: Run) -> str | None:
-    try:
-        recipe = run.recipe()
-    except LabError:
-        recipe = None  # its start says why
-    return workers.free_device(devices, [entry.device for entry in running], recipe)
 
 
 def main(arguments: list[str]) -> int:

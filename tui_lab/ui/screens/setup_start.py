@@ -67,6 +67,7 @@ class RunStarter:
 
     def _queue(self, recipe: Recipe) -> tuple[str, subprocess.Popen[bytes] | None]:
         from tui_lab.data import preflight
+        from tui_lab.hardware.cuda_support import GPUS_ENV
         from tui_lab.runs import stages
         from tui_lab.runs.queue import queue
 
@@ -78,7 +79,7 @@ class RunStarter:
         preflight.preflight(recipe)  # what is missing is reported now, not when its turn comes
         self._check_rows(recipe)
         environment = self._memory.launch_environment() or {}
-        (run,) = queue.add([recipe], gpus=environment.get(queue.GPUS_ENV))
+        (run,) = queue.add([recipe], gpus=environment.get(GPUS_ENV))
         held = queue.read().held
         state = "The queue is held: " if held else ""
         text = f"Queued as {run.id}. {state}{self._pane.keys('app.runs')} shows it."
