@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,35 @@ def test_threads_train_each_answer_once_and_name_what_they_leave_out(tmp_path: P
     assert "line 9: it has a parent that is not among the rows" in source.warnings[0]
     assert "line 8: it has no answer among the rows" in source.warnings[0]
     assert source.unused == ["lang"]
+
+
+def test_messages_are_of_the_conversation_that_they_name(tmp_path: Path) -> None:
+    """1, 1.0 and "1" are one conversation, and two long numbers are two; a message without one is named."""
+    ids = [(1, 1.0), ("1", None), (2**60, 2**60 + 1), (math.nan, "")]
+    rows = [flat(each, 0, *turn) for pair in ids for each, turn in zip(pair, (U, A), strict=True)]
+    assert chats(formats.read(write(tmp_path, "a.jsonl", [rows[0], rows[1]]))) == [[U, A]]
+    rows += [flat(2**60, 0, *A), flat(2**60 + 1, 0, *U), flat(2**60 + 1, 0, *A)]
+    source = formats.read(write(tmp_path, "b.jsonl", rows))
+    assert chats(source) == [[U, A, U], [U, A], [A, U, A]]
+    assert (
+        source.rows_bad == 3
+        and "line 4, line 7, line 8: it has no id of a conversation" in source.warnings[0]
+    )
+
+
+def test_messages_without_an_id_of_their_own_are_named(tmp_path: Path) -> None:
+    again = message(2, 3, "assistant", "Another.", rank=0)
+    nameless = {**message(0, 4, "assistant", "Nameless."), "message_id": None}
+    source = formats.read(write(tmp_path, "a.jsonl", [*OASST[:5], again, nameless]))
+    assert chats(source) == [[U, A, *MORE]] and source.rows_bad == 2
+    assert "line 6: it has the id of an earlier row" in source.warnings[0]
+    assert "line 7: it has no id" in source.warnings[0]
+
+
+def test_chats_after_many_rows_that_are_left_out_are_found(tmp_path: Path) -> None:
+    lost = [message(n, 999, "assistant" if n % 2 else "prompter", f"t{n}", rank=None) for n in range(10, 310)]
+    source = formats.read(write(tmp_path, "a.jsonl", [*lost, *OASST[:5]]))
+    assert chats(source) == [[U, A, *MORE]] and source.rows_bad == 300
 
 
 @pytest.mark.parametrize("columns", ["text=text", "question=text,answer=lang", "task=role"])

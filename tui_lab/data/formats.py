@@ -214,6 +214,11 @@ def _readable(name: str, first: list[FileRecord], data_format: str, columns: str
     return likeliest
 
 
+def _is_chat(record: FileRecord) -> bool:
+    """Whether a row was put together, and not left out."""
+    return not isinstance(record[1], dict) or record[1].keys() != {RAGGED_CELLS}
+
+
 def open_raw(raw: RawData, data_format: str = "auto", columns: str = "") -> OpenedData:
     """The examples of raw records as a stream. Raises LabError where the format is not known."""
     first = list(itertools.islice(raw.train, SNIFFED_ROWS))
@@ -227,9 +232,11 @@ def open_raw(raw: RawData, data_format: str = "auto", columns: str = "") -> Open
         shaped = gathered(shaped, frozenset([*pairs, *pairs.values()]))
     if shaped is not raw:
         raw, first = shaped, list(itertools.islice(shaped.train, SNIFFED_ROWS))
-        if first and all(isinstance(value, dict) and value.keys() == {RAGGED_CELLS} for _, value in first):
+        if first and not any(map(_is_chat, first)):
             causes = dict.fromkeys(str(value[RAGGED_CELLS]) for _, value in first if isinstance(value, dict))
-            raise LabError(f"{raw.name} holds no chat: its messages have {', or '.join(causes)}.")
+            first = list(itertools.islice(filter(_is_chat, raw.train), SNIFFED_ROWS))
+            if not first:
+                raise LabError(f"{raw.name} holds no chat: its messages have {', or '.join(causes)}.")
     decided = _readable(raw.name, first, data_format, columns)
     validation = raw.validation
     if validation is not None and is_empty(validation):

@@ -8,6 +8,7 @@ answers take turns. Other rows pass as they are."""
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -35,6 +36,7 @@ _CHATS = (
 _TURNS = ("turn", "turn_id", "turn_idx", "turn_index", "turn_number", "position", "order", "seq", "step")
 _PATTERNS = ("patterns", "utterances", "examples", "training_phrases", "user_says", "phrases")
 _ANSWERS = ("responses", "response", "answers", "answer", "replies")
+_WHOLE = re.compile(r"(?<=\d)\.0+$")
 
 
 @dataclass
@@ -190,11 +192,12 @@ def _is_text(value: object) -> bool:
 
 
 def _key(value: object) -> str | None:
-    """An id as text: 1, 1.0 and "1" are the same."""
-    if is_missing(value) or value == "":
+    """An id as text: 1, 1.0 and "1" are the same. None for none."""
+    if is_missing(value):
         return None
-    number = _number(value)
-    return str(int(number)) if number is not None and number.is_integer() else str(value)
+    is_integer = isinstance(value, float) and value.is_integer()
+    text = f"{value:.0f}" if is_integer else str(value).strip()
+    return _WHOLE.sub("", text) or None
 
 
 def _number(value: object) -> float | None:
@@ -216,26 +219,35 @@ def _bounded(records: Records) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _by_chat(records: Records, columns: _Columns) -> Iterator[FileRecord]:
+    assert columns.chat is not None
     chats: dict[str, list[tuple[float, int, str, dict[str, Any]]]] = {}
+    left_out: list[FileRecord] = []
     for number, (place, row) in enumerate(_bounded(records)):
+        if (name := _key(row.get(columns.chat))) is None:
+            left_out.append((place, {RAGGED_CELLS: "no id of a conversation"}))
+            continue
         at = _number(row.get(columns.turn)) if columns.turn else None
-        chats.setdefault(str(row.get(columns.chat or "")), []).append(
-            (float(number) if at is None else at, number, place, row)
-        )
+        chats.setdefault(name, []).append((float(number) if at is None else at, number, place, row))
     for found in chats.values():
         found.sort(key=lambda each: each[:2])
         others = {k: v for k, v in found[0][3].items() if k not in columns.all}
         turns = [{"role": row.get(columns.role), "content": row.get(columns.text)} for _, _, _, row in found]
         yield found[0][2], {**others, "messages": turns}
+    yield from left_out
 
 
 def _by_parent(records: Records, columns: _Columns) -> Iterator[FileRecord]:
     assert columns.id is not None and columns.parent is not None
     messages: dict[str, _Message] = {}
+    left_out: list[FileRecord] = []
     for place, row in _bounded(records):
         if row.get("deleted") is True or row.get("review_result") is False:
             continue
-        name, parent = str(_key(row.get(columns.id))), _key(row.get(columns.parent))
+        name, parent = _key(row.get(columns.id)), _key(row.get(columns.parent))
+        if name is None or name in messages:
+            reason = "no id" if name is None else "the id of an earlier row"
+            left_out.append((place, {RAGGED_CELLS: reason}))
+            continue
         others = {} if parent else row
         messages[name] = _Message(
             None if parent == name else parent,
@@ -246,6 +258,7 @@ def _by_parent(records: Records, columns: _Columns) -> Iterator[FileRecord]:
             {k: v for k, v in others.items() if k not in columns.all},
         )
     yield from _threads(messages)
+    yield from left_out
 
 
 def _threads(messages: Mapping[str, _Message]) -> Iterator[FileRecord]:
