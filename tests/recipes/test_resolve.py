@@ -87,6 +87,16 @@ def test_methods_that_need_plain_weights_are_refused_on_stored_4_bit_weights() -
         resolved(CPU, StoredModel(form="awq"), method="full")
 
 
+def test_methods_on_stored_8_bit_weights_are_those_of_int8() -> None:
+    stored = StoredModel(form="bnb8")
+    with pytest.raises(LabError, match=r"has rounded weights, as with quantization = 'int8'.*use_dora"):
+        resolved(CPU, stored, use_dora=True)
+    with pytest.raises(LabError, match=r"use_dora = true with weights in 8 bits"):
+        resolved(CPU, stored, use_dora=True, quantization="int8")
+    assert resolved(CPU, stored, method="loha").values.quantization == "int8"
+    assert resolved(CPU, StoredModel(), use_dora=True).values.quantization == "nf4"
+
+
 @pytest.mark.parametrize(
     ("device", "model_type", "dtype", "said"),
     [

@@ -66,8 +66,8 @@ class ResolvedChoice:
 
 
 class ResolvedValues(Struct, kw_only=True):
-    """The values that a run uses. ``quantization``: none, nf4 or int8 as the weights are in memory, "" as the
-    recipe says. ``target_modules`` and ``feedforward_modules`` are empty while the model's
+    """The values that a run uses. ``quantization``: none, nf4, int8 or fp8 as the weights are in memory, ""
+    as the recipe says. ``target_modules`` and ``feedforward_modules`` are empty while the model's
     layers are not known: the run looks them up when it has loaded the model."""
 
     compute_dtype: str
@@ -192,6 +192,12 @@ def _compute_dtype(case: _Case) -> None:
         )
 
 
+_EIGHT_BITS = {
+    "int8": "LLM.int8 because the recipe sets it: the frozen weights take half of bfloat16's memory",
+    "fp8": "FP8 (e4m3) because the recipe sets it: half of bfloat16's memory, unpacked for each product",
+}
+
+
 def _quantization(case: _Case) -> None:
     wanted = case.recipe.quantization
     form: StoredForm = getattr(case.model, "form", "plain")  # stand-ins of models have none
@@ -210,8 +216,8 @@ def _quantization(case: _Case) -> None:
             "original model, or method = 'lora'."
         )
     elif form in ("bnb4", "bnb8", *READERS):
-        _check_method_on_rounded_weights(case)
-        stored = "int8" if form == "bnb8" else "nf4"  # GPTQ and AWQ take as much memory as NF4
+        stored = "int8" if form == "bnb8" else "nf4"  # GPTQ and AWQ take as much as NF4
+        _check_method_on_rounded_weights(case, stored)
         case.settle("quantization", stored, DESCRIPTIONS[form])
     elif wanted == "nf4" and case.device.type == "mps":
         reason = (
@@ -222,23 +228,13 @@ def _quantization(case: _Case) -> None:
             f"quantization = 'nf4' is not used on {reason} in {case.found.values.compute_dtype}, which takes "
             "more memory"
         )
-    elif wanted in ("int8", "fp8") and case.device.type == "mps":
+    elif wanted in _EIGHT_BITS and case.device.type == "mps":
         raise LabError(
             f"quantization = '{wanted}' is not possible on Apple's GPU, which has neither bitsandbytes' code "
             "nor FP8: use quantization = 'none', or device = 'cpu'"
         )
-    elif wanted == "int8":
-        case.note(
-            "quantization",
-            "int8",
-            "LLM.int8 because the recipe sets it: the frozen weights take half of bfloat16's memory",
-        )
-    elif wanted == "fp8":
-        case.note(
-            "quantization",
-            "fp8",
-            "FP8 (e4m3) because the recipe sets it: half of bfloat16's memory, unpacked for each product",
-        )
+    elif wanted in _EIGHT_BITS:
+        case.note("quantization", wanted, _EIGHT_BITS[wanted])
     elif wanted == "nf4":
         double = " with double quantisation" if case.recipe.double_quantization else ""
         if case.device.type == "cuda":
@@ -250,15 +246,15 @@ def _quantization(case: _Case) -> None:
         case.note("weights", case.found.values.compute_dtype, DESCRIPTIONS[form])
 
 
-def _check_method_on_rounded_weights(case: _Case) -> None:
-    """Raises LabError for methods that a recipe with quantization = 'nf4' refuses, too."""
-    if case.recipe.quantization == "nf4":
+def _check_method_on_rounded_weights(case: _Case, stored: str) -> None:
+    """Raises LabError for methods that a recipe with quantization = ``stored`` refuses, too."""
+    if case.recipe.quantization == stored:
         return
     try:
-        case.recipe.changed(quantization="nf4")
+        case.recipe.changed(quantization=stored)
     except LabError as error:
         raise LabError(
-            f"{case.model.label} has rounded weights, as with quantization = 'nf4': {error}"
+            f"{case.model.label} has rounded weights, as with quantization = '{stored}': {error}"
         ) from None
 
 
