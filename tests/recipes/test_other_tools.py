@@ -212,7 +212,10 @@ def test_values_without_counterpart_are_refused_by_name() -> None:
     assert found.values == {"save_steps": 50, "model": "pocket"}
     reasons = {key.key: key.reason for key in found.keys}
     assert "lion_8bit is not offered" in reasons["optim"] and "from 1 to 1024" in reasons["r"]
-    assert "nf4 is 4 bits" in reasons["quantization_bit"] and outcomes(found)["max_steps"] == "same"
+    assert "3 bits are not offered; nf4 is 4 bits" in reasons["quantization_bit"]
+    one = next(key for key in convert({**keys, "quantization_bit": 1}, "trl").keys if "bit" in key.key)
+    assert one.reason == reasons["quantization_bit"].replace("3 bits", "1 bits")
+    assert outcomes(found)["max_steps"] == "same"
 
 
 _KEYS = sorted({key for tool in other_tools._tables().values() for table in tool.values() for key in table})
@@ -252,6 +255,8 @@ def test_any_values_are_judged(values: dict[str, Any], tool: Any) -> None:
         ({"load_in_8bit": False, "load_in_4bit": True}, "nf4"),
         ({"load_in_8bit": False}, None),
         ({"quantization_bit": 8}, "int8"),
+        ({"quantization_bit": 4}, "nf4"),
+        ({"quantization_bit": 1}, None),
     ],
 )
 def test_weights_in_8_bits_are_taken(keys: dict[str, object], kind: str | None) -> None:

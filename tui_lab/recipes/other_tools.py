@@ -266,7 +266,7 @@ def _converted(key: ImportedKey, values: Values, tool: Tool, folder: Path) -> ob
 def _quantization(value: object) -> object:
     if value in (False, 0):
         return None
-    kind = {1: "nf4", 4: "nf4", 8: "int8"}.get(value) if isinstance(value, int) else None  # True is 1
+    kind = "nf4" if value is True or value == 4 else "int8" if value == 8 else None
     return kind or _Refused(f"{_short(value)} bits are not offered; nf4 is 4 bits, int8 is 8")
 
 
