@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,9 @@ def test_a_list_is_read_as_it_was_written(tmp_path: Path) -> None:
     found = dynamic_4bit.choose([LayerError("x", 0.1, 5), LayerError("y", 0.2, 5)], 0.5)
     dynamic_4bit.write(tmp_path, found)
     assert dynamic_4bit.read(tmp_path) == found and dynamic_4bit.names_of(tmp_path) == ("y",)
+    spoilt = dynamic_4bit.choose([LayerError("x", math.inf, 5), LayerError("y", 0.2, 5)], 0.5)
+    dynamic_4bit.write(tmp_path, spoilt)
+    assert dynamic_4bit.read(tmp_path) == spoilt and spoilt.modules[0].error == math.inf
     (tmp_path / dynamic_4bit.FILE).write_text('{"modules": 3}')
     with pytest.raises(LabError, match="delete it, and it is measured again"):
         dynamic_4bit.read(tmp_path)

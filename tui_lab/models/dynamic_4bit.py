@@ -15,7 +15,7 @@ import msgspec
 from tui_lab.core import input_files
 from tui_lab.core.errors import LabError
 from tui_lab.core.files import write_atomically
-from tui_lab.core.records import to_json
+from tui_lab.core.records import from_plain, to_json
 
 if TYPE_CHECKING:
     import torch
@@ -98,8 +98,8 @@ def read(folder: Path) -> UnquantizedModules | None:
     if not path.is_file():
         return None
     try:
-        return msgspec.convert(input_files.read_json(path), UnquantizedModules)
-    except (OSError, ValueError) as error:
+        return from_plain(input_files.read_json(path), UnquantizedModules, "it")
+    except (OSError, ValueError, LabError) as error:
         raise LabError(f"{path} cannot be read: {error}; delete it, and it is measured again") from None
 
 
