@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -168,6 +169,26 @@ def test_an_adapter_is_reported_and_continued(hub: FakeHub, cache: Path) -> None
     assert seen[0].done_bytes >= there and (seen[-1].done_bytes, seen[-1].total_bytes) == (total, total)
     hub.status = 500  # of files: nothing is downloaded again
     assert adapter_target(HUB_ID) == found
+
+
+def test_an_adapter_that_ends_early_says_how_it_continues(
+    hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "RETRY_S", 0.0)
+    hub.files["adapter_config.json"] = b"{}"
+    hub.files["adapter_model.safetensors"] = b"a" * (6 << 20)
+    first, stream = hub.files["adapter_model.safetensors"][: 1 << 20], download._receive
+
+    def receive(url: str, headers: dict[str, str], target: Any, total: int) -> None:
+        target.write(first)
+        hub.cut_after = 0
+        stream(url, headers, target, total)
+
+    monkeypatch.setattr(download, "_receive", receive)
+    with pytest.raises(
+        LabError, match=r"ended at 1 MiB of .*: the connection .* lost; start again to continue"
+    ):
+        download.adapter_folder(HUB_ID)
 
 
 def test_an_adapter_that_is_here_needs_no_hub(

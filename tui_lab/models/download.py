@@ -208,6 +208,8 @@ def adapter_folder(hub_id: str) -> Path:
     that is here. Raises what the hub's client raises, and LabError for a download that ended early."""
     try:
         return fetch(plan_of_files(hub_id, "", ADAPTER_FILES))
+    except LabError:
+        raise
     except Exception as error:
         if hub_errors.classify(error) != "offline":
             raise
