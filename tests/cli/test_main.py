@@ -93,6 +93,7 @@ def test_version_and_help() -> None:
         (("train", "--epochs", "2", "--detach"), "`--set num_train_epochs=2`"),
         (("train", "--rank"), "`--set lora_r=16`"),
         (("train", "--load-in-4bit", "true"), "`--set quantization=nf4`"),
+        (("train", "--load-in-8bit", "true"), "`--set quantization=int8`"),
         (("train", "--target-modules", "q_proj, v_proj"), "`--set target_modules='q_proj, v_proj'`"),
         (("train", "--warmup-ratio", "0.1"), "did you mean `--set warmup_steps=…`?"),
         (("train", "--dataset", "rows.jsonl"), "did you mean --data?"),

@@ -30,7 +30,10 @@ OPTION_ALIASES = {
     "--format": "-o json", "--quantize": "--four-bit", "--yes": "--force",
 }  # fmt: skip
 #: Keys whose former names took another kind of value.
-_VALUES = {"load_in_4bit": "nf4", "4bit": "nf4", "bf16": "bfloat16", "fp16": "float16"}
+_VALUES = {
+    "load_in_4bit": "nf4", "4bit": "nf4", "load_in_8bit": "int8", "8bit": "int8", "bf16": "bfloat16",
+    "fp16": "float16",
+}  # fmt: skip
 _FLAGS = {"bf16": "compute_dtype", "fp16": "compute_dtype"}
 #: How alike a name and the one that was meant are at least.
 CUTOFF = 0.7
