@@ -237,6 +237,30 @@ async def test_changed_inputs_arrive_as_such_and_are_accepted_for_one_request(
         await client.close()
 
 
+async def test_changed_inputs_found_by_a_restore_lose_nothing_and_are_accepted_once(
+    playground_in_process: None, adapters: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = PlaygroundClient()
+    ask = GenerateRequest("Hello.", ("greedy on=tuned",), max_new_tokens=2)
+    try:
+        await client.load("pocket")
+        await client.add("tuned", str(adapters["own"]))
+        await client.unload()
+        monkeypatch.setattr(inputs, "changed_of_reference", lambda *_: ["a changed"])
+        for _ in range(2):  # the base is loaded by the first of them; the second asks again
+            with pytest.raises(ChangedInputs):
+                await client.generate(ask, quiet)
+            assert client.names == ("base", "tuned") and client.location("tuned") == str(adapters["own"])
+        with accepting():
+            assert (await client.generate(ask, quiet))[0].on == "tuned"
+        await client.unload()
+        assert (await client.generate(ask, quiet))[0].on == "tuned", "what does not ask is not refused later"
+        with pytest.raises(ChangedInputs):
+            await client.add("other", str(adapters["own"]))
+    finally:
+        await client.close()
+
+
 async def test_on_a_gpu_the_process_takes_the_freest_and_ends_with_its_model(
     playground_in_process: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

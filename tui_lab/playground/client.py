@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import msgspec
 
-from tui_lab.core.changed_inputs import ChangedInputs, accepted
+from tui_lab.core.changed_inputs import ChangedInputs, accepted, accepting
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.core.subprocesses import LINE_LIMIT_BYTES, collect_stderr, describe_exit, spawn, stderr_tail
@@ -83,6 +83,9 @@ class PlaygroundClient:
         self._load: LoadRequest | None = None  # what to load after a restart
         self._run_name = ""  # if that is a run: the name of its adapter
         self._added: dict[str, str] = {}  # name → location, likewise
+        self._accepts: set[str] = set()  # of those names ("" for the base): changed inputs were accepted
+        self._restore_lock = asyncio.Lock()
+        self._is_restored = True
         self._closing = False
         self._ending: asyncio.Task[None] | None = None
 
@@ -100,10 +103,20 @@ class PlaygroundClient:
         """Loads a base model; what was added before is removed. A run is loaded with its base. Raises
         LabError."""
         request = LoadRequest(model, revision, quantization, dtype, allow_large)
-        self._load, self._added = None, {}
-        await self._result(request, "loading", Done)
-        self._load, self._run_name = request, next(iter(self.status.names[1:]), "")
+        self._load, self._added, self._accepts, self._is_restored = None, {}, set(), True
+        await self._load_base(request)
+        self._load, self._is_restored = request, True
         return self.status
+
+    async def _load_base(self, request: LoadRequest) -> None:
+        await self._result(request, "loading", Done)
+        self._run_name = next(iter(self.status.names[1:]), "")
+        self._remember_acceptance("")
+
+    def _remember_acceptance(self, name: str) -> None:
+        """A yes to changed inputs counts for later restores, too: Blind and the inspector do not ask."""
+        if accepted():
+            self._accepts.add(name)
 
     async def add(self, name: str, location: str) -> PlaygroundStatus:
         """Adds an adapter (a run, a folder, a hub id) or a whole model for comparison, unless it is there
@@ -113,6 +126,7 @@ class PlaygroundClient:
             return self.status
         await self._result(AddRequest(name, location), "loading", Done)
         self._added[name] = location
+        self._remember_acceptance(name)
         return self.status
 
     async def remove(self, name: str) -> PlaygroundStatus:
@@ -120,6 +134,7 @@ class PlaygroundClient:
         await self._restore()
         await self._result(RemoveRequest(name), "loading", Done)
         self._added.pop(name, None)
+        self._accepts.discard(name)
         return self.status
 
     async def generate(
@@ -227,7 +242,8 @@ class PlaygroundClient:
     @property
     def names(self) -> tuple[str, ...]:
         """What lanes can run on, the base first, also while the memory is free; empty before a load."""
-        return self.status.names or (("base", *self.added) if self._load else ())
+        wanted = ("base", *self.added) if self._load else ()
+        return self.status.names if self._is_restored and self.status.names else wanted
 
     @property
     def pid(self) -> int | None:
@@ -239,17 +255,18 @@ class PlaygroundClient:
     async def _restore(self) -> None:
         """Loads again what a process that ended, or freed its memory, had loaded."""
         await self._start()
-        if self.status.loaded or self._load is None:
-            return
-        load, added = self._load, dict(self._added)
-        try:
-            await self.load(**msgspec.structs.asdict(load))
-        except LabError:
-            self._load, self._added = load, added  # the next request tries again
-            raise
-        for name, location in added.items():
-            if name not in self.status.names:
-                await self.add(name, location)
+        async with self._restore_lock:
+            if self._load is None or (self.status.loaded and self._is_restored):
+                return
+            self._is_restored = False  # until all of it is there: else the next request tries again
+            with accepting(accepted() or "" in self._accepts):
+                await self._load_base(self._load)
+            for name, location in list(self._added.items()):
+                if name not in self.status.names:
+                    with accepting(accepted() or name in self._accepts):
+                        await self._result(AddRequest(name, location), "loading", Done)
+                        self._remember_acceptance(name)
+            self._is_restored = True
 
     async def _start(self) -> None:
         async with self._start_lock:
