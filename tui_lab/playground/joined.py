@@ -9,19 +9,19 @@ from dataclasses import dataclass, replace
 from msgspec import structs
 
 from tui_lab.core.errors import LabError
-from tui_lab.decoding.context import context_length
 from tui_lab.decoding.records import DecodingRecord, DecodingRequest, LaneGroup, LaneResult
-from tui_lab.decoding.session import BASE, DecodingSession, NotEnoughMemoryError
+from tui_lab.decoding.session import DecodingSession, NotEnoughMemoryError
 from tui_lab.playground.event_batcher import EventBatcher, lane_summary
 from tui_lab.playground.messages import (
     Generated,
     GenerateRequest,
     GenerationEvent,
+    LaneDone,
     PromptLength,
     PromptTooLongError,
     TooLong,
 )
-from tui_lab.playground.prompts import EncodedPrompt, Prompters, encode_lanes, lane_groups, lanes_of
+from tui_lab.playground.prompts import Prompters, prepared
 
 #: Requests of one batch at most.
 MOST_JOINED = 16
@@ -41,12 +41,12 @@ class JoinedRequest:
 class _Part:
     """A request in the batch. ``first``: the id of its first lane there; its client counts from 0."""
 
-    def __init__(self, joined: JoinedRequest, prompts: Sequence[EncodedPrompt], first: int) -> None:
+    def __init__(self, joined: JoinedRequest, prompt_ids: Sequence[tuple[int, ...]], first: int) -> None:
         self.joined, self.first = joined, first
-        self.lane_ids = range(first, first + len(prompts))
-        self._ids = [tuple(prompt.ids) for prompt in prompts]
+        self.lane_ids = range(first, first + len(prompt_ids))
+        self._ids = prompt_ids
         self._results: dict[int, float] = {}
-        self._batcher = EventBatcher(joined.emit, lambda result: lane_summary(result, self._ids[result.lane]))
+        self._batcher = EventBatcher(joined.emit, self._summary)
 
     def add(self, record: DecodingRecord) -> None:
         """Takes a record of one of its lanes; the last result ends the request."""
@@ -55,11 +55,14 @@ class _Part:
             self._batcher.add(structs.replace(record, lane=lane))
             return
         tokens = tuple(structs.replace(token, lane=lane) for token in record.tokens)
-        own = replace(record, lane=lane, tokens=tokens)
-        self._batcher.add(own)
-        self._results[lane] = lane_summary(own, self._ids[lane]).perplexity_base
+        self._batcher.add(replace(record, lane=lane, tokens=tokens))
         if len(self._results) == len(self._ids):
             self.joined.finish(Generated(self._results))
+
+    def _summary(self, result: LaneResult) -> LaneDone:
+        done = lane_summary(result, self._ids[result.lane])
+        self._results[result.lane] = done.perplexity_base
+        return done
 
 
 def generate_joined(
@@ -68,28 +71,25 @@ def generate_joined(
     """Decodes the requests together, or one after the other where the memory is too small for that. A request
     that cannot be decoded is finished with its error. Raises what fails while decoding, for all that are not
     finished."""
-    context = context_length(session.model.config)
     parts: list[_Part] = []
     groups: list[LaneGroup] = []
     first = 0
     for each in requests:
         try:
-            lanes = lanes_of(each.request)
-            prompts = encode_lanes(session.model, prompters, each.request, lanes, context)
-            of_request = lane_groups(each.request, lanes, prompts)
-            session.validate(of_request)
+            found = prepared(session.model, prompters, each.request)
+            session.validate(found.groups)
         except PromptTooLongError as error:
             each.finish(error.length)
             continue
         except LabError as error:
             each.finish(error)
             continue
-        each.emit(PromptLength(max(len(prompt.ids) for prompt in prompts), context))
-        parts.append(_Part(each, prompts, first))
+        each.emit(found.length)
+        parts.append(_Part(each, found.prompt_ids, first))
         groups += [
-            LaneGroup(group.request, tuple(first + lane for lane in group.lane_ids)) for group in of_request
+            LaneGroup(group.request, tuple(first + lane for lane in group.lane_ids)) for group in found.groups
         ]
-        first += len(prompts)
+        first += len(found.prompt_ids)
     try:
         _decode(session, merged(session, groups), parts)
     except NotEnoughMemoryError:
@@ -126,7 +126,7 @@ def merged(session: DecodingSession, groups: Sequence[LaneGroup]) -> list[LaneGr
 
 
 def _has_virtual_tokens(session: DecodingSession, name: str) -> bool:
-    adapter = session.adapters.get(name or BASE)
+    adapter = session.adapters.get(name)
     return adapter is not None and adapter.virtual is not None
 
 

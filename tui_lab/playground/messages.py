@@ -25,6 +25,8 @@ from tui_lab.decoding.records import Beams, DecodingSpeed, ScoredToken, TokenRec
 VERSION = 1
 
 WorkerStatus = Literal["off", "starting", "loading", "ready", "busy", "died"]
+#: Largest number of new tokens of a request.
+MAX_NEW_TOKENS = 32_768
 #: Number of alternatives per token if details are requested.
 DETAILS = 12
 
@@ -139,7 +141,7 @@ Request = (
 
 
 class RequestMessage(msgspec.Struct, frozen=True):
-    """One line from the lab. ``accepts_changes``: what has changed since a run is accepted."""
+    """One line from the lab. ``accepts_changes``: changed inputs are accepted."""
 
     id: int
     request: Request

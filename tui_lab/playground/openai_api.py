@@ -15,10 +15,9 @@ import msgspec
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.decoding.strategies import Lane, Sample
-from tui_lab.playground.messages import ChatTurn, GenerateRequest, LaneDone
+from tui_lab.playground.messages import MAX_NEW_TOKENS, ChatTurn, GenerateRequest, LaneDone
 
 DEFAULT_NEW_TOKENS = 256
-MAX_NEW_TOKENS = 32_768
 #: Fields that have no effect on an answer.
 _WITHOUT_EFFECT = ("user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key")
 #: Fields that are accepted with the value that asks for nothing.

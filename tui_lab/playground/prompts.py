@@ -17,14 +17,21 @@ from tui_lab.data import row_tokens, templates
 from tui_lab.data.prompt_settings import ThinkingMode
 from tui_lab.decoding import strategies
 from tui_lab.decoding.adapter_files import own_tokenizer
+from tui_lab.decoding.context import context_length
 from tui_lab.decoding.records import DecodingRequest, LaneGroup
 from tui_lab.decoding.session import BASE
 from tui_lab.decoding.strategies import Lane
 from tui_lab.models.loading import ModelSource
-from tui_lab.playground.messages import DETAILS, ChatTurn, GenerateRequest, PromptTooLongError, TooLong
+from tui_lab.playground.messages import (
+    DETAILS,
+    MAX_NEW_TOKENS,
+    ChatTurn,
+    GenerateRequest,
+    PromptLength,
+    PromptTooLongError,
+    TooLong,
+)
 
-#: Largest number of new tokens of a request.
-MAX_NEW_TOKENS = 32_768
 #: Takes the place of the middle of a cut prompt.
 GAP = " … "
 #: Smallest share of the context that a cut prompt leaves for the answer.
@@ -86,7 +93,30 @@ class Prompters:
         return next((each for each in self.saved.values() if len(each.tokenizer) == known), self.own)
 
 
-def lanes_of(request: GenerateRequest) -> tuple[Lane, ...]:
+class PreparedRequest(NamedTuple):
+    """A request as it is decoded: the prompt tokens of each lane, the lanes by their prompts, and the length
+    of the longest prompt."""
+
+    prompt_ids: list[tuple[int, ...]]
+    groups: list[LaneGroup]
+    length: PromptLength
+
+
+def prepared(model: PreTrainedModel, prompters: Prompters, request: GenerateRequest) -> PreparedRequest:
+    """Parses the lanes of a request and encodes their prompts. Raises PromptTooLongError for a prompt that
+    does not fit the context and must not be cut, and LabError."""
+    lanes = _lanes_of(request)
+    context = context_length(model.config)
+    prompts = encode_lanes(model, prompters, request, lanes, context)
+    longest = max(len(prompt.ids) for prompt in prompts)
+    return PreparedRequest(
+        [tuple(prompt.ids) for prompt in prompts],
+        lane_groups(request, lanes, prompts),
+        PromptLength(longest, context),
+    )
+
+
+def _lanes_of(request: GenerateRequest) -> tuple[Lane, ...]:
     """The lanes of a request, with seeds. Raises LabError."""
     if not 1 <= request.max_new_tokens <= MAX_NEW_TOKENS:
         raise LabError(f"max_new_tokens is from 1 to {MAX_NEW_TOKENS}, not {request.max_new_tokens}")

@@ -48,7 +48,7 @@ from tui_lab.playground.messages import (
     TooLong,
 )
 from tui_lab.playground.names import lane_name
-from tui_lab.playground.prompts import Prompters, encode_lanes, lane_groups, lanes_of, prompt_pieces
+from tui_lab.playground.prompts import Prompters, prepared, prompt_pieces
 from tui_lab.runs import inputs
 from tui_lab.runs.folder import Run
 from tui_lab.runs.references import ModelReference, adapter_target, model_target
@@ -122,7 +122,7 @@ class Worker:
             on_progress(NO_QUANTIZED)
         precision = Precision(request.dtype, quantization)
         if quantization == "nf4" and target.adapter is not None:
-            names = dynamic_4bit.names_of(Path(target.adapter).parent)
+            names = dynamic_4bit.names_of(target.adapter.parent)
             precision = replace(precision, unquantized_modules=names)
         source = ModelSource(target.location, target.revision)
         with report_load_progress(on_progress, sanitize(name), target.location, target.revision):
@@ -216,16 +216,13 @@ class Worker:
         not be cut."""
         loaded = self._loaded
         session = loaded.session
-        lanes = lanes_of(request)
-        context = context_length(session.model.config)
         try:
-            prompts = encode_lanes(session.model, loaded.prompters, request, lanes, context)
+            ids, groups, length = prepared(session.model, loaded.prompters, request)
         except PromptTooLongError as error:
             return error.length
-        emit(PromptLength(max(len(prompt.ids) for prompt in prompts), context))
-        ids = [tuple(prompt.ids) for prompt in prompts]
+        emit(length)
         batcher = EventBatcher(emit, lambda result: lane_summary(result, ids[result.lane]))
-        results = session.decode_groups(lane_groups(request, lanes, prompts), batcher.add, cancelled)
+        results = session.decode_groups(groups, batcher.add, cancelled)
         batcher.flush()
         found = {lane: self._perplexity_base(result, ids[lane]) for lane, result in results.items()}
         return Generated({lane: value for lane, value in found.items() if value is not None})
