@@ -4,6 +4,7 @@ contrastive search needs them."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,11 @@ def embedding_weight(model: CausalModel) -> torch.Tensor:
     weight = model.get_input_embeddings().weight
     assert isinstance(weight, torch.Tensor)
     return weight
+
+
+def takes_positions(model: CausalModel) -> bool:
+    """Whether the positions of a batch can be given, which padding before a prompt needs."""
+    return "position_ids" in inspect.signature(model.forward).parameters
 
 
 @dataclass(frozen=True)

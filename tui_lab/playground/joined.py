@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from msgspec import structs
 
 from tui_lab.core.errors import LabError
+from tui_lab.decoding.forward import takes_positions
 from tui_lab.decoding.records import DecodingRecord, DecodingRequest, LaneGroup, LaneResult
-from tui_lab.decoding.session import DecodingSession, NotEnoughMemoryError
+from tui_lab.decoding.session import BASE, DecodingSession, NotEnoughMemoryError
 from tui_lab.playground.event_batcher import EventBatcher, lane_summary
 from tui_lab.playground.messages import (
     Generated,
@@ -30,12 +31,12 @@ MOST_JOINED = 16
 @dataclass(frozen=True)
 class JoinedRequest:
     """A request with the client that waits for it. ``finish`` is called once, with its result or why there is
-    none; ``left``: whether the client has gone."""
+    none; ``abandoned``: whether the client has gone."""
 
     request: GenerateRequest
     emit: Callable[[PromptLength | GenerationEvent], None]
     finish: Callable[[Generated | TooLong | LabError], None]
-    left: Callable[[], bool]
+    abandoned: Callable[[], bool]
 
 
 class _Part:
@@ -100,18 +101,18 @@ def generate_joined(
 def _decode(session: DecodingSession, groups: Sequence[LaneGroup], parts: Sequence[_Part]) -> None:
     part_of = {lane: part for part in parts for lane in part.lane_ids}
 
-    def left() -> set[int]:
-        return {lane for part in parts if part.joined.left() for lane in part.lane_ids}
+    def abandoned() -> set[int]:
+        return {lane for part in parts if part.joined.abandoned() for lane in part.lane_ids}
 
     if groups:
-        session.decode_groups(groups, lambda record: part_of[record.lane].add(record), left=left)
+        session.decode_groups(groups, lambda record: part_of[record.lane].add(record), abandoned=abandoned)
 
 
 def merged(session: DecodingSession, groups: Sequence[LaneGroup]) -> list[LaneGroup]:
-    """Groups whose lanes are greedy or sample, and end at the same tokens, as one batch; others as they
-    are."""
+    """Groups whose lanes are greedy or sample, and end at the same tokens, as one batch; others as they are.
+    Prompts of different lengths need models that take positions."""
     kept: list[LaneGroup] = []
-    together: dict[frozenset[int], list[LaneGroup]] = {}
+    together: dict[tuple[frozenset[int], int], list[LaneGroup]] = {}
     for group in groups:
         request = group.request
         alone = request.inspect or any(
@@ -121,7 +122,9 @@ def merged(session: DecodingSession, groups: Sequence[LaneGroup]) -> list[LaneGr
         if alone:
             kept.append(group)
         else:
-            together.setdefault(request.stop_ids, []).append(group)
+            ragged = all(takes_positions(session.model_of(lane.on or BASE)) for lane in request.lanes)
+            length = 0 if ragged else len(request.prompt_ids)
+            together.setdefault((request.stop_ids, length), []).append(group)
     return kept + [found[0] if len(found) == 1 else _one_group(found) for found in together.values()]
 
 
