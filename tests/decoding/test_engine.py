@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import math
+import weakref
 from typing import Any
 
 import pytest
@@ -232,6 +234,19 @@ def test_prompts_of_one_length_share_a_batch(tiny_model: Any, tmp_path: Any, met
     assert len({result.token_ids for result in together.values()}) > 6
 
 
+def test_a_session_is_freed_with_its_last_reference(tiny_model: Any) -> None:
+    """Without the garbage collector: the memory of a model is needed for the next one at once."""
+    gc.disable()
+    try:
+        session = DecodingSession(tiny_model("llama"), NoText())
+        session.decode(DecodingRequest(prompt_of(5, 1), (Lane(Greedy()),), 3, STOPS))
+        freed = weakref.ref(session)
+        del session
+        assert freed() is None
+    finally:
+        gc.enable()
+
+
 @pytest.mark.parametrize("name", ["llama", "gemma3_text", "gpt2"])
 def test_prompts_of_different_lengths_share_a_batch(tiny_model: Any, name: str) -> None:
     """Each lane decodes what it decodes alone, with its own limit and stop string; lanes leave early."""
@@ -257,8 +272,8 @@ def test_prompts_of_different_lengths_share_a_batch(tiny_model: Any, name: str) 
         )
         assert ours == pytest.approx(theirs, abs=1e-4)
     assert together[3].finish_reason == "stop_string" and stop not in together[3].text
-    left = iter([(), (), (), (0, 2), *[(0, 2)] * 40])
-    ended = decode_all([Lockstep(model, request, numbers)], left=lambda: next(left))
+    abandoned = iter([(), (), (), (0, 2), *[(0, 2)] * 40])
+    ended = decode_all([Lockstep(model, request, numbers)], abandoned=lambda: next(abandoned))
     assert [ended[number].finish_reason for number in range(3)] == ["cancelled", "length", "cancelled"]
     assert len(ended[0].token_ids) == 3 and ended[3].text == together[3].text
 

@@ -124,9 +124,10 @@ class Lockstep:
         self._slots = self._make_slots(range(len(request.lanes)) if lane_ids is None else lane_ids)
         self._needs_hidden = any(slot.search and slot.search.needs_hidden for slot in self._slots)
         self._batch: _Batch | None = None  # None until the prompt has been read
-        self._mode = choose_mode(model, self._context.limit) if mode is None else mode
         if request.is_ragged:
             self._mode = StepMode(reason="prompts of different lengths share the batch")
+        else:
+            self._mode = choose_mode(model, self._context.limit) if mode is None else mode
         self.graphs: GraphCache | None = None  # the captured steps of earlier requests
         self._weight_bytes = weight_bytes(model)
         self.work = StepWork(reason=self._mode.reason)
@@ -139,9 +140,7 @@ class Lockstep:
     def step(self) -> None:
         """One forward and the next decision of every lane; the first call reads the prompt."""
         if self._batch is None:
-            self._batch = self._read_prompt()
-            if not self.active:
-                self._release()
+            self._read_prompt()
             return
         batch, began = self._batch, time.perf_counter()
         with torch.inference_mode():
@@ -183,7 +182,7 @@ class Lockstep:
         """The context of a forward with so many rows of each source."""
         return self._adapters.rows(counts) if self._adapters else nullcontext()
 
-    def _read_prompt(self) -> _Batch:
+    def _read_prompt(self) -> None:
         """The prefill, one row for each prompt of each source, and the first decision of every lane."""
         self._started_at = time.perf_counter()
         used = list(dict.fromkeys((slot.source, slot.prompt) for slot in self._slots))  # by source
@@ -231,8 +230,8 @@ class Lockstep:
             elif keeps:
                 kept = CapturedBatch(read.cache.slabs, batch.tensors())
             batch.graphs = kept
+            self._batch = batch
             self._take(batch, table)
-        return batch
 
     def _shape(self, slots: Sequence[_Slot], capacity: int) -> BatchShape:
         """What captured steps of these lanes depend on."""
@@ -288,7 +287,8 @@ class Lockstep:
             batch.captured = CapturedStep(lambda: self._forward_and_pick(batch), self._mode.capture)
 
     def _release(self) -> None:
-        """Keeps the captured steps for later requests; without them the batch would refer to itself."""
+        """Gives the captured steps to the cache of graphs and drops the batch's references to them, which
+        form a cycle."""
         batch = self._batch
         if batch is None:
             return
@@ -363,11 +363,11 @@ class Lockstep:
 def decode_all(
     engines: Iterable[Lockstep],
     cancelled: Callable[[], bool] = lambda: False,
-    left: Callable[[], Container[int]] = tuple,
+    abandoned: Callable[[], Container[int]] = tuple,
 ) -> dict[int, LaneResult]:
-    """Runs all engines, one step of each in turn, so that all lanes stream. ``cancelled``, and ``left``,
-    which names lanes that nobody waits for any more, are called before every step. Returns the result of
-    every lane by its id, in the order of the ids."""
+    """Runs all engines, one step of each in turn, so that all lanes stream. ``cancelled``, and
+    ``abandoned``, which names lanes that nobody waits for any more, are called before every step. Returns the
+    result of every lane by its id, in the order of the ids."""
     engines = list(engines)
     while any(engine.active for engine in engines):
         for engine in engines:
@@ -375,7 +375,7 @@ def decode_all(
                 continue
             if cancelled():
                 engine.cancel()
-            elif lanes := left():
+            elif lanes := abandoned():
                 engine.cancel(lanes)
             if engine.active:
                 engine.step()

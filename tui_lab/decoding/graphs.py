@@ -20,8 +20,8 @@ from tui_lab.decoding.forward import CausalModel, embedding_weight, prefill, ste
 MIN_NEW_TOKENS = 24
 #: Positions after the filled ones that a bucket has at least: a new bucket needs a new graph.
 _ROOM = 128
-#: Capacities are multiples of this (attention kernels need aligned masks), and at most an eighth more than is
-#: needed: many requests share few of them, and with them their graphs.
+#: Capacities are multiples of this (attention kernels need aligned masks), from 512 on at most an eighth more
+#: than is needed: many requests share few of them, and with them their graphs.
 _CAPACITY_STEP = 64
 #: The largest difference between log-probabilities with fixed and with growing shapes in the test of support:
 #: what rounding makes of other orders of summation.

@@ -50,7 +50,8 @@ class DecodingSession:
         self.others: dict[str, CausalModel] = {}  # whole models
         self.tokenizers: dict[str, SupportsDecode] = {}  # of those with one of their own
         self.speed: DecodingSpeed | None = None  # of the last request that was decoded
-        self.graphs = GraphCache(lambda: free_bytes(self._device.type))
+        device = self._device.type  # a lambda that refers to the session would form a cycle
+        self.graphs = GraphCache(lambda: free_bytes(device))
 
     def add_adapter(self, name: str, folder: Path) -> Adapter:
         """Loads an adapter folder.
@@ -203,17 +204,17 @@ class DecodingSession:
         groups: Sequence[LaneGroup],
         emit: Callable[[DecodingRecord], None] = lambda _record: None,
         cancelled: Callable[[], bool] = lambda: False,
-        left: Callable[[], Container[int]] = tuple,
+        abandoned: Callable[[], Container[int]] = tuple,
     ) -> dict[int, LaneResult]:
-        """As :meth:`decode`, for lanes with different prompts: one step of each batch in turn. ``left``: ids
-        of lanes that end at once. Returns the results by lane id."""
+        """As :meth:`decode`, for lanes with different prompts: one step of each batch in turn.
+        ``abandoned``: ids of lanes that end at once. Returns the results by lane id."""
         self.validate(groups)
         used = {lane.on for group in groups for lane in group.request.lanes}
         shared = [a for a in self.adapters.values() if a.name in used and a.virtual is None]
         split = AdapterSplit(self.model, shared) if shared else None
         try:
             engines = [engine for group in groups for engine in self._engines(group, emit, split)]
-            results = decode_all(engines, cancelled, left)
+            results = decode_all(engines, cancelled, abandoned)
             bandwidth = bandwidth_bytes_s(self._device)
             self.speed = speed_of([engine.work for engine in engines], results.values(), bandwidth)
             return results
