@@ -12,7 +12,7 @@ import pytest
 from tests.models.fake_hub import COMMIT, HUB_ID, FakeHub, serve, use_endpoint
 from tui_lab.core.errors import LabError
 from tui_lab.models import catalog, download
-from tui_lab.models.download import DownloadProgress
+from tui_lab.models.download import DownloadProgress, Kind
 from tui_lab.pocket import MODEL_DIR
 from tui_lab.runs.references import adapter_target
 
@@ -189,6 +189,30 @@ def test_an_adapter_that_ends_early_says_how_it_continues(
         LabError, match=r"ended at 1 MiB of .*: the connection .* lost; start again to continue"
     ):
         download.adapter_folder(HUB_ID)
+
+
+@pytest.mark.parametrize("kind", ["adapter", "data set"])
+def test_what_is_downloaded_is_named_when_it_fails(
+    hub: FakeHub, kind: Kind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("the disk has a fault")
+
+    hub.files["weights.bin"] = b"a" * (6 << 20)
+    plan = download.plan_of_files(HUB_ID, "", ["config.json"], kind)
+    download.fetch(plan)
+    plan = download.plan_of_files(HUB_ID, "", ["config.json", "weights.bin"], kind)
+    with monkeypatch.context() as patched:
+        patched.setattr(download, "_download_blob", fail)
+        with pytest.raises(
+            LabError, match=f"ended at .*: {kind} {HUB_ID} cannot be downloaded: the disk has"
+        ):
+            download.fetch(plan)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: type("Free", (), {"free": 1000}))
+    with pytest.raises(
+        LabError, match=f"^{kind} {HUB_ID} cannot be downloaded: 6 MiB are missing and 1000 B"
+    ):
+        download.fetch(plan)
 
 
 def test_an_adapter_that_is_here_needs_no_hub(

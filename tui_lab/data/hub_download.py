@@ -31,7 +31,7 @@ def fetch(builder: Builder) -> None:
             revision = urllib.parse.unquote(match["revision"])
             wanted.setdefault((match["name"], revision), []).append(match["path"])
     for (name, revision), paths in wanted.items():
-        plan = download.plan_of_files(name, revision, paths, "dataset")
+        plan = download.plan_of_files(name, revision, paths, "data set")
         if plan.missing_bytes:
             download.fetch(plan)
 

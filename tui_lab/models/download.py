@@ -19,7 +19,7 @@ import urllib.parse
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -78,7 +78,7 @@ class DownloadProgress:
 
 
 OnDownload = Callable[[DownloadProgress], None]
-RepositoryType = Literal["model", "dataset"]
+Kind = Literal["model", "adapter", "data set"]  # as messages name it
 
 #: Seconds between two reports.
 INTERVAL_S = 0.25
@@ -112,7 +112,12 @@ class DownloadPlan:
     revision: str
     commit: str
     files: tuple[HubFile, ...]
-    repository: RepositoryType = "model"
+    kind: Kind = "model"
+
+    @property
+    def repo_type(self) -> Literal["model", "dataset"]:
+        """The kind of its repository, as the hub's client names it."""
+        return "dataset" if self.kind == "data set" else "model"
 
     @property
     def total_bytes(self) -> int:
@@ -170,16 +175,21 @@ def preflight(location: str, revision: str = "") -> DownloadPlan | None:
     except LabError:
         raise
     except Exception as error:
-        raise _refusal(location, error) from error
+        raise _refusal("model", location, error) from error
+    _check_space(plan)
+    return plan
+
+
+def _check_space(plan: DownloadPlan) -> None:
+    """Raises LabError where the disk is too full for what is missing."""
     directory = catalog.hub_cache_dir()
     free = shutil.disk_usage(next(path for path in (directory, *directory.parents) if path.exists())).free
     if plan.missing_bytes > free:
         raise LabError(
-            f"model {sanitize(location)} cannot be downloaded: {size(plan.missing_bytes)} are missing and "
-            f"{size(free)} are free in {sanitize(str(directory))}; free some space, or set HF_HOME to "
-            "another disk"
+            f"{plan.kind} {sanitize(plan.hub_id)} cannot be downloaded: {size(plan.missing_bytes)} are "
+            f"missing and {size(free)} are free in {sanitize(str(directory))}; free some space, or set "
+            "HF_HOME to another disk"
         )
-    return plan
 
 
 def ensure(
@@ -200,14 +210,14 @@ def ensure(
     except LabError:
         raise
     except Exception as error:
-        raise _refusal(location, error) from error
+        raise _refusal("model", location, error) from error
 
 
 def adapter_folder(hub_id: str) -> Path:
     """The folder of an adapter of the hub, with what is missing downloaded. Without the hub the newest one
     that is here. Raises what the hub's client raises, and LabError for a download that ended early."""
     try:
-        return fetch(plan_of_files(hub_id, "", ADAPTER_FILES))
+        return fetch(plan_of_files(hub_id, "", ADAPTER_FILES, "adapter"))
     except LabError:
         raise
     except Exception as error:
@@ -222,19 +232,17 @@ def adapter_folder(hub_id: str) -> Path:
         return folder
 
 
-def plan_of_files(
-    hub_id: str, revision: str, names: Iterable[str], repository: RepositoryType = "model"
-) -> DownloadPlan:
+def plan_of_files(hub_id: str, revision: str, names: Iterable[str], kind: Kind) -> DownloadPlan:
     """What a download of these files would bring, those that the hub has. Raises what its client raises."""
     from huggingface_hub import HfApi
 
     hub, asked = HfApi(), revision or None
     info: ModelInfo | DatasetInfo
-    if repository == "dataset":
+    if kind == "data set":
         info = hub.dataset_info(hub_id, revision=asked, files_metadata=True, timeout=HUB_TIMEOUT_S)
     else:
         info = hub.model_info(hub_id, revision=asked, files_metadata=True, timeout=HUB_TIMEOUT_S)
-    return _plan_of(hub_id, revision, info, names, repository)
+    return _plan_of(hub_id, revision, info, names, kind)
 
 
 def fetch(
@@ -245,7 +253,9 @@ def fetch(
     clock: Callable[[], float] = time.monotonic,
 ) -> Path:
     """Downloads what is missing of a plan, and reports as :func:`ensure` does; returns the folder. Raises
-    LabError for a download that ended early, and what the hub's client raises before its first byte."""
+    LabError for a full disk and for a download that ended early, and what the hub's client raises before its
+    first byte."""
+    _check_space(plan)
     from huggingface_hub import snapshot_download
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
@@ -260,7 +270,7 @@ def fetch(
         # the small files, and the names of the large ones
         folder = snapshot_download(
             plan.hub_id,
-            repo_type=plan.repository,
+            repo_type=plan.repo_type,
             revision=plan.revision or "main",
             cache_dir=catalog.hub_cache_dir(),
             allow_patterns=[glob.escape(file.name) for file in plan.files],
@@ -304,24 +314,20 @@ def _plan_of(
     revision: str,
     info: ModelInfo | DatasetInfo,
     names: Iterable[str],
-    repository: RepositoryType = "model",
+    kind: Kind = "model",
 ) -> DownloadPlan:
     from huggingface_hub import try_to_load_from_cache
 
     sizes = {each.rfilename: each.size or 0 for each in info.siblings or ()}
-    commit, cache = info.sha or revision, catalog.hub_cache_dir()
-    files = [
-        HubFile(
-            name,
-            sizes[name],
-            isinstance(try_to_load_from_cache(hub_id, name, cache, commit, repository), str),
-        )
-        for name in names
-        if name in sizes
-    ]
+    plan = DownloadPlan(hub_id, revision, info.sha or revision, (), kind)
+
+    def is_cached(name: str) -> bool:
+        found = try_to_load_from_cache(hub_id, name, catalog.hub_cache_dir(), plan.commit, plan.repo_type)
+        return isinstance(found, str)
+
+    files = [HubFile(name, sizes[name], is_cached(name)) for name in names if name in sizes]
     # the weights last: a wrong config or tokenizer shows before them
-    files.sort(key=lambda file: file.size_bytes)
-    return DownloadPlan(hub_id, revision, commit, tuple(files), repository)
+    return replace(plan, files=tuple(sorted(files, key=lambda file: file.size_bytes)))
 
 
 def _needed(names: Iterable[str]) -> list[str]:
@@ -407,9 +413,9 @@ def _download_blob(plan: DownloadPlan, file: HubFile, report: Callable[[str, int
     # public names, which the package's types do not list as exported
     from huggingface_hub.utils import WeakFileLock, build_hf_headers  # type: ignore[attr-defined]
 
-    url = hf_hub_url(plan.hub_id, file.name, repo_type=plan.repository, revision=plan.commit)
+    url = hf_hub_url(plan.hub_id, file.name, repo_type=plan.repo_type, revision=plan.commit)
     metadata = get_hf_file_metadata(url, timeout=HUB_TIMEOUT_S)
-    repository = catalog.repository_folder(plan.hub_id, kind=plan.repository)
+    repository = catalog.repository_folder(plan.hub_id, kind=plan.repo_type)
     etag = metadata.etag or ""
     if not re.fullmatch(r"[0-9a-f]{40,64}", etag):
         return  # an unusual server: the hub's client downloads the file
@@ -466,25 +472,25 @@ def _receive(url: str, headers: dict[str, str], target: _CountingFile, total: in
 # errors
 
 
-def _refusal(location: str, error: Exception) -> LabError:
+def _refusal(kind: Kind, location: str, error: Exception) -> LabError:
     """Why the hub gives no model, in a sentence. Raises ``error`` itself for a fault of the program."""
-    if (kind := hub_errors.classify(error)) is not None:
-        return LabError(f"model {sanitize(location)} cannot be loaded: {_ADVICE[kind]}")
+    what = f"{kind} {sanitize(location)}"
+    if (problem := hub_errors.classify(error)) is not None:
+        return LabError(f"{what} cannot be loaded: {_ADVICE[problem]}")
     if (status := hub_errors.status_code(error)) is not None:
         return LabError(
-            f"model {sanitize(location)} cannot be downloaded: the hub answers with the error {status}; try "
-            "again later"
+            f"{what} cannot be downloaded: the hub answers with the error {status}; try again later"
         )
     if isinstance(error, OSError | ValueError):
         cause = sanitize((str(error).strip().splitlines() or [type(error).__name__])[0][:300])
-        return LabError(f"model {sanitize(location)} cannot be downloaded: {cause}")
+        return LabError(f"{what} cannot be downloaded: {cause}")
     raise error
 
 
 def _interruption(plan: DownloadPlan, at: DownloadProgress, error: Exception) -> LabError:
     """Why a download ended early, in a sentence that says how it continues."""
     lost = hub_errors.classify(error) == "offline"
-    cause = "the connection to the hub was lost" if lost else str(_refusal(plan.hub_id, error))
+    cause = "the connection to the hub was lost" if lost else str(_refusal(plan.kind, plan.hub_id, error))
     return LabError(
         f"the download of {sanitize(plan.hub_id)} ended at {size(at.done_bytes)} of {size(at.total_bytes)}: "
         f"{cause}; start again to continue there"
