@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import pytest
 
 from tui_lab.core.errors import LabError
 from tui_lab.data import formats
+from tui_lab.data.files import RawData, Stream
 from tui_lab.data.formats import DataSource
+from tui_lab.data.streams import FileRecord
 
 U, A = ("user", "Hi?"), ("assistant", "Hello.")
 MORE = [("user", "More?"), ("assistant", "No.")]
@@ -351,3 +354,21 @@ def test_names_of_labels_that_datasets_wrote_are_read(tmp_path: Path) -> None:
     table.save_to_disk(str(tmp_path / "saved"))
     for path in (tmp_path / "a.parquet", tmp_path / "saved"):
         assert chats(formats.read(str(path), columns="question=text,answer=label"))[0] == NAMED
+
+
+@pytest.mark.parametrize(
+    ("row", "columns", "passes"),
+    [({"question": "Hi?", "answer": "Hello."}, "", 1), ({"text": "Hi?", "answer": 1}, "1=good,0=bad", 2)],
+)
+def test_the_first_rows_are_read_once_and_again_only_where_they_change(
+    row: dict[str, Any], columns: str, passes: int
+) -> None:
+    begun: list[int] = []
+
+    def records() -> Iterator[FileRecord]:
+        begun.append(1)
+        yield from [("row 1", row)]
+
+    columns = f"question=text,answer=answer,{columns}" if columns else ""
+    opened = formats.open_raw(RawData("x", Stream(records)), columns=columns)
+    assert len(begun) == passes and len(list(opened.train)) == 1

@@ -32,7 +32,7 @@ from tui_lab.data.column_roles import (
 )
 from tui_lab.data.files import RAGGED_CELLS
 from tui_lab.data.rows import BadRow
-from tui_lab.data.streams import FileRecord
+from tui_lab.data.streams import SNIFFED_ROWS, FileRecord
 from tui_lab.data.turns import (
     CONTENT_KEYS,
     ROLE_KEYS,
@@ -44,7 +44,6 @@ from tui_lab.data.turns import (
 )
 from tui_lab.data.value_names import label_hint
 
-SNIFFED_ROWS = 200  # rows whose columns are used for detection
 _CHATS = ("messages", "sharegpt")
 _STRUCTURED = ("context", "history", "choices", "tools", "system")  # roles that take objects or lists
 MANY_PAIRS = 5  # pairs of texts beyond which repeated first texts are speakers

@@ -19,13 +19,13 @@ from tui_lab.data import code_tests
 from tui_lab.data.cells import clean, is_missing
 from tui_lab.data.column_plan import ColumnPlan, Row, opened
 from tui_lab.data.column_roles import FORMATS, LABELS, QUESTIONS
-from tui_lab.data.columns import SNIFFED_ROWS, columns_of, listed, parse_mapping, plans
+from tui_lab.data.columns import columns_of, listed, parse_mapping, plans
 from tui_lab.data.convert import CONVERTERS, bare_example
 from tui_lab.data.examples import Example
 from tui_lab.data.files import RAGGED_CELLS, RawData, is_empty
 from tui_lab.data.rows import BadRow
 from tui_lab.data.sources import read_raw
-from tui_lab.data.streams import FileRecord, OnBytes, Records
+from tui_lab.data.streams import SNIFFED_ROWS, FileRecord, OnBytes, Records
 from tui_lab.data.threads import gathered
 from tui_lab.data.value_names import named, split_mapping
 
@@ -214,6 +214,10 @@ def _readable(name: str, first: list[FileRecord], data_format: str, columns: str
     return likeliest
 
 
+def _first(records: Records) -> list[FileRecord]:
+    return list(itertools.islice(records, SNIFFED_ROWS))
+
+
 def _is_chat(record: FileRecord) -> bool:
     """Whether a row was put together, and not left out."""
     return not isinstance(record[1], dict) or record[1].keys() != {RAGGED_CELLS}
@@ -221,20 +225,22 @@ def _is_chat(record: FileRecord) -> bool:
 
 def open_raw(raw: RawData, data_format: str = "auto", columns: str = "") -> OpenedData:
     """The examples of raw records as a stream. Raises LabError where the format is not known."""
-    first = list(itertools.islice(raw.train, SNIFFED_ROWS))
+    first = _first(raw.train)
     if not first:
         raise LabError(f"{raw.name} holds no training rows: there is nothing to train on.")
     pairs = parse_mapping(columns)
     names = split_mapping(pairs, columns_of(first))
     columns = names.columns
-    shaped = named(raw, names)
-    if data_format in ("auto", "messages", "question_answer"):
-        shaped = gathered(shaped, frozenset([*pairs, *pairs.values()]))
+    shaped = named(raw, first, names)
     if shaped is not raw:
-        raw, first = shaped, list(itertools.islice(shaped.train, SNIFFED_ROWS))
+        raw, first = shaped, _first(shaped.train)
+    if data_format in ("auto", "messages", "question_answer"):
+        shaped = gathered(raw, first, frozenset([*pairs, *pairs.values()]))
+    if shaped is not raw:
+        raw, first = shaped, _first(shaped.train)
         if first and not any(map(_is_chat, first)):
             causes = dict.fromkeys(str(value[RAGGED_CELLS]) for _, value in first if isinstance(value, dict))
-            first = list(itertools.islice(filter(_is_chat, raw.train), SNIFFED_ROWS))
+            first = _first(filter(_is_chat, raw.train))
             if not first:
                 raise LabError(f"{raw.name} holds no chat: its messages have {', or '.join(causes)}.")
     decided = _readable(raw.name, first, data_format, columns)

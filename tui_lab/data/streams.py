@@ -31,6 +31,7 @@ _WIDE = (
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2", b"\xfd7zXZ": "xz"}
 COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
 
+SNIFFED_ROWS = 200  # first rows by which the form of data is found
 FileRecord = tuple[str, object]  # (its place in the file, the value: usually a dict or a string)
 Records = Iterable[FileRecord]  # can be iterated again
 Line = tuple[int, str]  # its number, its text

@@ -7,7 +7,6 @@ answers take turns. Other rows pass as they are."""
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,7 +22,6 @@ from tui_lab.data.rows import BadRow
 from tui_lab.data.streams import FileRecord, Records
 from tui_lab.data.turns import CONTENT_KEYS, ROLE_KEYS, ROLES, unknown_speakers
 
-SNIFFED_ROWS = 200
 MAX_MESSAGES = 2_000_000  # of a set with a message a row: all are in memory
 MOST_SPEAKERS = 6  # who are not known, of rows that are messages
 MAX_TURNS = 200  # of one thread
@@ -51,11 +49,10 @@ class _Message:
     others: Mapping[str, object] = field(default_factory=dict)
 
 
-def gathered(raw: RawData, taken: frozenset[str] = frozenset()) -> RawData:
-    """The data with its messages put together into chats; unchanged where its rows are chats. ``taken``:
-    columns that the user has given a role, whose rows stay as they are."""
-    first = [value for _, value in itertools.islice(raw.train, SNIFFED_ROWS)]
-    rows = [value for value in first if isinstance(value, dict)]
+def gathered(raw: RawData, first: Sequence[FileRecord], taken: frozenset[str] = frozenset()) -> RawData:
+    """The data with its messages put together into chats; unchanged where its rows are chats. ``first``: its
+    first rows; ``taken``: columns that the user has given a role, whose rows stay as they are."""
+    rows = [value for _, value in first if isinstance(value, dict)]
     if not rows or len(rows) < len(first):
         return raw
     way = _way(rows, taken)

@@ -18,10 +18,9 @@ from tui_lab.data.cells import is_missing, structure_of
 from tui_lab.data.column_plan import ColumnPlan, whole_number
 from tui_lab.data.column_roles import MAPPED_NAMES, canonical
 from tui_lab.data.files import RawData, Stream
-from tui_lab.data.streams import FileRecord, Records
+from tui_lab.data.streams import SNIFFED_ROWS, FileRecord, Records
 from tui_lab.data.turns import PARTS, ROLE_KEYS, shown_speakers, transcript
 
-SNIFFED_ROWS = 200
 MAX_DEPTH = 6  # of lists and objects in a cell
 MOST_LABELS = 50
 MAX_LABEL_CHARS = 40
@@ -66,11 +65,12 @@ def split_mapping(pairs: Mapping[str, str], columns: Sequence[str]) -> ValueName
     return ValueNames(",".join(f"{a}={b}" for a, b in rest.items()), speakers, labels, answer)
 
 
-def named(raw: RawData, names: ValueNames) -> RawData:
-    """The data with roles in place of speakers, and names in place of the numbers of labels."""
+def named(raw: RawData, first: Sequence[FileRecord], names: ValueNames) -> RawData:
+    """The data, which begins with the rows ``first``, with roles in place of speakers and names in place of
+    the numbers of labels."""
     changes: list[Callable[[dict[str, Any]], dict[str, Any]]] = []
     notes = list(raw.notes)
-    first = [value for _, value in itertools.islice(raw.train, SNIFFED_ROWS)]
+    values = [value for _, value in first]
     if names.speakers:
         lines = re.compile(
             rf"^([ \t]*)({'|'.join(map(re.escape, names.speakers))})(?=[ \t]*:)", re.IGNORECASE | re.MULTILINE
@@ -80,13 +80,13 @@ def named(raw: RawData, names: ValueNames) -> RawData:
             _with_roles(each, names.speakers, lines)
             if isinstance(each, dict)
             else _renamed(each, names.speakers, MAX_DEPTH)
-            for each in first
+            for each in values
         ]
-        plain = [{k: structure_of(v) for k, v in e.items()} if isinstance(e, dict) else e for e in first]
+        plain = [{k: structure_of(v) for k, v in e.items()} if isinstance(e, dict) else e for e in values]
         if rows == plain:
             raise LabError(f"columns: no turn of the first rows is by {shown_speakers(names.speakers)}.")
         notes.append(_listed("speakers", names.speakers))
-    column, labels = _labels(raw, names)
+    column, labels = _labels([value for value in values if isinstance(value, dict)], raw.paths, names)
     if labels:
         changes.append(lambda row: {**row, column: labels.get(str(_whole(row.get(column))), row.get(column))})
         notes.append(_listed(f"the numbers of {sanitize(column)[:40]}", labels))
@@ -161,9 +161,10 @@ def _renamed(value: Any, speakers: Mapping[str, str], depth: int) -> Any:
 # --- labels -------------------------------------------------------------------------------------------
 
 
-def _labels(raw: RawData, names: ValueNames) -> tuple[str, dict[str, str]]:
+def _labels(
+    rows: Sequence[Mapping[str, Any]], paths: Sequence[Path], names: ValueNames
+) -> tuple[str, dict[str, str]]:
     """The column of labels that are numbers, and their names; ("", {}) for none. Raises LabError."""
-    rows = [value for _, value in itertools.islice(raw.train, SNIFFED_ROWS) if isinstance(value, dict)]
     columns = list(dict.fromkeys(key for row in rows for key in row))
     answer = next((c for c in columns if names.answer and canonical(c) == canonical(names.answer)), "")
     candidates = [answer] if answer else [c for c in columns if canonical(c) in LABEL_COLUMNS]
@@ -184,7 +185,7 @@ def _labels(raw: RawData, names: ValueNames) -> tuple[str, dict[str, str]]:
             )
     if names.labels or not answer:
         return column, dict(names.labels)
-    return column, _names_beside(raw.paths, max(_numbers(rows, column)))
+    return column, _names_beside(paths, max(_numbers(rows, column)))
 
 
 def _whole(value: object) -> int | None:
