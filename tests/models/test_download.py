@@ -11,6 +11,7 @@ import pytest
 
 from tests.models.fake_hub import COMMIT, HUB_ID, FakeHub, serve, use_endpoint
 from tui_lab.core.errors import LabError
+from tui_lab.data import templates
 from tui_lab.models import catalog, download
 from tui_lab.models.download import DownloadProgress, Kind
 from tui_lab.pocket import MODEL_DIR
@@ -146,6 +147,7 @@ def test_unknown_offline_and_unusable_models(
 
 def test_an_adapter_is_reported_and_continued(hub: FakeHub, cache: Path) -> None:
     weights = b"a" * (6 << 20)
+    hub.files.clear()
     hub.files["adapter_config.json"] = b'{"base_model_name_or_path": "some/model"}'
     hub.files["adapter_model.safetensors"] = weights
 
@@ -189,6 +191,24 @@ def test_an_adapter_that_ends_early_says_how_it_continues(
         LabError, match=r"ended at 1 MiB of .*: the connection .* lost; start again to continue"
     ):
         download.adapter_folder(HUB_ID)
+
+
+def test_an_adapter_brings_its_tokenizer_and_its_chat_template(
+    hub: FakeHub, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that is here is used with them; other files of the repository are left there."""
+    hub.files["adapter_config.json"] = hub.files["adapter_model.safetensors"] = b"{}"
+    template = "{% for message in messages %}<{{ message['role'] }}>{{ message['content'] }}{% endfor %}"
+    hub.files["chat_template.jinja"] = template.encode()
+    found = download.adapter_folder(HUB_ID)
+    assert {"chat_template.jinja", "tokenizer.json", "tokenizer_config.json"} <= {
+        path.name for path in found.iterdir()
+    }
+    assert not (found / WEIGHTS).exists()
+    tokenizer = templates.load_for(str(MODEL_DIR), saved=found)
+    assert tokenizer.chat_template == template
+    use_endpoint("http://127.0.0.1:9", cache, monkeypatch)
+    assert download.adapter_folder(HUB_ID) == found
 
 
 @pytest.mark.parametrize("kind", ["adapter", "data set"])

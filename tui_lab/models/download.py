@@ -46,6 +46,11 @@ PARTIAL_CONTENT = 206
 MOST_TRIES, RETRY_S = 5, 1.0
 #: The files of an adapter.
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+#: What it may bring beside them: tokens, a chat template, and how the lab asked (data.prompt_settings).
+OPTIONAL_ADAPTER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+    "chat_template.jinja", "prompt.json",
+)  # fmt: skip
 #: Ends of the names of files that a model needs beside its weights.
 _OTHER_FILES = (".json", ".jinja", ".model", ".txt", "README.md")
 _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -214,10 +219,12 @@ def ensure(
 
 
 def adapter_folder(hub_id: str) -> Path:
-    """The folder of an adapter of the hub, with what is missing downloaded. Without the hub the newest one
+    """The folder of an adapter of the hub, with what is missing downloaded: weights, and tokenizer and chat
+    template where it has them. Without the hub the newest one
     that is here. Raises what the hub's client raises, and LabError for a download that ended early."""
+    names = [*ADAPTER_FILES, *OPTIONAL_ADAPTER_FILES]
     try:
-        return fetch(plan_of_files(hub_id, "", ADAPTER_FILES, "adapter"))
+        return fetch(plan_of_files(hub_id, "", names, "adapter"))
     except LabError:
         raise
     except Exception as error:
@@ -225,7 +232,7 @@ def adapter_folder(hub_id: str) -> Path:
             raise
         from huggingface_hub import snapshot_download
 
-        cache, names = catalog.hub_cache_dir(), list(ADAPTER_FILES)
+        cache = catalog.hub_cache_dir()
         folder = Path(snapshot_download(hub_id, cache_dir=cache, allow_patterns=names, local_files_only=True))
         if not all((folder / name).is_file() for name in ADAPTER_FILES):
             raise
