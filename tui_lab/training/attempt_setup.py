@@ -175,12 +175,21 @@ def download_model(context: AttemptContext, resolved: ResolvedRecipe) -> None:
 
 
 def _choose_unquantized(context: AttemptContext, resolved: ResolvedRecipe) -> None:
-    """Measures which layers NF4 leaves unquantised, where the recipe has a budget. Raises LabError."""
-    if context.recipe.unquantized_budget:
-        context.events.write(
-            PhaseEvent(name="loading_model", detail="the rounding of each layer is measured")
+    """Measures which layers NF4 leaves unquantised, where the recipe has a budget; the first process does for
+    all. Raises LabError."""
+    if not context.recipe.unquantized_budget:
+        return
+
+    def on_measure() -> None:
+        detail = "the rounding of each layer is measured"
+        context.events.write(PhaseEvent(name="loading_model", detail=detail))
+
+    found = None
+    if context.group.is_main:
+        found = base_model.unquantized_modules(
+            resolved.source, context.recipe, resolved.values, context.run.path, on_measure
         )
-    found = base_model.unquantized_modules(resolved.source, context.recipe, resolved.values, context.run.path)
+    found = context.group.broadcast(found)  # the others read its file
     if found is not None:
         event = ChoiceEvent(field="unquantized_modules", value=list(found.names), reason=str(found))
         context.events.write(event)

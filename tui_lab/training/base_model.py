@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,18 +40,27 @@ def precision_of(
 
 
 def unquantized_modules(
-    source: ModelSource, recipe: Recipe, values: ResolvedValues, folder: Path
+    source: ModelSource,
+    recipe: Recipe,
+    values: ResolvedValues,
+    folder: Path,
+    on_measure: Callable[[], None] = lambda: None,
 ) -> UnquantizedModules | None:
     """The layers that a run leaves unquantised, measured once and kept in its folder; None where its recipe
-    has no budget for them. Raises LabError."""
+    has no budget for them. ``on_measure`` is called before a measurement. Raises LabError."""
     if not recipe.unquantized_budget or values.quantization != "nf4":
         return None
     found = dynamic_4bit.read(folder)
     if found is None:
+        on_measure()
         plain = load_model(
             source, Precision(values.compute_dtype), device="cpu", allow_large=recipe.allow_large
         )
-        errors = dynamic_4bit.measure(plain, recipe.double_quantization)
+        try:
+            errors = dynamic_4bit.measure(plain, recipe.double_quantization)
+        finally:
+            del plain
+            gc.collect()  # before the base of the run is loaded
         found = dynamic_4bit.choose(errors, recipe.unquantized_budget / 100)
         dynamic_4bit.write(folder, found)
     return found
