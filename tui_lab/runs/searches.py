@@ -3,7 +3,6 @@ runs. :mod:`tui_lab.evaluation.search` writes it; the lab, the commands and the 
 
 from __future__ import annotations
 
-import contextlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +12,10 @@ import msgspec
 from tui_lab.core import input_files
 from tui_lab.core.errors import LabError
 from tui_lab.core.files import is_locked
-from tui_lab.core.format import JOULES_PER_KWH, duration
+from tui_lab.core.format import JOULES_PER_KWH, duration, interval
 from tui_lab.core.records import from_json
 from tui_lab.core.sanitize import sanitize
-from tui_lab.retention.statistics import Interval
+from tui_lab.retention.statistics import NO_INTERVAL, Interval
 from tui_lab.runs import folder
 from tui_lab.runs.folder import Run
 from tui_lab.runs.queue import sweep
@@ -31,7 +30,7 @@ class PilotPoint(msgspec.Struct, frozen=True):
     strength: float
     gain: float
     retention: Interval
-    gain_interval: Interval = Interval(math.nan, math.nan, math.nan)
+    gain_interval: Interval = NO_INTERVAL
 
 
 class Pilot(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,21 +116,17 @@ def read_result(place: Path) -> SearchResult:
 
 def find(directory: Path | None, name: str) -> Path:
     """The folder of a search by its name or a part of it; "latest" is the newest. Raises LabError."""
-    every = sorted(path.parent for path in root(directory).glob(f"*/{RESULT}"))
-    found = every[-1:] if name == "latest" else [path for path in every if name in path.name]
-    found = [path for path in found if path.name == name] or found
-    if len(found) != 1:
-        known = ", ".join(path.name for path in every[-5:]) or "none yet"
-        which = "there are several searches" if found else "there is no search"
-        raise LabError(f"{which} with {sanitize(name)} in its name; the newest: {known}")
-    return found[0]
+    every = sorted((path.parent.name for path in root(directory).glob(f"*/{RESULT}")), reverse=True)
+    newest = ", ".join(every[:5]) or "none yet"
+    none = f"there is no search with {sanitize(name)} in its name; the newest: {newest}"
+    found = every[0] if every and name == "latest" else folder.matching_id(name, every, "search", none)
+    return root(directory) / found
 
 
 def state_of(place: Path, result: SearchResult) -> str:
     """running, finished, stopped, or crashed: its process died."""
-    with contextlib.suppress(OSError):
-        if is_locked(place / LOCK):
-            return "running"
+    if is_locked(place / LOCK):
+        return "running"
     if result.stopped:
         return "stopped"
     return "finished" if result.sentence and not result.progress else "crashed"
@@ -150,11 +145,8 @@ def look(directory: Path, name: str) -> FoundSearch | None:
     if not name:
         return None
     place = root(directory) / Path(name).name
-    try:
-        result = read_result(place)
-    except (OSError, LabError):
-        return None
-    return FoundSearch(result, state_of(place, result))
+    result = _readable(place)
+    return None if result is None else FoundSearch(result, state_of(place, result))
 
 
 def of_run(run: Run) -> SearchResult | None:
@@ -162,11 +154,16 @@ def of_run(run: Run) -> SearchResult | None:
     place = sweep.place_of(run)
     if place is None:
         return None
+    found = _readable(run.path.parent / FOLDER / Path(place.sweep).name)
+    chosen = found.chosen if found is not None else None
+    return found if chosen is not None and chosen.pilot.run == run.id else None
+
+
+def _readable(place: Path) -> SearchResult | None:
     try:
-        found = read_result(run.path.parent / FOLDER / Path(place.sweep).name)
+        return read_result(place)
     except (OSError, LabError):
         return None
-    return found if found.chosen is not None and found.chosen.pilot.run == run.id else None
 
 
 # --- as text ------------------------------------------------------------------------------------------
@@ -186,14 +183,8 @@ def values_text(pilot: Pilot) -> str:
 
 def interval_text(value: Interval) -> str:
     """A figure with its interval."""
-    return f"{value.value:.2f} ({value.low:.2f} to {value.high:.2f})"
+    return interval(value.value, value.low, value.high)
 
 
 def _shown(value: float | int | str | bool) -> str:
-    return (
-        str(value).lower()
-        if isinstance(value, bool)
-        else f"{value:.2g}"
-        if isinstance(value, float)
-        else str(value)
-    )
+    return f"{value:.2g}" if isinstance(value, float) else sweep.format_value(value)
