@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 LOCK_POLL_S = 0.02
@@ -92,12 +92,20 @@ def prune(folder: Path, pattern: str, most_files: int, most_bytes: int) -> None:
         with contextlib.suppress(OSError):
             status = path.stat()
             found.append((status.st_mtime, status.st_size, path))
-    total = 0
-    for number, (_, size, path) in enumerate(sorted(found, reverse=True)):
-        total += size
-        if number and (number >= most_files or total > most_bytes) and not is_locked(path):
+    for path in beyond(found, most_files, most_bytes):
+        if not is_locked(path):
             with contextlib.suppress(OSError):
                 path.unlink()
+
+
+def beyond(used: Iterable[tuple[float, int, Path]], most: int, most_bytes: int) -> Iterator[Path]:
+    """Of paths, each with the time of its use and its size, those beyond a number and a total size, of which
+    the last used come first; never the last used one itself."""
+    total = 0
+    for number, (_, size, path) in enumerate(sorted(used, reverse=True)):
+        total += size
+        if number and (number >= most or total > most_bytes):
+            yield path
 
 
 class FileLock:

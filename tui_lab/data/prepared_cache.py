@@ -15,7 +15,7 @@ import numpy as np
 
 from tui_lab import __version__
 from tui_lab.core.errors import LabError
-from tui_lab.core.files import replace_folder
+from tui_lab.core.files import beyond, replace_folder
 from tui_lab.core.paths import cache_dir
 from tui_lab.data import formats, mixture, templates
 from tui_lab.data.formats import OpenedData
@@ -257,8 +257,6 @@ def _prune(newest: Path) -> None:
         with contextlib.suppress(OSError):
             used = (folder / "prepared.json").stat().st_mtime
             sets.append((used, sum(file.stat().st_size for file in folder.iterdir()), folder))
-    total = 0
-    for number, (_, size, folder) in enumerate(sorted(sets, reverse=True)):
-        total += size
-        if folder != newest and (number >= CACHED_SETS or total > CACHED_BYTES):
+    for folder in beyond(sets, CACHED_SETS, CACHED_BYTES):
+        if folder != newest:
             shutil.rmtree(folder, ignore_errors=True)
