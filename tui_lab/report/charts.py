@@ -221,7 +221,7 @@ def _sigma(state: RunState) -> Chart | None:
     """The learned uncertainty of each task."""
     series = [
         ChartSeries(name, colour, curve.steps, curve.values)
-        for colour, (name, curve) in enumerate(state.of_tasks("sigma").items())
+        for colour, (name, curve) in enumerate(state.task_sigmas.items())
         if any(map(math.isfinite, curve.values))
     ]
     title = "Uncertainty σ of each task, whose loss counts 1/(2σ²)"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, MutableSequence
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.format import as_float
@@ -306,9 +306,10 @@ class RunState:
         mean = sum(seen) / len(seen) if seen else 0.0
         return (mean - held_out.last) / mean if mean > 0 else math.nan
 
-    def of_tasks(self, figure: Literal["task", "sigma"]) -> dict[str, Curve]:
-        """The losses of tasks with learned weights, or those weights (Kendall's σ), by task."""
-        start = f"{figure} "
+    @property
+    def task_sigmas(self) -> dict[str, Curve]:
+        """The learned uncertainty (Kendall's σ) of each task."""
+        start = "sigma "
         return {name.removeprefix(start): each for name, each in self.parts.items() if name.startswith(start)}
 
     @property

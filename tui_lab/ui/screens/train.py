@@ -125,7 +125,7 @@ class TrainPane(RunPane):
         preferences = state.trains_preferences
         self.set_class(preferences, "-preferences")
         absent = OTHER_PARTS if preferences else PREFERENCE_PARTS
-        has_tasks = bool(state.of_tasks("sigma"))
+        has_tasks = bool(state.task_sigmas)
         self.show_parts(TABS, (*absent, *(BESIDE_TASKS if has_tasks else TASK_PARTS)))
         super().draw_run(key, state)
         self._show_window()

@@ -83,7 +83,7 @@ def sigma_series(state: RunState) -> list[PlotSeries]:
     roles = ("train", "validation", "retained", "forgotten")
     return [
         PlotSeries(name, roles[at % 4], curve.steps, curve.values, styles[at // 4 % 4], outline=curve.outline)
-        for at, (name, curve) in enumerate(state.of_tasks("sigma").items())
+        for at, (name, curve) in enumerate(state.task_sigmas.items())
         if curve.values
     ]
 
