@@ -136,7 +136,9 @@ class LabServer:
         number = next(self._numbers)
         generate = generate_request(body, lane_of(body, name, number))
         if self._waiting >= MAX_WAITING:
-            raise ApiError(f"{MAX_WAITING} requests are waiting already; try again later", 429, "busy")
+            raise ApiError(
+                f"{MAX_WAITING} requests are waiting or being answered; try again later", 429, "busy"
+            )
         objects = AnswerObjects(body, name, number)
         if body.stream:
             usage = bool(body.stream_options and body.stream_options.include_usage)
