@@ -16,7 +16,8 @@ _ACCEPTED = ContextVar("changed inputs are accepted", default=False)
 
 
 class ChangedInputs(LabError):
-    """Data, weights or template have changed since. ``what`` was made of them, ``changes``: sentences."""
+    """Data, weights or template have changed since. ``what``: the beginning of the sentence, ``changes``: the
+    reasons."""
 
     def __init__(self, what: str, changes: Sequence[str]) -> None:
         self.what, self.changes = what, tuple(changes)

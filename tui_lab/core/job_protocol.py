@@ -46,8 +46,8 @@ class JobResult(msgspec.Struct, tag="result", tag_field="kind", frozen=True):
 
 
 class JobError(msgspec.Struct, tag="error", tag_field="kind", frozen=True, omit_defaults=True):
-    """The end of a job that failed: one sentence. ``changes``: what has changed since ``what``, where that is
-    the reason."""
+    """The end of a job that failed: one sentence. ``changes``: what has changed since, where that is the
+    reason; ``what``: the beginning of that sentence."""
 
     message: str
     what: str = ""

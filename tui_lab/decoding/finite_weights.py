@@ -18,7 +18,7 @@ def not_finite(model: torch.nn.Module, wanted: Callable[[str], bool] = lambda _n
     for name, parameter in (*model.named_parameters(), *scales):
         if not wanted(name):
             continue
-        for tensor in _checkedtensors(parameter):
+        for tensor in _checked_tensors(parameter):
             if tensor.numel():
                 low, high = torch.aminmax(tensor)  # either is NaN where a value is
                 names.append(name)
@@ -30,7 +30,7 @@ def not_finite(model: torch.nn.Module, wanted: Callable[[str], bool] = lambda _n
     return list(dict.fromkeys(name for name, is_bad in zip(names, bad, strict=True) if is_bad))
 
 
-def _checkedtensors(parameter: torch.Tensor) -> Iterable[torch.Tensor]:
+def _checked_tensors(parameter: torch.Tensor) -> Iterable[torch.Tensor]:
     state = getattr(parameter, "quant_state", None)
     scales: list[Any] = [getattr(parameter, "SCB", None)]
     if state is not None:

@@ -257,7 +257,8 @@ class ResultMessage(msgspec.Struct, frozen=True, tag_field="kind", tag="result")
 
 class ErrorMessage(msgspec.Struct, frozen=True, tag_field="kind", tag="error"):
     """The end of a request that failed, or a line that is not a request (``id`` is None if it has none).
-    ``changes``: what has changed since ``what`` was made, where that is the reason."""
+    ``changes``: what has changed since, where that is the reason; ``what``: the beginning of that sentence.
+    """
 
     id: int | None
     message: str

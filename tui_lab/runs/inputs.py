@@ -84,8 +84,12 @@ def changed_since(before: InputsEvent, now: InputsEvent, recipe: Recipe) -> list
     if before.settings == now.settings and _differ(before.rows, now.rows):
         found.append(_rows_sentence(before, now))
     elif before.rows and now.rows and before.settings != now.settings and _differ(before.data, now.data):
-        found.append(f"the data file {sanitize(mixture.short_name(recipe.data))} has changed since")
+        found.append(_data_sentence(recipe))
     return found
+
+
+def _data_sentence(recipe: Recipe) -> str:
+    return f"the data file {sanitize(mixture.short_name(recipe.data))} has changed since"
 
 
 def _rows_sentence(before: InputsEvent, now: InputsEvent) -> str:
@@ -177,7 +181,7 @@ def changed_of_run(run: Run, recipe: Recipe, base: str, data: bool = True) -> li
         return []
     found = changed_beside(folder, base, recipe.revision)
     if data and _differ(card.data, _data_digest(recipe.data)):
-        found.append(f"the data file {sanitize(mixture.short_name(recipe.data))} has changed since")
+        found.append(_data_sentence(recipe))
     return found
 
 
@@ -189,7 +193,7 @@ def changed_before_resuming(before: InputsEvent | None, recipe: Recipe) -> list[
     now = current_inputs(recipe)
     found = changed_since(before, now, recipe)
     if _differ(before.data, now.data):
-        found.append(f"the data file {sanitize(mixture.short_name(recipe.data))} has changed since")
+        found.append(_data_sentence(recipe))
     return found
 
 

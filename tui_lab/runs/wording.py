@@ -223,5 +223,5 @@ def _model(event: ModelEvent) -> str:
         return ""
     share = event.trainable / event.parameters
     layers = f", {event.quantized_modules} layers in {QUANTIZATIONS.get(event.quantization, '4 bits')}"
-    four_bit = layers if event.quantized_modules else ""
-    return f"{event.trainable:,} of {event.parameters:,} parameters are trained ({share:.2%}){four_bit}"
+    rounded = layers if event.quantized_modules else ""
+    return f"{event.trainable:,} of {event.parameters:,} parameters are trained ({share:.2%}){rounded}"

@@ -390,10 +390,11 @@ def describe(directory: Path | None = None, queued: Sequence[QueueItem] | None =
         )
         return f"{last}: {', '.join(running)}" if running else ""
     waiting = f"{count} run{'s' * (count != 1)} wait{'s' * (count == 1)}"
+    and_running = f", {names} {'are' if several else 'is'} running" if running else ""
     queue = read(directory)
     if queue.cluster is not None and all(item.entry.job for item in queued if item.state == "queued"):
         waiting += f" as {'a job' if count == 1 else 'jobs'} of {queue.cluster.engine}"
-        return f"{waiting}, {names} {'are' if several else 'is'} running" if running else waiting
+        return waiting + and_running
     if queue.held:
         have = "have" if several else "has"
         return f"{waiting}; the queue is held" + (f" once {names} {have} ended" if running else "")
@@ -401,7 +402,7 @@ def describe(directory: Path | None = None, queued: Sequence[QueueItem] | None =
         message = _log_tail(directory)
         return f"{waiting}; the queue's process is not running" + (f" ({message})" if message else "")
     if running:
-        return f"{waiting}, {names} {'are' if several else 'is'} running"
+        return waiting + and_running
     others = live_others(queued, directory) if queue.waits else []
     return (
         f"{waiting} for {others[0].id}, which was started outside the queue"

@@ -79,7 +79,7 @@ def budget_of(device: str) -> MemoryBudget:
     shown = memory_budget.gpu_budgets(machine.cards, {**os.environ, GPUS_ENV: device}, cpu.threads())
     if len(shown) != 1:
         raise LabError(
-            f"--devices: there is no GPU {device!r} here; `tui-lab doctor` lists the GPUs, and `cpu` is a "
+            f"there is no GPU {device!r} here; `tui-lab doctor` lists the GPUs, and `cpu` is a "
             "worker without one"
         )
     return shown[0]
