@@ -17,6 +17,7 @@ from tui_lab.forecast import cost
 from tui_lab.hardware import gpu, gpu_specs, memory_budget
 from tui_lab.models import catalog
 from tui_lab.recipes.presets import make_recipe
+from tui_lab.recipes.recipe import Recipe
 from tui_lab.retention.suites import registry
 
 DEFAULT_KEEP, DEFAULT_BUDGET, DEFAULT_SUITE, DEFAULT_ITEMS = 0.9, "30min", "everyday", 200
@@ -39,6 +40,12 @@ def watts() -> float:
     return max(limits)
 
 
+def first_steps(recipe: Recipe) -> int:
+    """The steps of the pilots of the first rung: a third of those of the recipe, of 60 where it runs by
+    epochs."""
+    return max(10, (recipe.max_steps or 60) // 3)
+
+
 def settings(
     preset: str,
     overrides: dict[str, object],
@@ -56,7 +63,7 @@ def settings(
     base = make_recipe(preset, **overrides)
     space.name_of(base)
     entry = catalog.find(base.model, allow_large=base.allow_large)
-    preflight.check_data(preflight.data_of(base))
+    preflight.preflight(base)  # what is missing is reported now, not by the first pilot
     first = SearchSettings(
         search=f"search-{time.strftime('%Y%m%d-%H%M%S')}",
         model=base.model,
@@ -66,7 +73,7 @@ def settings(
         budget_kwh=budget.kwh,
         watts=budget.watts,
         suite=suite,
-        steps=steps or max(10, (base.max_steps or 60) // 3),
+        steps=steps or first_steps(base),
         learning_rate=float(base.learning_rate),
         seed=seed,
         items=items,

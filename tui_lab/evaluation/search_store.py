@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -96,15 +97,19 @@ def toggle(directory: Path | None, name: str) -> tuple[str, subprocess.Popen[byt
     return f"{result.search} goes on.", start(read_settings(place), directory)
 
 
-def start(settings: SearchSettings, directory: Path | None = None) -> subprocess.Popen[bytes]:
-    """Starts or resumes a search in a process of its own that outlives this one. Raises LabError."""
+def start(
+    settings: SearchSettings, directory: Path | None = None, environment: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    """Starts or resumes a search in a process of its own that outlives this one; ``environment`` has the
+    variables that select its GPU. Raises LabError."""
     place = root(directory) / settings.search
     try:
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_atomically(place / SETTINGS, to_json(settings) + "\n")
         with os.fdopen(input_files.open_to_append(place / LOG), "ab") as log:
             log.truncate(0)
-            return detached("tui_lab.evaluation.search_process", str(place), log=log, place=place)
+            module = "tui_lab.evaluation.search_process"
+            return detached(module, str(place), log=log, place=place, environment=environment)
     except OSError as error:
         raise LabError(
             f"search {settings.search}: it cannot be started ({error.strerror or error})"

@@ -13,11 +13,15 @@ from tests.ui.sample_runs import make_run
 from tests.ui.views.test_search import result
 from tui_lab.core.files import FileLock
 from tui_lab.core.records import to_json
+from tui_lab.data import preflight
 from tui_lab.evaluation import search_store
 from tui_lab.evaluation.search_settings import SearchSettings
+from tui_lab.recipes.recipe import Recipe
+from tui_lab.runs import stages
 from tui_lab.runs.queue import sweep
 from tui_lab.runs.searches import LOCK, RESULT, root
 from tui_lab.ui.app import LabApp
+from tui_lab.ui.screens.memory_fit import MemoryFit
 from tui_lab.ui.screens.runs import RunsPane
 from tui_lab.ui.screens.search import SearchCard
 from tui_lab.ui.screens.setup import SetupPane
@@ -28,7 +32,7 @@ async def test_the_card_checks_what_is_typed_and_starts_a_search(
 ) -> None:
     started: list[SearchSettings] = []
 
-    def start(settings: SearchSettings) -> subprocess.Popen[bytes]:
+    def start(settings: SearchSettings, **_how: object) -> subprocess.Popen[bytes]:
         started.append(settings)
         return subprocess.Popen(["true"])
 
@@ -49,6 +53,39 @@ async def test_the_card_checks_what_is_typed_and_starts_a_search(
         await until(lambda: said(app, "has started"))
     assert (started[0].keep, started[0].budget_s, started[0].model) == (0.95, 2400.0, "pocket")
     assert started[0].recipe({"max_steps": 20}).data == started[0].data
+
+
+async def test_a_search_takes_what_a_run_of_the_same_recipe_takes(
+    own_folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its GPU, large models where they are allowed, and the checks; the playground frees its GPU."""
+    started: list[tuple[SearchSettings, object]] = []
+    checked: list[Recipe] = []
+    freed: list[None] = []
+
+    def start(settings: SearchSettings, *, environment: object) -> subprocess.Popen[bytes]:
+        started.append((settings, environment))
+        return subprocess.Popen(["true"])
+
+    monkeypatch.setattr(search_store, "start", start)
+    monkeypatch.setattr(MemoryFit, "launch_environment", lambda _: {"CUDA_VISIBLE_DEVICES": "GPU-2"})
+    monkeypatch.setattr(stages, "check", checked.append)
+    monkeypatch.setattr(preflight, "check_rows", lambda *of: checked.append(of[0]))
+    app = LabApp(pane="setup")
+    monkeypatch.setattr(app.playground, "free_gpu", lambda: freed.append(None))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(lambda: isinstance(app.screen, SetupPane) and app.screen.is_ready)
+        pane = app.screen
+        assert isinstance(pane, SetupPane)
+        pane.choose(pane.preset, {"allow_large": True})
+        await pilot.press("percent_sign")
+        await until(lambda: isinstance(app.screen, SearchCard))
+        await pilot.press("enter", "enter")
+        await until(lambda: bool(freed))
+        recipe = pane.starter.valid_recipe("no")
+    [(settings, environment)] = started
+    assert environment == {"CUDA_VISIBLE_DEVICES": "GPU-2"} and checked == [recipe, settings.data]
+    assert settings.recipe({"max_steps": 20}).allow_large
 
 
 @pytest.mark.parametrize("size", [(120, 40), (80, 24)])

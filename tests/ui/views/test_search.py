@@ -11,10 +11,12 @@ import pytest
 from tests.evaluation.test_search import pilot
 from tui_lab.evaluation import search_plan as plan
 from tui_lab.evaluation.search_plan import Budget
+from tui_lab.evaluation.search_start import first_steps
 from tui_lab.forecast.cost import EstimateRange
+from tui_lab.recipes.recipe import build
 from tui_lab.retention.statistics import Interval
 from tui_lab.runs.searches import SearchResult
-from tui_lab.ui.views.search import expected, retention_bar, search_lines, state_line
+from tui_lab.ui.views.search import expected, long_pilot_seconds, retention_bar, search_lines, state_line
 
 
 def result(**changes: Any) -> SearchResult:
@@ -66,11 +68,22 @@ def test_the_bar_has_interval_value_and_promise() -> None:
 
 
 def test_pilots_that_fit_follow_from_the_speed() -> None:
-    def estimate(seconds: float) -> Any:
-        hours = EstimateRange(*[seconds / 3600] * 3)
-        return cast(Any, SimpleNamespace(cost=SimpleNamespace(hours=hours)))
+    def seconds(of_run: float, rows: int | None = None, **values: Any) -> float | None:
+        hours = EstimateRange(*[of_run / 3600] * 3)
+        forecast = SimpleNamespace(cost=SimpleNamespace(hours=hours), as_run=lambda recipe: recipe)
+        return long_pilot_seconds(build({"model": "pocket", **values}), cast(Any, forecast), rows)
 
     # a run takes 60 s, a trial 60/3 + 60/3 s: (600 - 2 * 60) / 40
-    assert "about 12 pilots and 2 confirmations of 1:00" in expected(Budget(600), estimate(60))
-    assert "too little for a pilot" in expected(Budget(100), estimate(60))
-    assert "not measured yet" in expected(Budget(600), None)
+    assert "about 12 pilots and 2 confirmations of 1:00" in expected(Budget(600), seconds(60, max_steps=60))
+    assert "too little for a pilot" in expected(Budget(100), seconds(60, max_steps=60))
+    unknown = long_pilot_seconds(build({"model": "pocket"}), None, None)
+    assert unknown is None and "not measured yet" in expected(Budget(600), unknown)
+    # by epochs: 1200 rows in batches of 4 are 300 steps an epoch, and a long pilot has 60 steps of the 600
+    epochs = {
+        "max_steps": 0, "num_train_epochs": 2, "per_device_train_batch_size": 4,
+        "gradient_accumulation_steps": 1, "replay_fraction": 0.0, "packing": False,
+    }  # fmt: skip
+    assert seconds(600, 1200, **epochs) == pytest.approx(60)
+    assert seconds(600, None, **epochs) is None, "the steps of the forecast are not known"
+    assert first_steps(build({"model": "pocket", "max_steps": 12})) == 10
+    assert seconds(60, max_steps=12) == pytest.approx(150), "a pilot is longer than a very short recipe"

@@ -4,8 +4,9 @@ how many pilots that allows by the forecast. The search is a process of its own,
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from textual import on
 from textual.app import ComposeResult
@@ -24,9 +25,12 @@ from tui_lab.ui.actions.registry import bindings
 from tui_lab.ui.views.search import expected
 
 if TYPE_CHECKING:
-    from tui_lab.forecast.estimate import RunEstimate
     from tui_lab.recipes.recipe import Recipe
     from tui_lab.ui.screens.pane import Pane
+
+
+#: The name of a search and its process.
+StartedSearch: TypeAlias = tuple[str, subprocess.Popen[bytes]]
 
 
 class SearchCard(Dialog[tuple[float, Budget] | None]):
@@ -40,9 +44,9 @@ class SearchCard(Dialog[tuple[float, Budget] | None]):
     BINDINGS = bindings("ask")
     heading = "Search a recipe under a promise"
 
-    def __init__(self, estimate: RunEstimate | None, watts: float) -> None:
+    def __init__(self, long_s: float | None, watts: float) -> None:
         super().__init__()
-        self._estimate, self._watts = estimate, watts
+        self._long_s, self._watts = long_s, watts
 
     def hint(self) -> str:
         return f"Enter starts, Tab changes lines, {self.keys('ask.leave')} cancels"
@@ -83,7 +87,7 @@ class SearchCard(Dialog[tuple[float, Budget] | None]):
     def _look(self) -> None:
         takes, problem = "", ""
         try:
-            takes = expected(self._read()[1], self._estimate)
+            takes = expected(self._read()[1], self._long_s)
         except LabError as error:
             problem = str(error)
         self.query_one("#takes", Static).update(Content(takes))
@@ -101,19 +105,19 @@ class SearchCard(Dialog[tuple[float, Budget] | None]):
         self.dismiss(answer)
 
 
-def ask(pane: Pane, recipe: Recipe, estimate: RunEstimate | None) -> None:
-    """Opens the card for ``recipe``, and starts the search that it gives."""
+def ask(pane: Pane, long_s: float | None, start: Callable[[float, Budget], StartedSearch]) -> None:
+    """Opens the card, and starts the search that it gives in a thread."""
 
     def open_card(watts: float) -> None:
-        pane.app.push_screen(SearchCard(estimate, watts), answered)
+        pane.app.push_screen(SearchCard(long_s, watts), answered)
 
     def answered(answer: tuple[float, Budget] | None) -> None:
         if answer is not None:
-            pane.in_thread(partial(_start, recipe, *answer), started, "search")
+            pane.in_thread(partial(start, *answer), started, "search")
 
-    def started(child: tuple[str, subprocess.Popen[bytes]]) -> None:
+    def started(child: StartedSearch) -> None:
         search, process = child
-        pane.lab.adopt(process)
+        pane.lab.started(process)
         pane.notice(
             f"{search} has started. {pane.keys('app.runs')} shows it, and a search goes on without the lab."
         )
@@ -121,11 +125,11 @@ def ask(pane: Pane, recipe: Recipe, estimate: RunEstimate | None) -> None:
     pane.in_thread(search_start.watts, open_card, "search")
 
 
-def _start(recipe: Recipe, keep: float, budget: Budget) -> tuple[str, subprocess.Popen[bytes]]:
-    from tui_lab.data import preflight
-
-    preflight.preflight(recipe)  # what is missing is reported now, not by the first pilot
+def start_search(
+    recipe: Recipe, environment: Mapping[str, str] | None, keep: float, budget: Budget
+) -> StartedSearch:
+    """Starts a search around ``recipe``. Raises LabError."""
     preset, changed, _ = repeat(recipe)
-    overrides: dict[str, object] = {"model": recipe.model, "data": recipe.data, **changed}
-    settings = search_start.settings(preset, overrides, keep, budget)
-    return settings.search, search_store.start(settings)
+    named = {"model": recipe.model, "data": recipe.data, "allow_large": recipe.allow_large}
+    settings = search_start.settings(preset, {**named, **changed}, keep, budget)
+    return settings.search, search_store.start(settings, environment=environment)

@@ -467,11 +467,7 @@ class SetupPane(Pane):
             self.app.push_screen(PricesScreen(self.summary.recipe, self.summary.entry, self.memory.data))
 
     def action_search(self) -> None:
-        """Opens the card that starts a search under a promise."""
-        from tui_lab.ui.screens import search
-
-        if (recipe := self.starter.valid_recipe("Not searched")) is not None:
-            search.ask(self, recipe, self.summary.estimate if self.summary is not None else None)
+        self.starter.search()
 
     def action_make_fit(self) -> None:
         self.memory.apply_or_undo()

@@ -1,5 +1,5 @@
-"""Starts the run that Setup describes, or puts it into the queue; both ask first whether its files can be
-had."""
+"""Starts the run that Setup describes, puts it into the queue, or searches around it; all ask first whether
+its files can be had."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from tui_lab.ui.screens.pane import Pane
 if TYPE_CHECKING:
     import subprocess
 
+    from tui_lab.evaluation.search_plan import Budget
     from tui_lab.recipes.recipe import Recipe
     from tui_lab.ui.views.recipe_summary import RecipeSummary
 
@@ -49,10 +50,13 @@ class RunStarter:
             return None
         return summary.recipe
 
-    def _check_rows(self, recipe: Recipe) -> None:
-        """Reads rows that no preview has read yet. Raises LabError."""
+    def _check(self, recipe: Recipe) -> None:
+        """Checks the run that the recipe goes on from, and rows that no preview has read yet. Raises
+        LabError."""
         from tui_lab.data import preflight
+        from tui_lab.runs import stages
 
+        stages.check(recipe)
         if not self._rows_are_read():
             preflight.check_rows(
                 recipe.data, recipe.data_format, recipe.max_rows, recipe.columns, recipe.preference_loss
@@ -68,16 +72,14 @@ class RunStarter:
     def _queue(self, recipe: Recipe) -> tuple[str, subprocess.Popen[bytes] | None]:
         from tui_lab.data import preflight
         from tui_lab.hardware.cuda_support import GPUS_ENV
-        from tui_lab.runs import stages
         from tui_lab.runs.queue import queue
 
+        preflight.preflight(recipe)  # what is missing is reported now, not when its turn comes
         try:
-            stages.check(recipe)
+            self._check(recipe)
         except ChangedInputs as changed:
             reason = "; ".join(changed.changes)
             raise LabError(f"{changed.what}: {reason}; start it without the queue to go on") from None
-        preflight.preflight(recipe)  # what is missing is reported now, not when its turn comes
-        self._check_rows(recipe)
         environment = self._memory.launch_environment() or {}
         (run,) = queue.add([recipe], gpus=environment.get(GPUS_ENV))
         held = queue.read().held
@@ -90,6 +92,26 @@ class RunStarter:
         if child is not None:
             self._pane.lab.adopt(child)
         self._pane.notice(text)
+
+    # ------------------------------------------------------------------ a search
+
+    def search(self) -> None:
+        """Opens the card that starts a search around what is chosen."""
+        from tui_lab.ui.screens import search
+        from tui_lab.ui.views.search import long_pilot_seconds
+
+        if (recipe := self.valid_recipe("Not searched")) is None:
+            return
+        summary, data = self._summary(), self._memory.data
+        estimate = summary.estimate if summary is not None else None
+        long_s = long_pilot_seconds(recipe, estimate, data.rows if data is not None else None)
+        search.ask(self._pane, long_s, partial(self._search, recipe))
+
+    def _search(self, recipe: Recipe, keep: float, budget: Budget) -> tuple[str, subprocess.Popen[bytes]]:
+        from tui_lab.ui.screens.search import start_search
+
+        self._check(recipe)
+        return start_search(recipe, self._memory.launch_environment(), keep, budget)
 
     # ------------------------------------------------------------------ the run
 
@@ -120,15 +142,14 @@ class RunStarter:
 
     def _launch(self) -> tuple[str, subprocess.Popen[bytes]]:
         from tui_lab.data import preflight
-        from tui_lab.runs import launch, stages
+        from tui_lab.runs import launch
 
         summary = self._summary()
         assert summary is not None and summary.recipe is not None
         self._is_starting = True
         try:
-            stages.check(summary.recipe)
             preflight.preflight(summary.recipe)
-            self._check_rows(summary.recipe)
+            self._check(summary.recipe)
             environment = self._memory.launch_environment()
             run, process = launch.create_and_start(summary.recipe, environment=environment)
             return run.id, process

@@ -8,7 +8,10 @@ import math
 from tui_lab.core.format import duration, plural
 from tui_lab.core.sanitize import sanitize
 from tui_lab.evaluation.search_plan import CONFIRMATIONS, REDUCTION, RUNGS, Budget
+from tui_lab.evaluation.search_start import first_steps
+from tui_lab.forecast.cost import planned_steps
 from tui_lab.forecast.estimate import RunEstimate
+from tui_lab.recipes.recipe import Recipe
 from tui_lab.retention.statistics import Interval
 from tui_lab.runs.searches import FoundSearch, SearchResult, budget_text, interval_text, values_text
 from tui_lab.ui.views.run_time import run_time
@@ -91,15 +94,23 @@ def retention_bar(value: Interval, keep: float, cells: int) -> str:
     return "".join(row)
 
 
-def expected(budget: Budget, estimate: RunEstimate | None) -> str:
-    """How many pilots fit the budget by the forecast of the speed."""
+def long_pilot_seconds(recipe: Recipe, estimate: RunEstimate | None, rows: int | None) -> float | None:
+    """How long a pilot of the last rung trains by the forecast; None where the speed, or how many steps the
+    forecast is of, is not known. ``rows``: of the data."""
     cost = estimate.cost if estimate is not None else None
-    if cost is None or cost.hours is None:
+    if estimate is None or cost is None or cost.hours is None:
+        return None
+    steps = planned_steps(estimate.as_run(recipe), rows)
+    return cost.hours.value * 3600 * first_steps(recipe) * RUNGS[-1] / steps if steps else None
+
+
+def expected(budget: Budget, long_s: float | None) -> str:
+    """How many pilots fit the budget; ``long_s``: the seconds of one of the last rung."""
+    if long_s is None:
         return (
             f"{duration(budget.seconds)} in all. How many pilots fit is not known: the speed of this recipe "
-            "is not measured yet."
+            "is not measured yet, or its rows are not counted yet."
         )
-    long_s = cost.hours.value * 3600
     # each trial is a short run, and every third of them a long one, too
     trial_s = long_s * (RUNGS[0] / RUNGS[-1] + 1 / REDUCTION)
     left = budget.seconds - CONFIRMATIONS * long_s
