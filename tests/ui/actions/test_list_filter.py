@@ -62,6 +62,21 @@ LISTS: dict[str, tuple[Callable[[Path], AnyList], str, str]] = {
 }
 
 
+async def test_the_arrows_move_no_list_that_is_not_in_view() -> None:
+    app = LabApp(pane="runs")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(lambda: app.focused is not None)
+        screen = HelpScreen("runs")
+        await app.push_screen(screen)
+        screen.show_page("terms")
+        screen.show_page("keys")
+        await screen.run_action("search")
+        await until(lambda: screen.query_one(SearchLine).has_focus)
+        await pilot.press("down", "down")
+        await pilot.pause()
+        assert not screen.query_one("#about").display
+
+
 @pytest.fixture
 def dialog(request: pytest.FixtureRequest, own_folders: Path) -> AnyList:
     for name in ("first", "second"):

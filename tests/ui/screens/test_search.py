@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from textual.widgets import Input
+from textual.widgets import Input, Static
 
 from tests.ui.helpers import said, screen_text, until
 from tests.ui.sample_runs import make_run
@@ -19,7 +19,7 @@ from tui_lab.evaluation.search_settings import SearchSettings
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs import stages
 from tui_lab.runs.queue import sweep
-from tui_lab.runs.searches import LOCK, RESULT, root
+from tui_lab.runs.searches import LOCK, RESULT, look, root
 from tui_lab.ui.app import LabApp
 from tui_lab.ui.screens.memory_fit import MemoryFit
 from tui_lab.ui.screens.runs import RunsPane
@@ -89,7 +89,9 @@ async def test_a_search_takes_what_a_run_of_the_same_recipe_takes(
 
 
 @pytest.mark.parametrize("size", [(120, 40), (80, 24)])
-async def test_runs_shows_a_search_and_a_key_stops_it(runs_dir: Path, size: tuple[int, int]) -> None:
+async def test_runs_shows_a_search_and_a_key_stops_it(
+    runs_dir: Path, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = make_run()
     sweep.write_place(run, sweep.SweepPlace("search-1", 1, 0, {"lora_r": 8}))
     place = root(runs_dir) / "search-1"
@@ -105,6 +107,15 @@ async def test_runs_shows_a_search_and_a_key_stops_it(runs_dir: Path, size: tupl
                 await pilot.press("T")  # the last tab
             await until(lambda: "pilot 3: 20 steps" in screen_text(app))
             await until(lambda: "0.97 (0.92–1.02)" in screen_text(app), 8, screen_text(app))
+            drawn: list[object] = []
+            pane, shown = app.screen, app.screen.query_one("#sweep Static", Static)
+            assert isinstance(pane, RunsPane)
+            monkeypatch.setattr(shown, "update", drawn.append)
+            pane._take_search(look(runs_dir, "search-1"))
+            assert not drawn, "the same text is not drawn again, though NaN differs from NaN"
+            (place / RESULT).write_text(to_json(result(progress="pilot 4: 60 steps")))
+            pane._take_search(look(runs_dir, "search-1"))
+            assert len(drawn) == 1 and "pilot 4: 60 steps" in str(drawn[0])
             await pilot.press("percent_sign")
             await until((place / search_store.STOP).exists)
             await until(lambda: said(app, "keeps the measured pilots"))

@@ -15,8 +15,15 @@ from tui_lab.evaluation.search_start import first_steps
 from tui_lab.forecast.cost import EstimateRange
 from tui_lab.recipes.recipe import build
 from tui_lab.retention.statistics import Interval
-from tui_lab.runs.searches import SearchResult
-from tui_lab.ui.views.search import expected, long_pilot_seconds, retention_bar, search_lines, state_line
+from tui_lab.runs.searches import FoundSearch, SearchResult
+from tui_lab.ui.views.search import (
+    expected,
+    head,
+    long_pilot_seconds,
+    retention_bar,
+    search_lines,
+    state_line,
+)
 
 
 def result(**changes: Any) -> SearchResult:
@@ -35,6 +42,12 @@ def test_the_state_has_progress_pilots_and_time_left() -> None:
     assert "9:00 left" in line
     assert "left" not in state_line(result(), "finished")
     assert "0.3 kWh" in state_line(result(budget_kwh=0.3), "stopped")
+
+
+def test_the_head_names_the_key_where_it_does_something() -> None:
+    heads = {state: head(FoundSearch(result(), state), "%") for state in ("running", "stopped", "finished")}
+    assert heads["running"].endswith("(% stops it)") and heads["stopped"].endswith("(% lets it go on)")
+    assert "%" not in heads["finished"] and "finished" in heads["finished"]
 
 
 @pytest.mark.parametrize("width", [56, 80, 160])

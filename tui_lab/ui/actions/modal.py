@@ -192,11 +192,13 @@ class ListDialog(Dialog[ScreenResultType]):
         return None
 
     def describe(self) -> None:
-        """Shows the foot of the row under the cursor."""
-        foot, text = self.query_one("#about", Static), self.about(self.row_id) if self.row_id else None
+        """Shows the foot of the row under the cursor, if the list is in view."""
+        text = self.about(self.row_id) if self.row_id and self.options.display else None
+        foot = self.query_one("#about", Static)
         if text is not None:
             foot.display = True
-        foot.update(text or "")
+        if foot.display:
+            foot.update(text or "")
 
     @on(OptionList.OptionHighlighted)
     def _moved(self, event: OptionList.OptionHighlighted) -> None:

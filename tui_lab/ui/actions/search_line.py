@@ -37,7 +37,7 @@ class SearchLine(Input):
         the list too."""
         if event.key == "escape" and self.has_class("-open"):
             show_all()
-        elif self.has_focus and event.key in ("down", "up"):
+        elif self.has_focus and rows.display and event.key in ("down", "up"):
             rows.action_cursor_down() if event.key == "down" else rows.action_cursor_up()
         else:
             return

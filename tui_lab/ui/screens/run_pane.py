@@ -178,7 +178,7 @@ class RunPane(Pane):
         """Reads a portion, draws what changed, and comes back."""
         if self._timer is not None:
             self._timer.stop()
-        if self.watcher is None or not self.app.screen_stack:  # no screens: the app is ending
+        if self.watcher is None or self.is_left:
             self._timer = None
             return
         if not self.is_current and isinstance(self.app.screen, RunPane):

@@ -218,7 +218,7 @@ class RunsPane(Pane):
             self._draw()
 
     def _take_search(self, found: FoundSearch | None) -> None:
-        if found != self.search:
+        if repr(found) != repr(self.search):  # what is not measured is NaN, which differs from itself
             self.search = found
             self._draw_sweep()
 

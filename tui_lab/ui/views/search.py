@@ -36,7 +36,9 @@ def state_line(found: SearchResult, state: str) -> str:
 
 
 def head(found: FoundSearch, key: str) -> str:
-    """The state of a search, and what the key does."""
+    """The state of a search, and what the key does; nothing more for one that has used its budget."""
+    if found.state == "finished":
+        return state_line(found.result, found.state)
     does = "stops it" if found.state == "running" else "lets it go on"
     return f"{state_line(found.result, found.state)}   ({key} {does})"
 
