@@ -8,11 +8,13 @@ from importlib.metadata import version
 import pytest
 from textual.app import App, ComposeResult
 from textual.screen import Screen
+from textual.widget import Widget
 from textual.widgets import Static
 
 from tests.paths import ROOT
 from tests.ui.helpers import until
 from tui_lab.ui.terminal import textual_internals
+from tui_lab.ui.terminal.remappable_screen import RemappableScreen
 
 
 def test_the_installed_textual_has_every_private_name() -> None:
@@ -48,6 +50,31 @@ async def test_a_call_after_the_layout_outlives_a_screen_above() -> None:
         above._callbacks.clear()  # as where it is removed before it was drawn
         await app.pop_screen()
         await until(lambda: called)
+
+
+async def test_a_screen_that_is_taken_down_before_it_is_mounted_sets_nothing_up() -> None:
+    mounted: list[str] = []
+
+    class Late(RemappableScreen, Screen[None]):
+        def compose(self) -> ComposeResult:
+            yield Static("a line")
+
+        async def mount_composed_widgets(self, widgets: list[Widget]) -> None:
+            self._closing = True  # as when the app ends meanwhile: no widget is mounted
+            await super().mount_composed_widgets(widgets)
+
+        def _post_mount(self) -> None:
+            self._closing = False  # so that the test can end
+            super()._post_mount()
+
+        def on_mount(self) -> None:
+            mounted.append(str(self.query_one(Static).content))
+
+    app = OneLine()
+    async with app.run_test():
+        app.push_screen(Late())
+        await until(lambda: isinstance(app.screen, Late) and app.screen._is_mounted)
+    assert not mounted
 
 
 def test_only_the_terminal_package_imports_private_modules_of_textual() -> None:

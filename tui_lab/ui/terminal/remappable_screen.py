@@ -16,7 +16,7 @@ from textual.widgets.input import Selection
 
 from tui_lab.ui.actions.keys import character_of, remapped
 from tui_lab.ui.terminal import textual_patches  # noqa: F401 (before any list)
-from tui_lab.ui.terminal.textual_internals import bindings_of, call_after_layout, keymap_of
+from tui_lab.ui.terminal.textual_internals import bindings_of, call_after_layout, is_taken_down, keymap_of
 
 if TYPE_CHECKING:
     _Screen = Screen[Any]
@@ -55,7 +55,7 @@ class RemappableScreen(_Screen):
         return chain
 
     async def on_event(self, event: events.Event) -> None:
-        if isinstance(event, events.Mount | events.ScreenResume | events.Resize) and not self.is_attached:
+        if isinstance(event, events.Mount | events.ScreenResume | events.Resize) and is_taken_down(self):
             return  # the lab ends: it was not composed, and there is nothing to set up
         await super().on_event(event)
 

@@ -48,6 +48,8 @@ PRIVATE_NAMES: tuple[tuple[object, str, str], ...] = (
     (Footer, "_bindings_ready", "whether there is anything to show in the footer"),
     (App, "_batch_count", "whether a frame is held back"),
     (App, "_exit", "whether the app is closing"),
+    (MessagePump, "_closing", "whether a screen is being taken down"),
+    (Widget, "_pruning", "whether a screen is being taken down"),
     (App, "_exception", "the error that has ended the app"),
     (App, "_fatal_error", "overridden: a traceback goes to a log and not to the terminal"),
     (App, "_loop", "to end the app from a signal handler"),
@@ -135,6 +137,11 @@ def is_batching(app: AnyApp) -> bool:
 def is_closing(app: AnyApp) -> bool:
     """Whether the app ends: a widget that is mounted now would never be shown."""
     return app._exit or not app.is_running
+
+
+def is_taken_down(widget: Widget) -> bool:
+    """Whether a widget is being removed, or the app ends: Textual mounts nothing in it any more."""
+    return widget._closing or widget._pruning or not widget.is_attached
 
 
 def bindings_of(node: DOMNode) -> BindingsMap:
