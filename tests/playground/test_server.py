@@ -224,6 +224,14 @@ async def test_errors_are_sentences_with_a_status(api: openai.AsyncOpenAI) -> No
         await ask(model="base", messages=[{"role": "user", "content": "x" * (5 << 20)}])
 
 
+async def test_requests_beyond_the_limit_are_refused(
+    api: openai.AsyncOpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "MAX_WAITING", 0)
+    with pytest.raises(openai.RateLimitError, match="0 requests are waiting or being answered; try again"):
+        await api.chat.completions.create(model="base", messages=QUESTION)
+
+
 async def test_a_page_with_a_name_of_its_own_does_not_reach_it(api: openai.AsyncOpenAI) -> None:
     with pytest.raises(openai.BadRequestError):
         await api.models.list(extra_headers={"Host": "evil.example"})
