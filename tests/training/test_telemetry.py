@@ -138,6 +138,15 @@ def test_memory_of_others_in_a_container(monkeypatch: pytest.MonkeyPatch) -> Non
     assert memory_of_others() == "other processes hold 1 GiB of this GPU"
 
 
+def test_only_memory_that_counts_is_called_about(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A card whose others are worked out, and hold little, beside one whose others the driver lists."""
+    listed = t4(used_mib=11_553, compute=[(os.getpid(), 700 * MIB), (1, 10_853 * MIB)])
+    little = rtx_4090(used_mib=1_900, compute=[], graphics=[])
+    install(monkeypatch, FakeDriver(listed, little))
+    on_cuda(monkeypatch, listed.uuid, little.uuid, held=600 * MIB)
+    assert memory_of_others().endswith(") hold 10.6 GiB of this GPU")
+
+
 def test_what_does_not_fit_because_of_others_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, FakeDriver(t4(used_mib=11_553, compute=[(os.getpid(), 9), (1, 10_853 * MIB)])))
     on_cuda(monkeypatch, t4().uuid, held=0)

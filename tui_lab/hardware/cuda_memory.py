@@ -49,13 +49,16 @@ def memory_of_others() -> str:
     for i, card in enumerate(monitor.read()):
         mine = reserved[i] if i < len(reserved) else None
         _, others = memory_shares(card, (pid,), mine)
+        is_listed = others is not None
         if others is None and mine is not None:
-            # in a container the driver lists no process, or those of the host
-            others, about = _rest(card, mine), "about "
-        elif others is not None and others >= OTHERS_FROM_BYTES:
+            others = _rest(card, mine)  # in a container the driver lists no process, or those of the host
+        if others is None or others < OTHERS_FROM_BYTES:
+            continue
+        held += others
+        if is_listed:
             pids |= {process.pid for process in card.processes or () if process.pid != pid}
-        if others is not None and others >= OTHERS_FROM_BYTES:
-            held += others
+        else:
+            about = "about "
     if not held:
         return ""
     listed = ", ".join(_named(each) for each in sorted(pids))
