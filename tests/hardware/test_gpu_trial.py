@@ -62,4 +62,4 @@ def test_a_kernel_that_works_and_one_that_does_not(triton: Any, monkeypatch: pyt
 def test_a_layer_in_4_bits_and_a_product() -> None:
     assert gpu_trial._try_nf4("cpu") == ""
     assert gpu_trial._try_arithmetic("cpu", "bfloat16") == ""
-    assert gpu_trial._reason(lambda: gpu_trial._try_nf4("cuda")) != ""  # there is none here
+    assert gpu_trial.reason(lambda: gpu_trial._try_nf4("cuda")) != ""  # there is none here

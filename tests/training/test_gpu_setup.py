@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -49,6 +51,15 @@ def test_the_output_layer_is_tried_as_it_is_used(
     with monkeypatch.context() as patch:
         patch.setattr(gpu_setup, "ChunkedLogProbFunction", wrong)
         assert output_layer_problem(dtype, "cpu") == "wrong values, relative error 0.50"
+
+    def without_gradients(*args: object) -> Any:
+        found = right(*args)
+        found[0].register_hook(lambda gradient: gradient * math.nan)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(gpu_setup, "ChunkedLogProbFunction", SimpleNamespace(apply=without_gradients))
+        assert output_layer_problem(dtype, "cpu") == "wrong values, relative error nan"
 
     def fails(*_: object) -> None:
         raise RuntimeError("PassManager::run failed\nmore")

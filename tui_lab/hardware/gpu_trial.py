@@ -3,6 +3,7 @@ type. Each trial returns why it fails, "" where it works. Needs torch and CUDA."
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,7 @@ class GpuTrial(msgspec.Struct, frozen=True):
     total_bytes: int
 
 
-def _reason(trial: Callable[[], str]) -> str:
+def reason(trial: Callable[[], str]) -> str:
     """What a trial says, or how it failed."""
     try:
         return trial()
@@ -42,7 +43,7 @@ def _reason(trial: Callable[[], str]) -> str:
 
 def triton_problem(device: str = "cuda") -> str:
     """Why Triton cannot compile and run a kernel; "" where it can."""
-    return _reason(lambda: _try_triton(device))
+    return reason(lambda: _try_triton(device))
 
 
 def _try_triton(device: str) -> str:
@@ -70,7 +71,7 @@ def _try_nf4(device: str) -> str:
     inputs = torch.randn(8, 64, device=device, dtype=torch.float16, requires_grad=True)
     found = layer(inputs)
     found.float().sum().backward()
-    error = _relative_error(found.detach().float().cpu(), inputs.detach().float().cpu() @ weight.T)
+    error = relative_error(found.detach(), inputs.detach().float().cpu() @ weight.T)
     if inputs.grad is None or error > NF4_TOLERANCE:
         return f"a layer gives wrong values (relative error {error:.2f})"
     return ""
@@ -83,13 +84,16 @@ def _try_arithmetic(device: str, dtype: str) -> str:
     torch.manual_seed(0)
     left, right = torch.randn(64, 64), torch.randn(64, 64)
     kind = getattr(torch, dtype)
-    found = (left.to(device, kind) @ right.to(device, kind)).float().cpu()
-    error = _relative_error(found, left @ right)
+    found = left.to(device, kind) @ right.to(device, kind)
+    error = relative_error(found, left @ right)
     return "" if error < TOLERANCE else f"a product is wrong (relative error {error:.2f})"
 
 
-def _relative_error(found: Tensor, expected: Tensor) -> float:
-    return float((found - expected).norm() / expected.norm())
+def relative_error(found: Tensor | None, expected: Tensor | None) -> float:
+    """The relative error (Frobenius) of a result of the GPU; infinite where there is none."""
+    if found is None or expected is None:
+        return math.inf
+    return float((found.float().cpu() - expected).norm() / expected.norm())
 
 
 def _dtype() -> str:
@@ -109,8 +113,8 @@ def try_everything() -> GpuTrial:
     dtype = _dtype()
     return GpuTrial(
         triton=triton_problem(),
-        nf4=_reason(lambda: _try_nf4("cuda")),
-        arithmetic=_reason(lambda: _try_arithmetic("cuda", dtype)),
+        nf4=reason(lambda: _try_nf4("cuda")),
+        arithmetic=reason(lambda: _try_arithmetic("cuda", dtype)),
         dtype=dtype,
         free_bytes=free,
         total_bytes=total,

@@ -3,17 +3,15 @@ Triton kernel for trl's fused output layer, and managed memory for paged optimis
 
 from __future__ import annotations
 
-import math
 import subprocess
 import sys
 
 import torch
 from trl.kernels.chunked_logprob import ChunkedLogProbFunction
 
-from tui_lab.core.sanitize import first_line
 from tui_lab.core.subprocesses import child_environment
 from tui_lab.hardware.device import DeviceFacts
-from tui_lab.hardware.gpu_trial import COMPILER_ADVICE, TOLERANCE, triton_problem
+from tui_lab.hardware.gpu_trial import COMPILER_ADVICE, TOLERANCE, reason, relative_error, triton_problem
 from tui_lab.models.loading import DTYPES
 from tui_lab.recipes.resolve import ResolvedValues
 from tui_lab.runs.events import EventWriter
@@ -47,39 +45,34 @@ def prepare_gpu(events: EventWriter, device: DeviceFacts, values: ResolvedValues
         events.write(WarningEvent(text=f"{text}: it is computed without them, more slowly"))
     if values.optim in UNPAGED and not works_paged():
         values.optim = UNPAGED[values.optim]
-        reason = "this driver refuses managed memory, so that states stay on the GPU"
-        events.write(ChoiceEvent(field="optim", value=values.optim, reason=reason))
+        why = "this driver refuses managed memory, so that states stay on the GPU"
+        events.write(ChoiceEvent(field="optim", value=values.optim, reason=why))
 
 
 def output_layer_problem(dtype: str, device: str = "cuda") -> str:
     """Why trl's fused output layer cannot be trusted in this type, forward and backward; "" where it
     computes what the plain one does. Triton may support a kernel of one line on a card and not these."""
+    return reason(lambda: _try_output_layer(dtype, device))
+
+
+def _try_output_layer(dtype: str, device: str) -> str:
     generator = torch.Generator().manual_seed(0)
     states, weight = (torch.randn(rows, 64, generator=generator) / 8 for rows in (16, 3_000))
     labels = torch.randint(3_000, (16,), generator=generator)
     plain = [each.to(DTYPES[dtype]).float().requires_grad_() for each in (states, weight)]
     expected = (8 * plain[0] @ plain[1].T).log_softmax(-1).gather(1, labels[:, None])[:, 0]
     expected.sum().backward()
-    try:
-        mine = [each.detach().to(device, DTYPES[dtype]).requires_grad_() for each in (states, weight)]
-        found = ChunkedLogProbFunction.apply(
-            *mine, None, labels.to(device), 1.0, DEFAULT_LOSS_TILE[1], None, 8.0, ("entropy", "is_top1")
-        )[0]
-        found.sum().backward()
-        pairs = [
-            (found.detach(), expected.detach()),
-            *zip((each.grad for each in mine), (each.grad for each in plain), strict=True),
-        ]
-        errors = [_relative_error(one, other) for one, other in pairs]
-    except Exception as error:  # noqa: BLE001 (any failure of a library is the finding)
-        return f"{type(error).__name__}: {first_line(error)}"[:300]
-    return "" if max(errors) < TOLERANCE else f"wrong values, relative error {max(errors):.2f}"
-
-
-def _relative_error(found: torch.Tensor | None, expected: torch.Tensor | None) -> float:
-    if found is None or expected is None:
-        return math.inf
-    return float((found.float().cpu() - expected).norm() / expected.norm())
+    mine = [each.detach().to(device, DTYPES[dtype]).requires_grad_() for each in (states, weight)]
+    found = ChunkedLogProbFunction.apply(
+        *mine, None, labels.to(device), 1.0, DEFAULT_LOSS_TILE[1], None, 8.0, ("entropy", "is_top1")
+    )[0]
+    found.sum().backward()
+    errors = [
+        relative_error(found.detach(), expected.detach()),
+        *(relative_error(one.grad, other.grad) for one, other in zip(mine, plain, strict=True)),
+    ]
+    wrong = [error for error in errors if not error < TOLERANCE]  # NaN, too
+    return f"wrong values, relative error {max(wrong):.2f}" if wrong else ""
 
 
 def works_paged(code: str = _TRY_PAGED) -> bool:
