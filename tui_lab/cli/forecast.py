@@ -250,9 +250,9 @@ def _prices(args: argparse.Namespace) -> int:
         [tuple(map(sanitize, row)) for row in card_prices.table_rows(costs)],
         right=(2, 3, 4),
     )
-    for problem in dict.fromkeys([*problems, *(f"{each.card}: {each.note}" for each in costs if each.note)]):
-        print_text(f"  note: {sanitize(problem)}")
-    if not any(each.price_per_hour is not None for each in costs):
+    for note in card_prices.notes(costs, problems):
+        print_text(f"  note: {sanitize(note)}")
+    if not card_prices.has_price(costs):
         print_text(f"{card_prices.instruction()} `tui-lab settings --prices` prints a table to begin with.")
     return 0
 

@@ -142,7 +142,7 @@ def _cost(recipe: Recipe, entry: Entry, data: DataFacts | None, row: CardPrice) 
     )
 
 
-HEAD = ("card", "fits", "time", "cost", "an hour", "price of")
+HEAD = ("card", "fits", "time", "cost", "an hour", "price from")
 _VERDICTS = {"fits": "yes", "tight": "tight", "over": "no", "unknown": "?"}
 
 
@@ -167,6 +167,17 @@ def table_rows(costs: Sequence[CardCost]) -> list[tuple[str, ...]]:
             )
         )
     return rows
+
+
+def notes(costs: Sequence[CardCost], problems: Sequence[str]) -> list[str]:
+    """What is said below the table, each once: rows that are left out, and cards of which something is not
+    known."""
+    return list(dict.fromkeys([*problems, *(f"{each.card}: {each.note}" for each in costs if each.note)]))
+
+
+def has_price(costs: Sequence[CardCost]) -> bool:
+    """Whether any card has a price."""
+    return any(each.price_per_hour is not None for each in costs)
 
 
 def instruction() -> str:

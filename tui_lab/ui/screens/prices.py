@@ -85,9 +85,9 @@ def _content(costs: list[CardCost], problems: list[str]) -> Content:
         ).rstrip()
         for row in rows
     ]
-    notes = dict.fromkeys([*problems, *(f"{each.card}: {each.note}" for each in costs if each.note)])
-    if not any(each.price_per_hour is not None for each in costs):
-        notes[card_prices.instruction()] = None
+    notes = card_prices.notes(costs, problems)
+    if not card_prices.has_price(costs):
+        notes.append(card_prices.instruction())
     return Content("\n").join(
         [
             Content.styled(
