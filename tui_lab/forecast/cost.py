@@ -182,9 +182,9 @@ def estimate(
         notes.append("validation is not included: its frequency and size depend on the data")
     seconds, speed, source = _seconds(shape, recipe, found, tokens, length, peak, measured)
     if card and measured is None:
-        known = "" if card.rate_is_verified(dtype) else ", not verified"
+        caveat = "" if card.rate_is_verified(dtype) else ", not verified"
         source = (
-            f"{card.name}'s data sheet ({_rate(peak)} {dtype}{known}) × an assumed {_share(ASSUMED_SHARE)} "
+            f"{card.name}'s data sheet ({_rate(peak)} {dtype}{caveat}) × an assumed {_share(ASSUMED_SHARE)} "
             "of it"
         )
     if seconds is None:
@@ -208,9 +208,10 @@ def estimate(
         elif card is not None:
             power = [share * card.tdp_w / 1000 for share in ASSUMED_POWER]
             kwh = EstimateRange(*(h * p for h, p in zip(hours, power, strict=True)))
-            known = " (not verified)" if "tdp_w" in card.unverified else ""
+            caveat = " (not verified)" if "tdp_w" in card.unverified else ""
             notes.append(
-                f"energy: {_share(ASSUMED_POWER)} of the card's limit of {card.tdp_w:.0f} W{known} is assumed"
+                f"energy: {_share(ASSUMED_POWER)} of the card's limit of {card.tdp_w:.0f} W{caveat} is "
+                "assumed"
             )
     if not on_gpu:
         notes.append("energy is not known without an NVIDIA GPU")

@@ -203,8 +203,7 @@ def _has_kernels(capability: tuple[int, int], build: TorchBuild | None, view: To
     # before torch is imported: the builds for CUDA 13 begin at Turing, those before CUDA 12.8 end with Hopper
     if _major(build.cuda) >= torch_index.DEFAULT_CUDA:
         return capability >= torch_index.DEFAULT_CAPABILITY
-    minor = build.cuda.split(".")[1:2]
-    version = _major(build.cuda), int(minor[0]) if minor and minor[0].isdecimal() else 0
+    version = torch_index.version_of(build.cuda) or (0, 0)
     return version >= torch_index.BLACKWELL_CUDA or capability < torch_index.BLACKWELL_CAPABILITY
 
 

@@ -46,14 +46,17 @@ class GpuSpec:
 
     def rate_flops(self, compute_dtype: str) -> float:
         """Peak FLOP/s in a type. bfloat16 on a card without it is emulated, at best as fast as float32."""
-        if compute_dtype == "bfloat16":
-            return self.bf16_flops or self.fp32_flops
-        return self.fp16_flops if compute_dtype == "float16" else self.fp32_flops
+        return self._rate_of(compute_dtype)[1]
 
     def rate_is_verified(self, compute_dtype: str) -> bool:
         """Whether the rate in a type was read in the source of the card's figures."""
-        short = {"bfloat16": "bf16", "float16": "fp16"}.get(compute_dtype, "fp32")
-        return (short if short != "bf16" or self.bf16_flops else "fp32") not in self.unverified
+        return self._rate_of(compute_dtype)[0] not in self.unverified
+
+    def _rate_of(self, compute_dtype: str) -> tuple[str, float]:
+        """The name in the file and the value of the rate in a type."""
+        if compute_dtype == "bfloat16" and self.bf16_flops:
+            return "bf16", self.bf16_flops
+        return ("fp16", self.fp16_flops) if compute_dtype == "float16" else ("fp32", self.fp32_flops)
 
     def device_facts(self, threads: int = 1) -> DeviceFacts:
         """The card as a device that a recipe can be resolved for."""

@@ -86,7 +86,8 @@ def _ask(*options: str) -> str:
     return "" if found.returncode else found.stdout.decode("utf-8", "replace")
 
 
-def _version(text: str) -> Version | None:
+def version_of(text: str) -> Version | None:
+    """The first version in a text, major and minor; None without one."""
     found = re.search(r"(\d+)\.(\d+)", text)
     return (int(found[1]), int(found[2])) if found else None
 
@@ -97,8 +98,8 @@ def of_this_machine() -> TorchIndex:
     if header is None:
         return TorchIndex("")  # no driver: the default
     lines = _ask("--query-gpu=compute_cap", "--format=csv,noheader").splitlines()
-    capabilities = [version for line in lines if (version := _version(line))]
-    return fitting(_version(header[1]), capabilities)
+    capabilities = [version for line in lines if (version := version_of(line))]
+    return fitting(version_of(header[1]), capabilities)
 
 
 def main(arguments: list[str]) -> int:
