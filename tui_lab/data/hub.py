@@ -73,7 +73,7 @@ def _is_cached(name: str) -> bool:
 
     prepared = os.environ.get("HF_DATASETS_CACHE") or str(Path(constants.HF_HOME) / "datasets")
     places = (
-        catalog.hub_cache_dir() / f"datasets--{name.replace('/', '--')}" / "snapshots",
+        catalog.repository_folder(name, kind="dataset") / "snapshots",
         expanded(Path(prepared)) / name.lower().replace("/", "___"),
         expanded(Path(prepared)) / name.replace("/", "___"),
     )

@@ -21,7 +21,7 @@ from tui_lab.data.masks import Renderer, template_variables
 from tui_lab.data.prompt_settings import PromptSettings
 from tui_lab.data.rows import ChatMessage, Tokenizer
 from tui_lab.decoding.adapter_files import own_tokenizer
-from tui_lab.models import catalog, checkpoint
+from tui_lab.models import catalog, checkpoint, digests
 
 if TYPE_CHECKING:
     pass
@@ -231,7 +231,7 @@ def load_for(location: str, revision: str = "", saved: Path | None = None) -> To
         return load_for_base(location, revision, saved)
     tokenizer = load_tokenizer(own)
     use_saved(tokenizer, own)
-    _vocabularies[tokenizer] = prompt_settings.digest(tokenizer.backend_tokenizer.to_str())
+    _vocabularies[tokenizer] = digests.content_digest(own / "tokenizer.json")
     return tokenizer
 
 

@@ -59,11 +59,13 @@ def choose(errors: Iterable[LayerError], budget: float) -> UnquantizedModules:
     ordered = sorted(errors, key=lambda each: (-each.error, each.name))
     total, used = sum(each.values for each in ordered), 0
     kept: list[LayerError] = []
+    rounded = 0.0
     for each in ordered:
         if used + each.values <= budget * total:
             kept.append(each)
             used += each.values
-    rounded = max((each.error for each in ordered if each not in kept), default=0.0)
+        else:
+            rounded = max(rounded, each.error)
     return UnquantizedModules(kept, used / max(1, total), rounded)
 
 
