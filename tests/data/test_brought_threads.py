@@ -296,7 +296,7 @@ def test_turns_of_mixed_shapes_are_refused_in_a_sentence(tmp_path: Path, second:
 
 def test_a_speaker_of_no_turn_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, "a.jsonl", [{"dialog": SPEAKERS["a speaker and a text"]}])
-    with pytest.raises(LabError, match="columns: no turn of the first rows is by zoe"):
+    with pytest.raises(LabError, match="columns: no turn in the first rows is by zoe"):
         formats.read(path, columns="Zoe=user")
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import NamedTuple
 
 from tui_lab.core.errors import LabError
+from tui_lab.core.format import and_more
 from tui_lab.core.paths import expanded
 from tui_lab.hardware.memory_budget import current
 from tui_lab.models import catalog, download
@@ -18,8 +19,6 @@ from tui_lab.recipes.resolve import Resolution, resolve
 from tui_lab.runs import stages
 from tui_lab.runs.queue import sweep
 from tui_lab.runs.queue.sweep import SweepGrid, SweepValues
-
-#: Smaller data files are checked before the run is created; larger ones only by the run.
 
 
 def overrides_of(args: argparse.Namespace) -> dict[str, object]:
@@ -86,21 +85,13 @@ def prepare_all(args: argparse.Namespace, grid: SweepGrid, action: str) -> list[
     def data_error(data: str, data_format: str, max_rows: int, columns: str, loss: str) -> LabError | None:
         from tui_lab.data import preflight
 
-        try:
-            preflight.check_rows(data, data_format, max_rows, columns, loss)
-        except LabError as error:
-            return error
-        return None
+        return _error_of(lambda: preflight.check_rows(data, data_format, max_rows, columns, loss))
 
     @cache
     def suite_error(name: str) -> LabError | None:
         from tui_lab.retention.suites import registry
 
-        try:
-            registry.require(name)
-        except LabError as error:
-            return error
-        return None
+        return _error_of(lambda: registry.require(name))
 
     for key in grid.keys() & overrides.keys():
         mistakes[f"{key} is both set and swept: give it once"] = []
@@ -139,6 +130,14 @@ def prepare_all(args: argparse.Namespace, grid: SweepGrid, action: str) -> list[
     return made
 
 
+def _error_of(check: Callable[[], object]) -> LabError | None:
+    try:
+        check()
+    except LabError as error:
+        return error
+    return None
+
+
 def check_downloads(prepared: Sequence[PreparedRun]) -> list[str]:
     """What the runs will download, one sentence for each model that is not on this machine. Raises LabError
     where the hub refuses a model or a data set, or cannot be reached."""
@@ -155,7 +154,7 @@ def _mistakes(found: dict[str, list[str]], many: int, action: str) -> str:
     lines = []
     for text, combinations in found.items():
         if combinations and len(combinations) < many:
-            more = f" and {len(combinations) - 2} more" if len(combinations) > 2 else ""
+            more = and_more(len(combinations) - 2)
             text = f"{text} (with {'; '.join(combinations[:2])}{more})"
         lines.append(text)
     if len(lines) == 1:

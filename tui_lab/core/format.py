@@ -112,6 +112,11 @@ def plural(count: float, noun: str) -> str:
     return f"{count:,.0f} {noun}{'' if round(count) == 1 else 's'}"
 
 
+def and_more(count: int) -> str:
+    """What follows the first items of a list: " and 3 more"; "" for no more."""
+    return f" and {count:,} more" if count > 0 else ""
+
+
 def bar(share: float, width: int, *, ascii_only: bool = False, empty: str = " ") -> str:
     """A bar of ``width`` cells of which ``share`` (0 to 1) is filled, in eighths of a cell where blocks can
     be drawn. A share above 0 fills at least the smallest part; NaN fills nothing."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from tui_lab.core.format import and_more
 from tui_lab.core.sanitize import sanitize
 
 #: Names that a sentence lists.
@@ -14,7 +15,7 @@ def tensors(names: Iterable[str], one: str = "is", many: str = "are") -> str:
     """The subject and verb of a sentence about tensors: their number and the first names, in order."""
     listed = sorted(map(str, names), key=_natural)
     shown = ", ".join(sanitize(name[:120]) for name in listed[:LISTED])
-    more = f" and {len(listed) - LISTED:,} more" if len(listed) > LISTED else ""
+    more = and_more(len(listed) - LISTED)
     if len(listed) == 1:
         return f"the tensor {shown} {one}"
     return f"{len(listed):,} tensors ({shown}{more}) {many}"

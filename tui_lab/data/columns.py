@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from tui_lab.core.errors import LabError
+from tui_lab.core.format import and_more
 from tui_lab.core.sanitize import sanitize
 from tui_lab.data.cells import is_missing, structure_of
 from tui_lab.data.column_plan import ColumnPlan, Row, first_choice_number, inner_object, opened
@@ -115,8 +116,7 @@ def listed(columns: Sequence[str]) -> str:
     if not columns:
         return "no named columns"
     shown = sanitize(", ".join(column[:40] or "(unnamed)" for column in columns[:NAMED_COLUMNS]))
-    more = len(columns) - NAMED_COLUMNS
-    return f"the columns {shown}" + (f" and {more} more" if more > 0 else "")
+    return f"the columns {shown}{and_more(len(columns) - NAMED_COLUMNS)}"
 
 
 def _turns_reason(records: Sequence[FileRecord], column: str) -> tuple[str, str] | None:

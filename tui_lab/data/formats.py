@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.format import plural
+from tui_lab.core.format import and_more, plural
 from tui_lab.core.sanitize import sanitize
 from tui_lab.data import code_tests
 from tui_lab.data.cells import clean, is_missing
@@ -138,7 +138,7 @@ def _asked(example: Example) -> str:
 
 
 def _named(places: list[str], count: int) -> str:
-    return ", ".join(places) + (f" and {count - len(places)} more" if count > len(places) else "")
+    return ", ".join(places) + and_more(count - len(places))
 
 
 @dataclass
@@ -193,7 +193,7 @@ class OpenedData:
             shown = ", ".join(
                 f"{sanitize(c)[:40]} (first in {p})" for c, p in list(later.items())[:NAMED_ROWS]
             )
-            more = f" and {len(later) - NAMED_ROWS} more" if len(later) > NAMED_ROWS else ""
+            more = and_more(len(later) - NAMED_ROWS)
             found.append(f"not used, because the first rows do not have them: the columns {shown}{more}.")
         return found
 

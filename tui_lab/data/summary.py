@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.format import plural
+from tui_lab.core.format import and_more, plural
 from tui_lab.data import masks
 from tui_lab.data.source_counts import SourceCounts
 from tui_lab.data.split import Split
@@ -88,8 +88,7 @@ class Places:
             self.first.append(place)
 
     def __str__(self) -> str:
-        more = self.count - len(self.first)
-        return ", ".join(self.first) + (f" and {more:,} more" if more > 0 else "")
+        return ", ".join(self.first) + and_more(self.count - len(self.first))
 
 
 @dataclass
@@ -171,7 +170,8 @@ def prompt_warnings(renderer: masks.Renderer, apart: Places, unlike: Places) -> 
         ),
         (
             masks.UNCLOSED,
-            "open <think> and never close it, as answers that were cut off do: they teach to think on.",
+            "open <think> and never close it, as answers that were cut off do: they teach the model to keep "
+            "thinking.",
         ),
         (masks.HIDDEN, "have reasoning that is left out, because thinking is off."),
         (

@@ -33,7 +33,7 @@ _CHATS = (
 )  # fmt: skip
 _TURNS = ("turn", "turn_id", "turn_idx", "turn_index", "turn_number", "position", "order", "seq", "step")
 _PATTERNS = ("patterns", "utterances", "examples", "training_phrases", "user_says", "phrases")
-_ANSWERS = ("responses", "response", "answers", "answer", "replies")
+_INTENT_ANSWERS = ("responses", "response", "answers", "answer", "replies")
 _WHOLE = re.compile(r"(?<=\d)\.0+$")
 
 
@@ -94,7 +94,7 @@ def _way(rows: Sequence[Mapping[str, Any]], taken: frozenset[str]) -> Any:
             return note, lambda records, column=column: _trees(records, column)
     names = {canonical(key): key for row in rows for key in row}
     patterns = next((names[each] for each in _PATTERNS if each in names), None)
-    answers = next((names[each] for each in _ANSWERS if each in names), None)
+    answers = next((names[each] for each in _INTENT_ANSWERS if each in names), None)
     asked = any(name in names for name in (*QUESTIONS, "prompt", "instruction"))
     if not patterns or not answers or asked or {patterns, answers} & taken:
         return None

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from tui_lab.core.format import and_more
 from tui_lab.core.sanitize import sanitize
 from tui_lab.data.cells import clean, clean_json, is_missing, structure_of, text_of, texts_of
 from tui_lab.data.rows import BadRow, ChatMessage, Tool
@@ -28,7 +29,7 @@ ROLES = {
     "function_call": "call", "tool_call": "call", "tool_calls": "call",
 }  # fmt: skip
 #: What a mapping may call a speaker ("Alice=user").
-PARTS = ("user", "assistant", "system", "tool")
+SPEAKER_ROLES = ("user", "assistant", "system", "tool")
 _PERSON = re.compile(r"\s*[^\W\d_][\w.'-]*(?: [\w.'-]+){0,2}\s*")
 _NAMED_SPEAKERS = 6  # speakers that a message names
 _SAID = frozenset(name for name, role in ROLES.items() if role != "call")
@@ -112,17 +113,16 @@ def repeated_names(texts: list[Any]) -> list[str]:
 def shown_speakers(names: Iterable[str]) -> str:
     """The first names for a message, the others counted."""
     found = list(names)
-    more = len(found) - _NAMED_SPEAKERS
-    return sanitize(", ".join(found[:_NAMED_SPEAKERS]) + (f" and {more} more" if more > 0 else ""))
+    return sanitize(", ".join(found[:_NAMED_SPEAKERS]) + and_more(len(found) - _NAMED_SPEAKERS))
 
 
 def unknown_speakers(names: Iterable[str]) -> BadRow:
     """Why turns by these speakers cannot be read, and how to say who is who."""
     found = list(dict.fromkeys(name.strip()[:40] for name in names))
-    example = ",".join(f"{name}={part}" for name, part in zip(found, PARTS, strict=False))
+    example = ",".join(f"{name}={part}" for name, part in zip(found, SPEAKER_ROLES, strict=False))
     return BadRow(
         f"unknown speaker{'s' if len(found) > 1 else ''} {shown_speakers(found)}: --columns {example} says "
-        f"who is who ({', '.join(PARTS)})"
+        f"who is who ({', '.join(SPEAKER_ROLES)})"
     )
 
 

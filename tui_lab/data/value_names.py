@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tui_lab.core.errors import LabError
+from tui_lab.core.format import and_more
 from tui_lab.core.input_files import read_text
 from tui_lab.core.sanitize import first_line, sanitize
 from tui_lab.data.cells import is_missing, structure_of
@@ -19,7 +20,7 @@ from tui_lab.data.column_plan import ColumnPlan, whole_number
 from tui_lab.data.column_roles import MAPPED_NAMES, canonical
 from tui_lab.data.files import RawData, Stream
 from tui_lab.data.streams import SNIFFED_ROWS, FileRecord, Records
-from tui_lab.data.turns import PARTS, ROLE_KEYS, shown_speakers, transcript
+from tui_lab.data.turns import ROLE_KEYS, SPEAKER_ROLES, shown_speakers, transcript
 
 MAX_DEPTH = 6  # of lists and objects in a cell
 MOST_LABELS = 50
@@ -32,7 +33,7 @@ LABEL_COLUMNS = (
     "label", "labels", "label_text", "label_name", "class", "class_name", "category", "intent", "sentiment",
     "emotion", "topic", "target",
 )  # fmt: skip
-ANSWERS = ("answer", "completion", "output")  # roles that a column of labels can be given
+LABEL_ROLES = ("answer", "completion", "output")  # roles that a column of labels can be given
 
 
 @dataclass(frozen=True)
@@ -53,15 +54,19 @@ def split_mapping(pairs: Mapping[str, str], columns: Sequence[str]) -> ValueName
     speakers: dict[str, str] = {}
     labels: dict[str, str] = {}
     for left, right in pairs.items():
-        if right.lower() in PARTS and left not in known and canonical(left) not in MAPPED_NAMES:
+        if right.lower() in SPEAKER_ROLES and left not in known and canonical(left) not in MAPPED_NAMES:
             speakers[left.lower()] = right.lower()
-        elif left.lower() in PARTS and left.lower() not in MAPPED_NAMES and canonical(right) not in known:
+        elif (
+            left.lower() in SPEAKER_ROLES
+            and left.lower() not in MAPPED_NAMES
+            and canonical(right) not in known
+        ):
             speakers[right.lower()] = left.lower()
         elif _whole(left) is not None and left not in known and right not in known:
             labels[left] = right
         else:
             rest[left] = right
-    answer = next((column for role, column in rest.items() if canonical(role) in ANSWERS), "")
+    answer = next((column for role, column in rest.items() if canonical(role) in LABEL_ROLES), "")
     return ValueNames(",".join(f"{a}={b}" for a, b in rest.items()), speakers, labels, answer)
 
 
@@ -84,7 +89,7 @@ def named(raw: RawData, first: Sequence[FileRecord], names: ValueNames) -> RawDa
         ]
         plain = [{k: structure_of(v) for k, v in e.items()} if isinstance(e, dict) else e for e in values]
         if rows == plain:
-            raise LabError(f"columns: no turn of the first rows is by {shown_speakers(names.speakers)}.")
+            raise LabError(f"columns: no turn in the first rows is by {shown_speakers(names.speakers)}.")
         notes.append(_listed("speakers", names.speakers))
     column, labels = _labels([value for value in values if isinstance(value, dict)], raw.paths, names)
     if labels:
@@ -113,8 +118,7 @@ def named(raw: RawData, first: Sequence[FileRecord], names: ValueNames) -> RawDa
 
 def _listed(what: str, names: Mapping[str, str]) -> str:
     shown = ", ".join(f"{a} is {b}" for a, b in itertools.islice(names.items(), NAMED_LABELS))
-    more = len(names) - NAMED_LABELS
-    return sanitize(f"{what}: {shown}" + (f" and {more} more" if more > 0 else ""))
+    return sanitize(f"{what}: {shown}{and_more(len(names) - NAMED_LABELS)}")
 
 
 # --- speakers -----------------------------------------------------------------------------------------

@@ -352,7 +352,7 @@ def _check_tokenizer(folder: Path) -> None:
 #: The libraries that read a tokenizer file of another form, by whether it is SentencePiece's or tiktoken's.
 _READERS = {
     True: ("a SentencePiece model", ("sentencepiece", "google", "google.protobuf"), "sentencepiece protobuf"),
-    False: ("a list of tiktoken's", ("tiktoken",), "tiktoken"),
+    False: ("a tiktoken vocabulary", ("tiktoken",), "tiktoken"),
 }
 
 
@@ -373,7 +373,7 @@ def _missing_reader(folder: Path) -> str:
 
 
 def _is_sentencepiece(path: Path) -> bool:
-    """Whether a file is SentencePiece's and not a list of tiktoken's, which is text."""
+    """Whether a file is SentencePiece's and not a tiktoken vocabulary, which is text."""
     with path.open("rb") as file:
         return file.read(1) == b"\n"  # the first field of the model
 
