@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -63,3 +64,9 @@ def test_a_layer_in_4_bits_and_a_product() -> None:
     assert gpu_trial._try_nf4("cpu") == ""
     assert gpu_trial._try_arithmetic("cpu", "bfloat16") == ""
     assert gpu_trial.reason(lambda: gpu_trial._try_nf4("cuda")) != ""  # there is none here
+
+
+def test_values_that_are_no_numbers_are_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu_trial, "relative_error", lambda *_: math.nan)
+    assert gpu_trial._try_nf4("cpu") == "a layer gives wrong values (relative error nan)"
+    assert gpu_trial._try_arithmetic("cpu", "bfloat16") == "a product is wrong (relative error nan)"
