@@ -32,7 +32,7 @@ from tui_lab.runs import folder, launch
 from tui_lab.runs.folder import Run
 from tui_lab.runs.state import Watcher
 
-PRESETS = ("naive", "minute", "keeper")
+PRESETS = ("naive", "minute", "keeper", "osf")
 SEEDS = (1, 2, 3)
 DATA, SUITE = "support", "everyday"
 RESULTS = Path(__file__).parent / "results"
